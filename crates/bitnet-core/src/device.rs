@@ -1,0 +1,48 @@
+//! Where buffers live and operations run.
+
+use std::{fmt, str::FromStr};
+
+use crate::Error;
+
+/// A place that can hold weights and run a model.
+///
+/// Only the CPU exists today. Other devices join here, and in [`crate::HybridMemoryPool`], when their
+/// backend computes something; until then their names are refused rather than silently mapped to the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor this program runs on, and its main memory.
+    #[default]
+    Cpu,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            other => Err(Error::UnknownDevice { name: other.to_owned() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_unknown_ones_are_refused() {
+        assert_eq!(Device::Cpu.to_string().parse::<Device>().unwrap(), Device::Cpu);
+        let error = "cuda:0".parse::<Device>().unwrap_err();
+        assert!(error.to_string().contains("cuda:0"), "{error}");
+    }
+}

@@ -1,0 +1,292 @@
+//! A fork-join pool for work measured in microseconds.
+//!
+//! A token takes hundreds of small parallel steps, so a step must start and end in well under a microsecond:
+//! workers spin for a bounded time on one shared word before they park. Machines are shared, so nobody may
+//! wait for a worker that the system has put aside: a step is cut into chunks which are claimed one by one,
+//! it is over when the chunks are, and a worker that never woke up is simply not part of it. Which worker
+//! takes which chunk is therefore random; results must not depend on it, and chunk boundaries never depend
+//! on the number of threads.
+
+use std::{
+    cell::{Cell, UnsafeCell},
+    hint::spin_loop,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle, Thread},
+};
+
+mod columns;
+
+pub use columns::ColumnsMut;
+
+/// Spins before a waiting thread gives up its core. About 20 to 50 us: longer than the gap between two steps
+/// of a token, far shorter than a scheduler's time slice.
+const SPINS: u32 = 10_000;
+
+/// The shared word: bit 0 says that a step is open, bits 1..16 count the workers inside it, the rest counts steps.
+const OPEN: usize = 1;
+const ONE_WORKER: usize = 2;
+const WORKERS: usize = 0xfffe;
+const ONE_STEP: usize = 0x1_0000;
+
+/// A borrowed job whose lifetime has been erased; valid while a step is open or a worker is inside it.
+type Job = *const (dyn Fn() + Sync);
+
+struct Shared {
+    state: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+    /// The next chunk to claim.
+    next: AtomicUsize,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+    parked: Vec<AtomicBool>,
+}
+
+// SAFETY: `job` is written only by the thread that holds the pool's lock while no step is open and no worker is
+// inside, and read only by workers that have entered an open step (acquire on `state`).
+unsafe impl Sync for Shared {}
+// SAFETY: the job pointer is only followed under the rule above, from any thread (the closure is Sync).
+unsafe impl Send for Shared {}
+
+/// A fixed set of threads, the caller's among them.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    /// One step at a time; a second caller waits here.
+    turn: Mutex<()>,
+    workers: Vec<JoinHandle<()>>,
+    handles: Vec<Thread>,
+}
+
+thread_local! {
+    /// True inside a chunk: a nested step runs serially instead of waiting for itself.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl ThreadPool {
+    /// A pool of `threads` (at least one): the calling thread and `threads - 1` workers. When the system
+    /// refuses a thread the pool is smaller; see [`ThreadPool::threads`].
+    pub fn new(threads: usize) -> Self {
+        let wanted = threads.clamp(1, WORKERS / ONE_WORKER) - 1;
+        let shared = Arc::new(Shared {
+            state: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            parked: (0..wanted).map(|_| AtomicBool::new(false)).collect(),
+        });
+        let spawn = |index| {
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name(format!("bitnet-{}", index + 1))
+                .spawn(move || shared.work(index))
+                .ok()
+        };
+        let workers: Vec<_> = (0..wanted).map_while(spawn).collect();
+        let handles = workers.iter().map(|w| w.thread().clone()).collect();
+        Self { shared, turn: Mutex::new(()), workers, handles }
+    }
+
+    /// Threads that take part, the caller included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work(chunk)` once for every chunk in `0..chunks`, on all threads, and returns when all are done.
+    ///
+    /// # Panics
+    /// When a chunk panics, after the others that had begun are done.
+    pub fn for_each(&self, chunks: usize, work: impl Fn(usize) + Sync) {
+        if chunks <= 1 || self.workers.is_empty() || INSIDE.get() {
+            return (0..chunks).for_each(work);
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.shared;
+        shared.next.store(0, Ordering::Relaxed);
+        let claim = || {
+            INSIDE.set(true);
+            loop {
+                let chunk = shared.next.fetch_add(1, Ordering::Relaxed);
+                if chunk >= chunks {
+                    break;
+                }
+                work(chunk);
+            }
+            INSIDE.set(false);
+        };
+        let job: *const (dyn Fn() + Sync + '_) = &claim;
+        // SAFETY: only the lifetime changes. `close` below does not return before every worker has left the
+        // step, and none can enter afterwards, so the pointer is never followed once `claim` is gone.
+        let job: Job = unsafe { std::mem::transmute::<*const (dyn Fn() + Sync + '_), Job>(job) };
+        self.open(job);
+        let mine = catch_unwind(AssertUnwindSafe(claim));
+        if mine.is_err() {
+            INSIDE.set(false);
+            shared.next.store(chunks, Ordering::Relaxed);
+        }
+        shared.close();
+        let theirs = shared.panicked.swap(false, Ordering::Relaxed);
+        if let Err(cause) = mine {
+            resume_unwind(cause);
+        }
+        assert!(!theirs, "a worker of the thread pool panicked");
+    }
+
+    /// Cuts `data` into pieces of `chunk` elements (the last may be shorter) and calls `work(index, piece)`
+    /// for each, on all threads.
+    pub fn for_each_chunk_mut<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let (len, chunk) = (data.len(), chunk.max(1));
+        let base = SendPtr(data.as_mut_ptr());
+        self.for_each(len.div_ceil(chunk), |index| {
+            let Range { start, end } = index * chunk..((index + 1) * chunk).min(len);
+            // SAFETY: `start <= len` because index < ceil(len / chunk).
+            let first = unsafe { base.get().add(start) };
+            // SAFETY: each index is claimed once and pieces do not overlap, so this is the only reference to
+            // them; `data` stays borrowed until all pieces are done.
+            work(index, unsafe { std::slice::from_raw_parts_mut(first, end - start) });
+        });
+    }
+
+    /// Cuts a row-major matrix of rows of `stride` elements into groups of `width` columns (the last may be
+    /// narrower) and calls `work(index, columns)` for each, on all threads.
+    ///
+    /// # Panics
+    /// When `data` is not a whole number of rows.
+    pub fn for_each_columns_mut<T: Send>(
+        &self,
+        data: &mut [T],
+        stride: usize,
+        width: usize,
+        work: impl Fn(usize, ColumnsMut<'_, T>) + Sync,
+    ) {
+        let parts = columns::Parts::new(data, stride, width);
+        self.for_each(parts.count(), |index| {
+            // SAFETY: `for_each` claims every index exactly once.
+            work(index, unsafe { parts.take(index) });
+        });
+    }
+
+    /// Publishes a step and wakes the workers that have parked.
+    fn open(&self, job: Job) {
+        let shared = &*self.shared;
+        // SAFETY: no step is open and none is inside (the last `close` waited), and `turn` is held.
+        unsafe { *shared.job.get() = Some(job) };
+        let step = (shared.state.load(Ordering::Relaxed) & !(OPEN | WORKERS)).wrapping_add(ONE_STEP);
+        // SeqCst, here and in `work`: either the worker sees the new step, or we see that it parked.
+        shared.state.store(step | OPEN, Ordering::SeqCst);
+        for (parked, handle) in shared.parked.iter().zip(&self.handles) {
+            if parked.load(Ordering::SeqCst) && parked.swap(false, Ordering::SeqCst) {
+                handle.unpark();
+            }
+        }
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.handles.iter().for_each(Thread::unpark);
+        for worker in self.workers.drain(..) {
+            // A worker's own panics are caught inside `work`; there is nothing to report here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// No more workers may enter; waits for those inside.
+    fn close(&self) {
+        self.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
+        while self.state.load(Ordering::Acquire) & WORKERS != 0 {
+            spins += 1;
+            if spins < SPINS {
+                spin_loop();
+            } else {
+                // Somebody inside has lost its core: give ours, perhaps it is the one it needs.
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// A worker's life: wait for a step, enter it, work, leave.
+    fn work(&self, index: usize) {
+        let mut seen = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let state = self.wait(index, seen);
+            seen = state & !(OPEN | WORKERS);
+            let Some(job) = self.enter(state) else { continue };
+            // SAFETY: we are inside, so the caller is still in `for_each` and its closure is alive.
+            let job = unsafe { &*job };
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                INSIDE.set(false);
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.state.fetch_sub(ONE_WORKER, Ordering::Release);
+        }
+    }
+
+    /// Spins, then parks, until a step other than `seen` has been opened or the pool stops.
+    fn wait(&self, index: usize, seen: usize) -> usize {
+        let fresh = |state: usize| state & !(OPEN | WORKERS) != seen;
+        for _ in 0..SPINS {
+            let state = self.state.load(Ordering::Acquire);
+            if fresh(state) {
+                return state;
+            }
+            spin_loop();
+        }
+        loop {
+            self.parked[index].store(true, Ordering::SeqCst);
+            let state = self.state.load(Ordering::SeqCst);
+            if fresh(state) || self.stop.load(Ordering::SeqCst) {
+                self.parked[index].store(false, Ordering::SeqCst);
+                return state;
+            }
+            thread::park();
+        }
+    }
+
+    /// Joins the step of `state` unless it has closed meanwhile.
+    fn enter(&self, mut state: usize) -> Option<Job> {
+        let step = state & !(OPEN | WORKERS);
+        while state & OPEN != 0 && state & !(OPEN | WORKERS) == step {
+            match self.state.compare_exchange_weak(
+                state,
+                state + ONE_WORKER,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                // SAFETY: we are inside an open step: `job` was written before it opened and will not change.
+                Ok(_) => return unsafe { *self.job.get() },
+                Err(now) => state = now,
+            }
+        }
+        None
+    }
+}
+
+/// A pointer that may cross threads; whoever follows it proves disjointness at the spot.
+struct SendPtr<T>(*mut T);
+
+impl<T> SendPtr<T> {
+    /// A method, so that closures capture the wrapper and not the bare pointer.
+    fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: `T: Send`, and each thread touches elements that no other thread touches.
+unsafe impl<T: Send> Sync for SendPtr<T> {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn every_chunk_runs_exactly_once() {
+    for threads in [1, 2, 3, 8] {
+        let pool = ThreadPool::new(threads);
+        for chunks in [0, 1, 2, 7, 1000] {
+            let counts: Vec<AtomicU32> = (0..chunks).map(|_| AtomicU32::new(0)).collect();
+            pool.for_each(chunks, |i| {
+                counts[i].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(
+                counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                "{threads} threads, {chunks} chunks"
+            );
+        }
+    }
+}
+
+#[test]
+fn many_short_steps_and_parked_workers() {
+    let pool = ThreadPool::new(3);
+    let total = AtomicUsize::new(0);
+    for step in 0..20_000 {
+        pool.for_each(3, |i| {
+            total.fetch_add(i, Ordering::Relaxed);
+        });
+        if step % 5_000 == 0 {
+            // Long enough for the workers to park.
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert_eq!(total.load(Ordering::Relaxed), 20_000 * 3);
+}
+
+#[test]
+fn pieces_and_columns_cover_the_data_without_overlap() {
+    let pool = ThreadPool::new(4);
+    let mut data = vec![0u32; 1003];
+    pool.for_each_chunk_mut(&mut data, 10, |i, piece| piece.iter_mut().for_each(|x| *x += i as u32 + 1));
+    assert!(data.iter().enumerate().all(|(i, &x)| x == i as u32 / 10 + 1));
+
+    let (rows, stride, width) = (5, 37, 8);
+    let mut matrix = vec![0u32; rows * stride];
+    pool.for_each_columns_mut(&mut matrix, stride, width, |i, mut columns| {
+        assert_eq!(columns.start(), i * width);
+        for row in 0..columns.rows() {
+            columns.row(row).iter_mut().for_each(|x| *x += (row * 100 + i) as u32 + 1);
+        }
+    });
+    for (at, &x) in matrix.iter().enumerate() {
+        assert_eq!(x as usize, at / stride * 100 + at % stride / width + 1);
+    }
+}
+
+#[test]
+fn a_nested_step_runs_serially() {
+    let pool = ThreadPool::new(2);
+    let total = AtomicUsize::new(0);
+    pool.for_each(4, |_| {
+        pool.for_each(5, |i| {
+            total.fetch_add(i, Ordering::Relaxed);
+        });
+    });
+    assert_eq!(total.load(Ordering::Relaxed), 40);
+}
+
+#[test]
+fn two_callers_take_turns() {
+    let pool = ThreadPool::new(2);
+    let total = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    pool.for_each(4, |_| {
+                        total.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(total.load(Ordering::Relaxed), 16_000);
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    let pool = ThreadPool::new(2);
+    for bad in 0..8 {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            pool.for_each(8, |i| {
+                thread::sleep(Duration::from_micros(200));
+                assert!(i != bad, "chunk {i}");
+            })
+        }));
+        assert!(result.is_err());
+    }
+    let total = AtomicUsize::new(0);
+    pool.for_each(8, |_| {
+        total.fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!(total.load(Ordering::Relaxed), 8);
+}

@@ -1,0 +1,23 @@
+//! What W1.58A8 means: ternary weights, int8 activations, and the layouts that kernels read.
+//!
+//! - [`weights`]: the absmean quantizer from float masters to trits (BitNet b1.58, arXiv:2402.17764, section 2).
+//! - [`activations`]: the absmax quantizer from a token's vector to int8 and a step.
+//! - [`TernaryMatrix`]: exact trits and scales, the form in which files are read, converted and compared.
+//! - [`PackedTernary`]: the same trits in the order in which every kernel streams them.
+//!
+//! Training and inference share these definitions. Invariants: no I/O, no instruction set, no `unsafe`; the
+//! functions here *are* the specification, and the vector kernels must return their bits.
+
+#![forbid(unsafe_code)]
+
+pub mod activations;
+mod error;
+mod packed;
+mod ternary;
+pub mod weights;
+
+pub use activations::{Activations, QuantizedRows};
+pub use error::QuantError;
+pub use packed::PackedTernary;
+pub use ternary::{Granularity, Scales, TernaryMatrix, TritCounts};
+pub use weights::QuantConfig;
