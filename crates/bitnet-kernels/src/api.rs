@@ -1,0 +1,267 @@
+//! The operations of a [`Kernel`], with their checks.
+
+use bitnet_core::{tensor::Values, threads::ColumnsMut};
+use bitnet_quant::{Activations, PackedTernary, QuantizedRows, activations};
+use half::f16;
+
+use crate::{
+    Kernel,
+    float::{
+        attention::{self, AttendChunk, AttentionInputs, CacheRows, CombineChunks},
+        dense::DenseMatmul,
+        elementwise::{Add, Relu2Mul, Rope, RoundToF16, Scale, SiluMul},
+        norm::{RmsNorm, RmsNormInPlace, RmsNormQuantize},
+        quantize::{QuantizeBlocks, QuantizeToken},
+        softmax::{LogSumExp, Softmax},
+    },
+    ternary::{FloatMatmul, Matmul, Strips},
+};
+
+/// Positions in a chunk of attention: chunk `c` covers positions `c * ATTENTION_CHUNK ..`.
+pub const ATTENTION_CHUNK: usize = attention::CHUNK;
+
+/// Matrix products. `out` is a group of columns of a `[tokens, outputs]` matrix; its row `t`, column `i` becomes output
+/// row `first_row + i` of token `t`. All `out.rows()` tokens of `x` are multiplied.
+impl Kernel {
+    /// Ternary weights times int8 activations (`form` says how `x` was quantized): see the crate's
+    /// `ternary` module for the exact order of operations.
+    ///
+    /// # Panics
+    /// When `first_row` is not a multiple of [`PackedTernary::STRIP`], rows or columns disagree, or `form` is
+    /// [`Activations::Float`].
+    pub fn matmul(
+        &self,
+        w: &PackedTernary,
+        x: &QuantizedRows,
+        form: Activations,
+        first_row: usize,
+        out: &mut ColumnsMut<'_, f32>,
+    ) {
+        assert_eq!(w.cols(), x.cols(), "columns of weights and activations");
+        assert!(form != Activations::Float, "float activations are not quantized rows");
+        self.run(Matmul { w: Strips::new(w, first_row, out.width()), x, form, out });
+    }
+
+    /// Ternary weights times float activations, `x` being `[tokens, cols]`.
+    ///
+    /// # Panics
+    /// As [`Kernel::matmul`], and when `x` has another length.
+    pub fn matmul_float(
+        &self,
+        w: &PackedTernary,
+        x: &[f32],
+        first_row: usize,
+        out: &mut ColumnsMut<'_, f32>,
+    ) {
+        assert_eq!(x.len(), out.rows() * w.cols(), "activations of all tokens");
+        self.run(FloatMatmul { w: Strips::new(w, first_row, out.width()), x, out });
+    }
+
+    /// Dense rows times float activations: `out[t][i] = dot(w[first_row + i], x[t])` in lane order.
+    /// `w` is `[rows, cols]`, `x` is `[tokens, cols]`; any `first_row` will do.
+    ///
+    /// # Panics
+    /// When `w` has fewer rows or `x` another length.
+    pub fn dense_matmul(
+        &self,
+        w: Values<'_>,
+        cols: usize,
+        x: &[f32],
+        first_row: usize,
+        out: &mut ColumnsMut<'_, f32>,
+    ) {
+        assert!(cols > 0, "no columns");
+        assert_eq!(x.len(), out.rows() * cols, "activations of all tokens");
+        let range = first_row * cols..(first_row + out.width()) * cols;
+        match w {
+            Values::F32(w) => self.run(DenseMatmul { w: &w[range], cols, x, out }),
+            Values::F16(w) => self.run(DenseMatmul { w: &w[range], cols, x, out }),
+            Values::Bf16(w) => self.run(DenseMatmul { w: &w[range], cols, x, out }),
+        }
+    }
+}
+
+/// Activations to int8, bit-equal to the definitions in `bitnet_quant::activations`.
+impl Kernel {
+    /// `x` as `token` of `rows`, one step for all of it.
+    pub fn quantize_token(&self, x: &[f32], rows: &mut QuantizedRows, token: usize) {
+        assert_eq!(x.len(), rows.cols());
+        let (codes, steps, sums) = rows.row_mut(token);
+        (steps[0], sums[0]) = self.quantize_into(x, codes);
+    }
+
+    /// `x` with one step into `codes`, which may be up to 63 longer than `x` (rounded up to 16 at least) and is padded
+    /// with zeros. Returns the step and the sum of the codes.
+    pub fn quantize_into(&self, x: &[f32], codes: &mut [i8]) -> (f32, i32) {
+        assert!(codes.len() >= x.len().next_multiple_of(16), "no room for {} codes", x.len());
+        self.run(QuantizeToken { x, codes })
+    }
+
+    /// `x` as `token` of `rows`, one step per block of 32 columns.
+    pub fn quantize_blocks(&self, x: &[f32], rows: &mut QuantizedRows, token: usize) {
+        assert_eq!(x.len(), rows.cols());
+        let (codes, steps, sums) = rows.row_mut(token);
+        self.quantize_blocks_into(x, codes, steps, sums);
+    }
+
+    /// `x` with one step per block of 32 columns. `codes` has whole blocks, `steps` and `sums` one element per block.
+    pub fn quantize_blocks_into(&self, x: &[f32], codes: &mut [i8], steps: &mut [f32], sums: &mut [i32]) {
+        let blocks = codes.len() / activations::BLOCK;
+        assert!(codes.len() >= x.len() && codes.len().is_multiple_of(activations::BLOCK), "whole blocks");
+        assert_eq!((steps.len(), sums.len()), (blocks, blocks), "one step and sum per block");
+        self.run(QuantizeBlocks { x, codes, steps, sums });
+    }
+
+    /// [`Kernel::rmsnorm`] and [`Kernel::quantize_into`] in one, without writing the floats.
+    pub fn rmsnorm_quantize_into(&self, x: &[f32], weight: &[f32], eps: f32, codes: &mut [i8]) -> (f32, i32) {
+        assert_eq!(x.len(), weight.len());
+        assert!(codes.len() >= x.len().next_multiple_of(16), "no room for {} codes", x.len());
+        self.run(RmsNormQuantize { x, weight, eps, codes })
+    }
+
+    /// [`Kernel::rmsnorm`] and [`Kernel::quantize_token`] in one.
+    pub fn rmsnorm_quantize(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        rows: &mut QuantizedRows,
+        token: usize,
+    ) {
+        assert_eq!(x.len(), rows.cols());
+        let (codes, steps, sums) = rows.row_mut(token);
+        (steps[0], sums[0]) = self.rmsnorm_quantize_into(x, weight, eps, codes);
+    }
+}
+
+/// Norms, gates, rotary embedding, softmax.
+impl Kernel {
+    /// `out = (x * r) * weight` with `r = 1 / sqrt(sum(x * x) / n + eps)`, the sum in lane order.
+    pub fn rmsnorm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        assert_eq!((x.len(), x.len()), (weight.len(), out.len()));
+        self.run(RmsNorm { x, weight, eps, out });
+    }
+
+    /// [`Kernel::rmsnorm`] in place.
+    pub fn rmsnorm_in_place(&self, x: &mut [f32], weight: &[f32], eps: f32) {
+        assert_eq!(x.len(), weight.len());
+        self.run(RmsNormInPlace { x, weight, eps });
+    }
+
+    /// Rotates one head: `(a, b) -> (a * cos - b * sin, b * cos + a * sin)` for `a = x[i]`, `b = x[i + half]`,
+    /// `half = cos.len() = sin.len()`. Elements of `x` from `2 * half` on are left alone.
+    pub fn rope(&self, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+        assert_eq!(cos.len(), sin.len());
+        self.run(Rope { x: &mut x[..2 * cos.len()], cos, sin });
+    }
+
+    /// `gate = (gate / (1 + e^-gate)) * up`
+    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len());
+        self.run(SiluMul { gate, up });
+    }
+
+    /// `gate = (max(gate, 0) * max(gate, 0)) * up`
+    pub fn relu2_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len());
+        self.run(Relu2Mul { gate, up });
+    }
+
+    /// `x = x + y`
+    pub fn add(&self, x: &mut [f32], y: &[f32]) {
+        assert_eq!(x.len(), y.len());
+        self.run(Add { x, y });
+    }
+
+    /// `x = x * factor`
+    pub fn scale(&self, x: &mut [f32], factor: f32) {
+        self.run(Scale { x, factor });
+    }
+
+    /// `x = e^(x - max x) / sum`, the sum in lane order.
+    pub fn softmax(&self, x: &mut [f32]) {
+        self.run(Softmax(x));
+    }
+
+    /// `ln(sum(e^x))`
+    pub fn log_sum_exp(&self, x: &[f32]) -> f32 {
+        self.run(LogSumExp(x))
+    }
+
+    /// `out = f16(x)`, rounded to nearest even: what a cache of binary16 stores.
+    pub fn round_to_f16(&self, x: &[f32], out: &mut [f16]) {
+        assert_eq!(x.len(), out.len());
+        self.run(RoundToF16 { x, out });
+    }
+}
+
+/// Attention, in chunks of [`ATTENTION_CHUNK`] positions.
+impl Kernel {
+    /// Floats of the partial result of one chunk for `group` query heads.
+    pub const fn attention_partial_len(group: usize, head_dim: usize) -> usize {
+        group * attention::partial_len(head_dim)
+    }
+
+    /// The partial result of chunk `chunk` for a query that sees positions `0 .. positions`: threads may compute
+    /// different chunks and heads. `partial` has [`Kernel::attention_partial_len`] floats.
+    ///
+    /// # Panics
+    /// When the chunk begins at or behind `positions`, or a slice is too short.
+    pub fn attend_chunk(
+        &self,
+        inputs: AttentionInputs<'_>,
+        chunk: usize,
+        positions: usize,
+        partial: &mut [f32],
+    ) {
+        let first = chunk * ATTENTION_CHUNK;
+        assert!(first < positions, "chunk {chunk} of {positions} positions");
+        let group = check(&inputs, positions);
+        assert_eq!(partial.len(), Self::attention_partial_len(group, inputs.head_dim));
+        let count = (positions - first).min(ATTENTION_CHUNK);
+        self.run(AttendChunk { inputs, first, count, partial });
+    }
+
+    /// The attention output of a query from the partial results of all its chunks, in order
+    /// (`[chunks, attention_partial_len]`), into `out`, `[group, head_dim]`.
+    pub fn attend_combine(&self, partials: &[f32], head_dim: usize, out: &mut [f32]) {
+        assert!(head_dim > 0 && out.len().is_multiple_of(head_dim));
+        let len = Self::attention_partial_len(out.len() / head_dim, head_dim);
+        assert!(len > 0 && !partials.is_empty() && partials.len().is_multiple_of(len), "whole chunks");
+        self.run(CombineChunks { partials, head_dim, out });
+    }
+
+    /// All of it on one thread: a query that sees positions `0 .. positions`. `scratch` holds
+    /// `ceil(positions / ATTENTION_CHUNK) * attention_partial_len(group, head_dim)` floats or more.
+    pub fn attend(
+        &self,
+        inputs: AttentionInputs<'_>,
+        positions: usize,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let len = Self::attention_partial_len(check(&inputs, positions), inputs.head_dim);
+        let partials = &mut scratch[..positions.div_ceil(ATTENTION_CHUNK) * len];
+        for (chunk, partial) in partials.chunks_exact_mut(len).enumerate() {
+            self.attend_chunk(inputs, chunk, positions, partial);
+        }
+        self.attend_combine(partials, inputs.head_dim, out);
+    }
+}
+
+/// Panics unless the cache holds `positions`; returns the number of query heads.
+fn check(inputs: &AttentionInputs<'_>, positions: usize) -> usize {
+    let AttentionInputs { queries, keys, values, stride, head_dim, .. } = *inputs;
+    assert!(head_dim > 0 && stride >= head_dim && queries.len().is_multiple_of(head_dim), "shape of queries");
+    assert!(positions > 0, "attention over nothing");
+    let need = (positions - 1) * stride + head_dim;
+    for rows in [keys, values] {
+        let (len, scales) = match rows {
+            CacheRows::F32(x) => (x.len(), positions),
+            CacheRows::F16(x) => (x.len(), positions),
+            CacheRows::Int8 { codes, scales } => (codes.len(), scales.len()),
+        };
+        assert!(len >= need && scales >= positions, "cache shorter than {positions} positions");
+    }
+    queries.len() / head_dim
+}

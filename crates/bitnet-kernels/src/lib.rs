@@ -1,0 +1,37 @@
+//! How BitNet-Rust is fast: exact ternary matrix products and fixed-order float helpers, one file per instruction
+//! set, one table, chosen at run time in one binary.
+//!
+//! - [`select`] gives the [`Kernel`] to use; the variable `BITNET_KERNEL` (or an argument) forces one by name. Before
+//!   a kernel is handed out it must agree with the scalar reference on this CPU.
+//! - A [`Kernel`] has every operation a transformer needs on the CPU as a method. [`Kernel::matmul`] is the ternary
+//!   product; the others are float helpers.
+//!
+//! # Invariants
+//! - Integer sums are exact: the i32 that `scalar.rs` returns, on every instruction set. Scales are applied in one
+//!   place (`ternary.rs`), in one order.
+//! - Float sums have one lane order (see `float.rs`); no fused multiply-add; one exponential. So every operation returns
+//!   the same bits on every kernel, whatever the threads and batches (NaN payloads excepted).
+//! - No operation allocates, spawns, prints, or sees a file. All are single-threaded; callers cut work by rows,
+//!   tokens, heads or chunks, and results never depend on the cut.
+//! - `unsafe` stands here and in `bitnet-core` only: for vector loads and stores, the assembly of instructions without
+//!   stable intrinsics, and the calls into functions compiled for an instruction set that was detected.
+//!
+//! # Panics
+//! Operations check the lengths of their slices and panic when they disagree: that is a bug of the caller.
+
+mod api;
+mod float;
+mod isa;
+mod scalar;
+mod selftest;
+mod table;
+mod ternary;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512vnni;
+
+pub use api::ATTENTION_CHUNK;
+pub use bitnet_core::threads::ColumnsMut;
+pub use float::attention::{AttentionInputs, CacheRows};
+pub use table::{KERNEL_VARIABLE, Kernel, KernelError, all_names, available, by_name, select};

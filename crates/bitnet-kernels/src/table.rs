@@ -1,0 +1,165 @@
+//! The kernels, and the choice of one.
+
+use std::{env, sync::OnceLock};
+
+use crate::{isa::Op, scalar, selftest::self_test};
+#[cfg(target_arch = "x86_64")]
+use crate::{x86_avx2, x86_avx512vnni};
+
+/// The environment variable that forces a kernel by name.
+pub const KERNEL_VARIABLE: &str = "BITNET_KERNEL";
+
+/// Which module runs an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Scalar,
+}
+
+/// An instruction set's implementation of every operation. All kernels return the same bits.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kernel {
+    name: &'static str,
+    short: &'static str,
+    set: Set,
+}
+
+/// Best first; the last runs anywhere.
+static TABLE: &[Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "x86_64-t2-i8-avx512vnni", short: "avx512vnni", set: Set::Avx512Vnni },
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "x86_64-t2-i8-avx2", short: "avx2", set: Set::Avx2 },
+    Kernel { name: "generic-t2-i8-scalar", short: "scalar", set: Set::Scalar },
+];
+
+/// Why a kernel cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// No kernel of this build has that name.
+    #[error("no kernel is named '{name}'; this build has {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// Names of this build's kernels.
+        known: String,
+    },
+    /// The CPU lacks the instructions.
+    #[error("kernel '{name}' needs instructions that this CPU does not report; available here: {available}")]
+    Unsupported {
+        /// The kernel's name.
+        name: &'static str,
+        /// Names of the kernels that would run.
+        available: String,
+    },
+    /// The CPU reports the instructions, yet they give wrong results (as some virtual machines do).
+    #[error("kernel '{name}' fails its self-test on this CPU: {what} differs from the scalar reference")]
+    SelfTest {
+        /// The kernel's name.
+        name: &'static str,
+        /// The operation whose result was wrong.
+        what: &'static str,
+    },
+}
+
+/// Names of every kernel of this build, best first, whether or not this CPU can run it.
+pub fn all_names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|kernel| kernel.name)
+}
+
+/// The kernels whose instructions this CPU reports, best first.
+pub fn available() -> impl Iterator<Item = &'static Kernel> {
+    TABLE.iter().filter(|kernel| kernel.supported())
+}
+
+/// The kernel of that full name (`x86_64-t2-i8-avx2`) or short name (`avx2`).
+///
+/// # Errors
+/// [`KernelError::Unknown`], [`KernelError::Unsupported`].
+pub fn by_name(name: &str) -> Result<&'static Kernel, KernelError> {
+    let wanted = match name {
+        "avx512" => "avx512vnni",
+        other => other,
+    };
+    let kernel = TABLE.iter().find(|k| k.name == wanted || k.short == wanted);
+    let kernel =
+        kernel.ok_or_else(|| KernelError::Unknown { name: name.into(), known: names(TABLE.iter()) })?;
+    if kernel.supported() {
+        Ok(kernel)
+    } else {
+        Err(KernelError::Unsupported { name: kernel.name, available: names(available()) })
+    }
+}
+
+/// The kernel to use: the forced one (`forced`, else the variable [`KERNEL_VARIABLE`] if set and not empty), or the best
+/// that this CPU reports and that passes its self-test. The automatic choice is made once per process.
+///
+/// # Errors
+/// When a forced kernel is unknown, cannot run here, or fails its self-test. The automatic choice always ends
+/// with the scalar kernel, so it only fails if that one does.
+pub fn select(forced: Option<&str>) -> Result<&'static Kernel, KernelError> {
+    let variable = || env::var(KERNEL_VARIABLE).ok().filter(|name| !name.is_empty());
+    if let Some(name) = forced.map(str::to_owned).or_else(variable) {
+        let kernel = by_name(&name)?;
+        return self_test(kernel).map(|()| kernel);
+    }
+    static BEST: OnceLock<Result<&'static Kernel, KernelError>> = OnceLock::new();
+    BEST.get_or_init(|| {
+        let mut last = Err(KernelError::Unknown { name: "any".into(), known: names(TABLE.iter()) });
+        for kernel in available() {
+            last = self_test(kernel).map(|()| kernel);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    })
+    .clone()
+}
+
+fn names<'a>(kernels: impl Iterator<Item = &'a Kernel>) -> String {
+    let names: Vec<_> = kernels.map(|k| k.name).collect();
+    names.join(", ")
+}
+
+impl Kernel {
+    /// Architecture, weight coding, activation type, instruction set.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The instruction set's name alone.
+    pub fn short_name(&self) -> &'static str {
+        self.short
+    }
+
+    /// Whether this CPU reports the instructions.
+    pub fn supported(&self) -> bool {
+        match self.set {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni => x86_avx512vnni::supported(),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => x86_avx2::supported(),
+            Set::Scalar => scalar::supported(),
+        }
+    }
+
+    /// Runs `op` compiled for this kernel's instruction set. A `&Kernel` only leaves this module by [`available`],
+    /// [`by_name`] and [`select`], which have checked `supported`.
+    #[inline]
+    pub(crate) fn run<O: Op>(&self, op: O) -> O::Output {
+        match self.set {
+            // SAFETY: the CPU has the features, by the check that every public way to this call has made.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni => unsafe { x86_avx512vnni::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { x86_avx2::run(op) },
+            Set::Scalar => scalar::run(op),
+        }
+    }
+}

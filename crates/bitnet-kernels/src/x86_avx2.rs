@@ -1,0 +1,211 @@
+//! AVX2: a block is two registers of eight rows. `vpmaddubsw` adds pairs of products in i16, `vpmaddwd` with
+//! ones adds pairs of those in i32.
+//!
+//! Why no i16 saturates, activations being at least -128 and at most 127, codes at most 2:
+//! a pair of products is in [-2 * 128 * v, 2 * 127 * v] where v is the largest masked code.
+//! [`dot`] keeps v at 2 and 8 (planes 2 and 3 are shifted down by four bits first) and adds planes 0 + 2 (v = 2)
+//! and 1 + 3 (v = 8) in i16: one block adds at most [-4096, 4064] to the latter, so eight blocks stay within
+//! [-32768, 32512]. [`tile`] shifts all planes down to v = 2 and adds four per block, [-2048, 2032], so sixteen
+//! blocks stay within the same bounds.
+
+use std::arch::x86_64::*;
+
+use crate::isa::{Block, Isa, Lanes, Op, Word, plane_word};
+
+/// Proof that this CPU has the instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// Whether this CPU (and its operating system) has what [`run`] enables.
+pub(crate) fn supported() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+}
+
+/// Compiles `op` for this instruction set.
+#[target_feature(enable = "avx2,f16c")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.eval(Avx2(()))
+}
+
+impl Isa for Avx2 {
+    const STRIPS: usize = 1;
+    const TOKENS: usize = 8;
+
+    #[inline(always)]
+    fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+        // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
+        unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn tile<const S: usize, const T: usize>(
+        self,
+        strips: [&[Block]; S],
+        x: [&[Word]; T],
+        out: &mut [[Lanes<i32>; T]; S],
+    ) {
+        // SAFETY: as in `dot`.
+        unsafe { tile(strips, x, out) }
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
+        // SAFETY: as in `dot`.
+        unsafe { f16_to_f32(halves) }
+    }
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
+        // SAFETY: as in `dot`.
+        unsafe { f32_to_f16(values) }
+    }
+}
+
+/// Blocks whose i16 sums fit, see the module's head.
+const DOT_BLOCKS: usize = 8;
+const TILE_BLOCKS: usize = 16;
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+    let low = _mm256_set1_epi8(0x03);
+    let high = _mm256_set1_epi8(0x0c);
+    let ones = _mm256_set1_epi16(1);
+    // [eight rows] of planes 0 and 2, and of planes 1 and 3 (four times too large).
+    let mut small = [_mm256_setzero_si256(); 2];
+    let mut large = [_mm256_setzero_si256(); 2];
+    for (blocks, x) in blocks.chunks(DOT_BLOCKS).zip(x.chunks(DOT_BLOCKS)) {
+        let mut small16 = [_mm256_setzero_si256(); 2];
+        let mut large16 = [_mm256_setzero_si256(); 2];
+        for (block, x) in blocks.iter().zip(x) {
+            let words = [0, 1, 2, 3].map(|p| _mm256_set1_epi32(plane_word(x, p)));
+            for h in 0..2 {
+                let w = load(block, h);
+                let shifted = _mm256_srli_epi16::<4>(w);
+                let plane0 = _mm256_maddubs_epi16(_mm256_and_si256(w, low), words[0]);
+                let plane1 = _mm256_maddubs_epi16(_mm256_and_si256(w, high), words[1]);
+                let plane2 = _mm256_maddubs_epi16(_mm256_and_si256(shifted, low), words[2]);
+                let plane3 = _mm256_maddubs_epi16(_mm256_and_si256(shifted, high), words[3]);
+                small16[h] = _mm256_add_epi16(small16[h], _mm256_add_epi16(plane0, plane2));
+                large16[h] = _mm256_add_epi16(large16[h], _mm256_add_epi16(plane1, plane3));
+            }
+        }
+        for h in 0..2 {
+            small[h] = _mm256_add_epi32(small[h], _mm256_madd_epi16(small16[h], ones));
+            large[h] = _mm256_add_epi32(large[h], _mm256_madd_epi16(large16[h], ones));
+        }
+    }
+    let mut out = [0; 16];
+    for h in 0..2 {
+        store(&mut out, h, _mm256_add_epi32(small[h], _mm256_srai_epi32::<2>(large[h])));
+    }
+    out
+}
+
+/// Eight rows at a time: 8 tokens' i16 sums, 4 planes and a broadcast fit in the 16 registers.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn tile<const S: usize, const T: usize>(
+    strips: [&[Block]; S],
+    x: [&[Word]; T],
+    out: &mut [[Lanes<i32>; T]; S],
+) {
+    for (strip, out) in strips.iter().zip(out) {
+        *out = [[0; 16]; T];
+        for h in 0..2 {
+            let mut first = 0;
+            while first < strip.len() {
+                let last = (first + TILE_BLOCKS).min(strip.len());
+                let sums = half_tile(&strip[first..last], h, x.map(|x| &x[first..last]));
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    let total = _mm256_add_epi32(load_sums(out, h), sum);
+                    store(out, h, total);
+                }
+                first = last;
+            }
+        }
+    }
+}
+
+/// i32 sums of eight rows over at most [`TILE_BLOCKS`] blocks.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn half_tile<const T: usize>(strip: &[Block], h: usize, x: [&[Word]; T]) -> [__m256i; T] {
+    let x = x.map(|x| &x[..strip.len()]);
+    let low = _mm256_set1_epi8(3);
+    let mut acc = [_mm256_setzero_si256(); T];
+    for (b, block) in strip.iter().enumerate() {
+        let w = load(block, h);
+        let planes = [
+            _mm256_and_si256(w, low),
+            _mm256_and_si256(_mm256_srli_epi16::<2>(w), low),
+            _mm256_and_si256(_mm256_srli_epi16::<4>(w), low),
+            _mm256_and_si256(_mm256_srli_epi16::<6>(w), low),
+        ];
+        for t in 0..T {
+            for (p, &plane) in planes.iter().enumerate() {
+                let word = _mm256_set1_epi32(plane_word(&x[t][b], p));
+                acc[t] = _mm256_add_epi16(acc[t], _mm256_maddubs_epi16(plane, word));
+            }
+        }
+    }
+    for a in &mut acc {
+        *a = _mm256_madd_epi16(*a, _mm256_set1_epi16(1));
+    }
+    acc
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(crate) fn f16_to_f32(halves: &[u16; 16]) -> Lanes<f32> {
+    let mut out = [0.0; 16];
+    let (halves, _) = halves.as_chunks::<8>();
+    for (out, halves) in out.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+        // SAFETY: 16 readable bytes behind the reference; unaligned loads are allowed.
+        let halves = unsafe { _mm_loadu_si128(halves.as_ptr().cast()) };
+        let wide = _mm256_cvtph_ps(halves);
+        // SAFETY: 32 writable bytes behind the reference.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), wide) };
+    }
+    out
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(crate) fn f32_to_f16(values: &Lanes<f32>) -> [u16; 16] {
+    let mut out = [0; 16];
+    let (values, _) = values.as_chunks::<8>();
+    for (out, values) in out.as_chunks_mut::<8>().0.iter_mut().zip(values) {
+        // SAFETY: 32 readable bytes behind the reference.
+        let values = unsafe { _mm256_loadu_ps(values.as_ptr()) };
+        let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+        // SAFETY: 16 writable bytes behind the reference.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves) };
+    }
+    out
+}
+
+/// Rows `8 * h ..` of a block.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn load(block: &Block, h: usize) -> __m256i {
+    let half = &block.as_chunks::<32>().0[h];
+    // SAFETY: 32 readable bytes behind the reference; unaligned loads are allowed.
+    unsafe { _mm256_loadu_si256(half.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_sums(lanes: &Lanes<i32>, h: usize) -> __m256i {
+    let half = &lanes.as_chunks::<8>().0[h];
+    // SAFETY: 32 readable bytes behind the reference.
+    unsafe { _mm256_loadu_si256(half.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn store(lanes: &mut Lanes<i32>, h: usize, sums: __m256i) {
+    let half = &mut lanes.as_chunks_mut::<8>().0[h];
+    // SAFETY: 32 writable bytes behind the reference.
+    unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), sums) };
+}

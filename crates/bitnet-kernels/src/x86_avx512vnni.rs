@@ -1,0 +1,173 @@
+//! AVX-512 with VNNI: one 64-byte block is one register, one 32-bit lane per row.
+//!
+//! `vpdpbusd` multiplies the four code bytes of a lane (unsigned) with four activation bytes (signed, one word
+//! broadcast to all lanes) and adds the four products to the lane's i32 without any narrower intermediate.
+//! i32 has room: a code masked in place is at most 2 * 64 and an activation at least -128, so a plane's
+//! accumulator grows by at most 4 * 128 * 128 = 2^16 per block and cannot overflow below 2^15 blocks (2^19 columns),
+//! which [`crate::MAX_COLUMNS`] keeps.
+
+use std::arch::x86_64::*;
+
+use crate::isa::{Block, Isa, Lanes, Op, Word, plane_word};
+
+/// Proof that this CPU has the instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512Vnni(());
+
+/// Whether this CPU (and its operating system) has what [`run`] enables.
+pub(crate) fn supported() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("f16c")
+}
+
+/// Compiles `op` for this instruction set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.eval(Avx512Vnni(()))
+}
+
+impl Isa for Avx512Vnni {
+    const STRIPS: usize = 2;
+    const TOKENS: usize = 12;
+
+    #[inline(always)]
+    fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+        // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
+        unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn tile<const S: usize, const T: usize>(
+        self,
+        strips: [&[Block]; S],
+        x: [&[Word]; T],
+        out: &mut [[Lanes<i32>; T]; S],
+    ) {
+        // SAFETY: as in `dot`.
+        unsafe { tile(strips, x, out) }
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
+        // SAFETY: as in `dot`.
+        unsafe { f16_to_f32(halves) }
+    }
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
+        // SAFETY: as in `dot`.
+        unsafe { f32_to_f16(values) }
+    }
+}
+
+/// Codes are left where they are: plane p is 4^p too large, its own accumulator is shifted back once at the end.
+/// That saves the three shifts per block, which shows in cache (memory-bound streams do not notice).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|m| _mm512_set1_epi8(m as i8));
+    let mut even = [_mm512_setzero_si512(); 4];
+    let mut odd = [_mm512_setzero_si512(); 4];
+    let step = |acc: &mut [__m512i; 4], block: &Block, x: &Word| {
+        let w = load(block);
+        for p in 0..4 {
+            let codes = _mm512_and_si512(w, masks[p]);
+            acc[p] = _mm512_dpbusd_epi32(acc[p], codes, _mm512_set1_epi32(plane_word(x, p)));
+        }
+    };
+    let (pairs, last) = blocks.as_chunks::<2>();
+    let (x_pairs, x_last) = x.as_chunks::<2>();
+    for (block, x) in pairs.iter().zip(x_pairs) {
+        step(&mut even, &block[0], &x[0]);
+        step(&mut odd, &block[1], &x[1]);
+    }
+    for (block, x) in last.iter().zip(x_last) {
+        step(&mut even, block, x);
+    }
+    let plane = |p: usize| _mm512_add_epi32(even[p], odd[p]);
+    let low = _mm512_add_epi32(plane(0), _mm512_srai_epi32::<2>(plane(1)));
+    let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(plane(2)), _mm512_srai_epi32::<6>(plane(3)));
+    store(_mm512_add_epi32(low, high))
+}
+
+/// Each block is unpacked once for all tokens; each broadcast word serves all strips.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn tile<const S: usize, const T: usize>(
+    strips: [&[Block]; S],
+    x: [&[Word]; T],
+    out: &mut [[Lanes<i32>; T]; S],
+) {
+    let blocks = strips[0].len();
+    let strips = strips.map(|s| &s[..blocks]);
+    let x = x.map(|x| &x[..blocks]);
+    let low = _mm512_set1_epi8(3);
+    let mut acc = [[_mm512_setzero_si512(); T]; S];
+    for b in 0..blocks {
+        let mut w = [_mm512_setzero_si512(); S];
+        for s in 0..S {
+            w[s] = load(&strips[s][b]);
+        }
+        for p in 0..4 {
+            let mut codes = [_mm512_setzero_si512(); S];
+            for s in 0..S {
+                codes[s] = _mm512_and_si512(w[s], low);
+                w[s] = _mm512_srli_epi16::<2>(w[s]);
+            }
+            for t in 0..T {
+                let word = _mm512_set1_epi32(plane_word(&x[t][b], p));
+                for s in 0..S {
+                    acc[s][t] = _mm512_dpbusd_epi32(acc[s][t], codes[s], word);
+                }
+            }
+        }
+    }
+    for s in 0..S {
+        for t in 0..T {
+            out[s][t] = store(acc[s][t]);
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn f16_to_f32(halves: &[u16; 16]) -> Lanes<f32> {
+    // SAFETY: 32 readable bytes behind the reference; unaligned loads are allowed.
+    let halves = unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) };
+    let mut out = [0.0; 16];
+    let wide = _mm512_cvtph_ps(halves);
+    // SAFETY: 64 writable bytes behind the reference.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), wide) };
+    out
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn f32_to_f16(values: &Lanes<f32>) -> [u16; 16] {
+    // SAFETY: 64 readable bytes behind the reference.
+    let values = unsafe { _mm512_loadu_ps(values.as_ptr()) };
+    let mut out = [0; 16];
+    let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+    // SAFETY: 32 writable bytes behind the reference.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), halves) };
+    out
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(block: &Block) -> __m512i {
+    // SAFETY: 64 readable bytes behind the reference; unaligned loads are allowed.
+    unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(lanes: __m512i) -> Lanes<i32> {
+    let mut out = [0; 16];
+    // SAFETY: 64 writable bytes behind the reference.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), lanes) };
+    out
+}
