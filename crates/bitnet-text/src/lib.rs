@@ -1,0 +1,34 @@
+//! Text for ternary language models: tokenizers, chat templates and an incremental detokenizer.
+//!
+//! - [`Tokenizer`] reads a tokenizer.json ([`Tokenizer::from_json`]) or the vocabulary of a GGUF file
+//!   ([`Tokenizer::from_gguf`]) and turns text into ids and back. It works without a model.
+//! - [`StreamDecoder`] turns ids into text as they come and never shows half a character.
+//!
+//! # Invariants
+//! - Control tokens inside plain text stay plain text unless the caller asks otherwise
+//!   ([`EncodeOptions::parse_special`]).
+//! - Nothing in a file makes this crate panic, hang or allocate out of proportion to the file.
+//! - Decoding all at once and decoding as a stream are the same function.
+//!
+//! # What it does not do
+//! It reads no files, prints nothing and knows no model. Vocabularies other than BPE (Unigram, WordPiece) are refused by
+//! name.
+#![forbid(unsafe_code)]
+
+mod added;
+mod byte_level;
+mod error;
+mod gguf;
+mod json;
+mod pieces;
+mod sentencepiece;
+mod splitter;
+mod stream;
+mod tokenizer;
+
+pub use error::TextError;
+pub use gguf::GgufVocabulary;
+pub use sentencepiece::token_type;
+pub use splitter::splitter_names;
+pub use stream::StreamDecoder;
+pub use tokenizer::{EncodeOptions, Tokenizer};
