@@ -19,6 +19,12 @@
 //! # Panics
 //! Operations check the lengths of their slices and panic when they disagree: that is a bug of the caller.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64_dotprod;
+#[cfg(target_arch = "aarch64")]
+mod aarch64_i8mm;
+#[cfg(target_arch = "aarch64")]
+mod aarch64_neon;
 mod api;
 mod float;
 mod isa;
@@ -30,6 +36,10 @@ mod ternary;
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod x86_avxvnni;
+#[cfg(target_arch = "x86_64")]
+mod x86_sse41;
 
 pub use api::ATTENTION_CHUNK;
 pub use bitnet_core::threads::ColumnsMut;

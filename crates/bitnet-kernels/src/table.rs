@@ -2,9 +2,11 @@
 
 use std::{env, sync::OnceLock};
 
+#[cfg(target_arch = "aarch64")]
+use crate::{aarch64_dotprod, aarch64_i8mm, aarch64_neon};
 use crate::{isa::Op, scalar, selftest::self_test};
 #[cfg(target_arch = "x86_64")]
-use crate::{x86_avx2, x86_avx512vnni};
+use crate::{x86_avx2, x86_avx512vnni, x86_avxvnni, x86_sse41};
 
 /// The environment variable that forces a kernel by name.
 pub const KERNEL_VARIABLE: &str = "BITNET_KERNEL";
@@ -15,7 +17,17 @@ enum Set {
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Sse41,
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
+    #[cfg(target_arch = "aarch64")]
+    Dotprod,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Scalar,
 }
 
@@ -32,7 +44,17 @@ static TABLE: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     Kernel { name: "x86_64-t2-i8-avx512vnni", short: "avx512vnni", set: Set::Avx512Vnni },
     #[cfg(target_arch = "x86_64")]
+    Kernel { name: "x86_64-t2-i8-avxvnni", short: "avxvnni", set: Set::AvxVnni },
+    #[cfg(target_arch = "x86_64")]
     Kernel { name: "x86_64-t2-i8-avx2", short: "avx2", set: Set::Avx2 },
+    #[cfg(target_arch = "x86_64")]
+    Kernel { name: "x86_64-t2-i8-sse41", short: "sse41", set: Set::Sse41 },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "aarch64-t2-i8-i8mm", short: "i8mm", set: Set::I8mm },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "aarch64-t2-i8-dotprod", short: "dotprod", set: Set::Dotprod },
+    #[cfg(target_arch = "aarch64")]
+    Kernel { name: "aarch64-t2-i8-neon", short: "neon", set: Set::Neon },
     Kernel { name: "generic-t2-i8-scalar", short: "scalar", set: Set::Scalar },
 ];
 
@@ -143,7 +165,17 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => x86_avx512vnni::supported(),
             #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => x86_avxvnni::supported(),
+            #[cfg(target_arch = "x86_64")]
             Set::Avx2 => x86_avx2::supported(),
+            #[cfg(target_arch = "x86_64")]
+            Set::Sse41 => x86_sse41::supported(),
+            #[cfg(target_arch = "aarch64")]
+            Set::I8mm => aarch64_i8mm::supported(),
+            #[cfg(target_arch = "aarch64")]
+            Set::Dotprod => aarch64_dotprod::supported(),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => aarch64_neon::supported(),
             Set::Scalar => scalar::supported(),
         }
     }
@@ -158,7 +190,22 @@ impl Kernel {
             Set::Avx512Vnni => unsafe { x86_avx512vnni::run(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => unsafe { x86_avxvnni::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
             Set::Avx2 => unsafe { x86_avx2::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Sse41 => unsafe { x86_sse41::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Set::I8mm => unsafe { aarch64_i8mm::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Set::Dotprod => unsafe { aarch64_dotprod::run(op) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => unsafe { aarch64_neon::run(op) },
             Set::Scalar => scalar::run(op),
         }
     }

@@ -183,8 +183,13 @@ impl Problem {
     }
 }
 
+fn config() -> ProptestConfig {
+    let cases = if cfg!(debug_assertions) { 24 } else { 160 };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 24 } else { 160 }))]
+    #![proptest_config(config())]
 
     #[test]
     fn every_kernel_equals_the_definition(case in cases()) {

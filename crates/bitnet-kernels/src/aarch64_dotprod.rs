@@ -1,0 +1,103 @@
+//! NEON with `sdot`: four products of signed bytes go straight into an i32 lane. Codes are at most 2, so the sums
+//! fit as they do in the scalar kernel. One register holds the activations of a block, and the instruction picks
+//! the word of a plane out of it, so nothing is broadcast.
+
+use std::{arch::aarch64::*, arch::asm};
+
+use crate::{
+    aarch64_neon::{self, load, load_word, planes, store},
+    isa::{Block, Isa, Lanes, Op, Word},
+};
+
+/// Proof that this CPU has the instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Dotprod(());
+
+/// Whether this CPU has what [`run`] enables.
+pub(crate) fn supported() -> bool {
+    aarch64_neon::supported() && std::arch::is_aarch64_feature_detected!("dotprod")
+}
+
+/// Compiles `op` for this instruction set.
+#[target_feature(enable = "neon,dotprod")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.eval(Dotprod(()))
+}
+
+impl Isa for Dotprod {
+    const STRIPS: usize = 1;
+    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+        let mut out = [[0; 16]; 1];
+        // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
+        unsafe { tile(blocks, [x], &mut out) };
+        out[0]
+    }
+
+    #[inline(always)]
+    fn tile<const S: usize, const T: usize>(
+        self,
+        strips: [&[Block]; S],
+        x: [&[Word]; T],
+        out: &mut [[Lanes<i32>; T]; S],
+    ) {
+        for (strip, out) in strips.into_iter().zip(out) {
+            // SAFETY: as in `dot`.
+            unsafe { tile(strip, x, out) }
+        }
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
+        // SAFETY: as in `dot`; `supported` includes that of NEON.
+        unsafe { aarch64_neon::f16_to_f32(halves) }
+    }
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
+        // SAFETY: as in `f16_to_f32`.
+        unsafe { aarch64_neon::f32_to_f16(values) }
+    }
+}
+
+/// Four registers of four rows times `T` tokens: 16 sums, 4 tokens' activations and 4 planes fit in the 32 registers.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(crate) fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {
+    let x = x.map(|x| &x[..strip.len()]);
+    let mut acc = [[vdupq_n_s32(0); 4]; T];
+    for (b, block) in strip.iter().enumerate() {
+        let mut words = [vdupq_n_s8(0); T];
+        for t in 0..T {
+            words[t] = load_word(&x[t][b]);
+        }
+        for q in 0..4 {
+            let planes = planes(load(block, q));
+            for t in 0..T {
+                acc[t][q] = sdot::<0>(acc[t][q], planes[0], words[t]);
+                acc[t][q] = sdot::<1>(acc[t][q], planes[1], words[t]);
+                acc[t][q] = sdot::<2>(acc[t][q], planes[2], words[t]);
+                acc[t][q] = sdot::<3>(acc[t][q], planes[3], words[t]);
+            }
+        }
+    }
+    for (out, acc) in out.iter_mut().zip(&acc) {
+        for (q, &sums) in acc.iter().enumerate() {
+            store(out, q, sums);
+        }
+    }
+}
+
+/// `acc[i] + sum over c of codes[4 * i + c] * x[4 * WORD + c]`. The intrinsic is not stable yet.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn sdot<const WORD: i32>(mut acc: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: the enabled feature has the instruction; it only reads and writes the named registers.
+    unsafe {
+        asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{3}]", inout(vreg) acc, in(vreg) codes, in(vreg) x, const WORD,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}

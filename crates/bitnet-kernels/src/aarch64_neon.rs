@@ -1,0 +1,183 @@
+//! NEON as every aarch64 CPU has it: widening multiplies of eight bytes into i16.
+//!
+//! Why no i16 overflows: a product of a code (at most 2) and an activation (at least -128, at most 127) is in
+//! [-256, 254]. A lane of an i16 accumulator gets one per plane, four per block, so [`FLUSH_BLOCKS`] = 32 blocks
+//! stay within [-32768, 32512]. Then lanes are added pairwise into i32.
+
+use std::{arch::aarch64::*, arch::asm};
+
+use crate::isa::{Block, Isa, Lanes, Op, Word};
+
+/// Proof that this CPU has the instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
+
+/// Whether this CPU has what [`run`] enables.
+pub(crate) fn supported() -> bool {
+    std::arch::is_aarch64_feature_detected!("neon")
+}
+
+/// Compiles `op` for this instruction set.
+#[target_feature(enable = "neon")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.eval(Neon(()))
+}
+
+impl Isa for Neon {
+    const STRIPS: usize = 1;
+    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+        let mut out = [[0; 16]; 1];
+        // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
+        unsafe { tile(blocks, [x], &mut out) };
+        out[0]
+    }
+
+    #[inline(always)]
+    fn tile<const S: usize, const T: usize>(
+        self,
+        strips: [&[Block]; S],
+        x: [&[Word]; T],
+        out: &mut [[Lanes<i32>; T]; S],
+    ) {
+        for (strip, out) in strips.into_iter().zip(out) {
+            // SAFETY: as in `dot`.
+            unsafe { tile(strip, x, out) }
+        }
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
+        // SAFETY: as in `dot`.
+        unsafe { f16_to_f32(halves) }
+    }
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
+        // SAFETY: as in `dot`.
+        unsafe { f32_to_f16(values) }
+    }
+}
+
+/// Blocks whose i16 sums fit, see the module's head.
+const FLUSH_BLOCKS: usize = 32;
+
+/// Four rows at a time, unpacked once for all tokens.
+#[target_feature(enable = "neon")]
+#[inline]
+fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {
+    for q in 0..4 {
+        // Per token: rows 0 and 1, rows 2 and 3, each as two sums of two columns.
+        let mut acc = [[vdupq_n_s32(0); 2]; T];
+        let mut first = 0;
+        while first < strip.len() {
+            let last = (first + FLUSH_BLOCKS).min(strip.len());
+            let sums = quarter(&strip[first..last], q, x.map(|x| &x[first..last]));
+            for (acc, sums) in acc.iter_mut().zip(&sums) {
+                acc[0] = vpadalq_s16(acc[0], sums[0]);
+                acc[1] = vpadalq_s16(acc[1], sums[1]);
+            }
+            first = last;
+        }
+        for (out, acc) in out.iter_mut().zip(&acc) {
+            store(out, q, vpaddq_s32(acc[0], acc[1]));
+        }
+    }
+}
+
+/// i16 sums of four rows over at most [`FLUSH_BLOCKS`] blocks: four columns' sums for each row.
+#[target_feature(enable = "neon")]
+#[inline]
+fn quarter<const T: usize>(strip: &[Block], q: usize, x: [&[Word]; T]) -> [[int16x8_t; 2]; T] {
+    let x = x.map(|x| &x[..strip.len()]);
+    let mut acc = [[vdupq_n_s16(0); 2]; T];
+    for (b, block) in strip.iter().enumerate() {
+        let planes = planes(load(block, q));
+        for t in 0..T {
+            for (p, &codes) in planes.iter().enumerate() {
+                let word = vreinterpretq_s8_s32(vdupq_n_s32(crate::isa::plane_word(&x[t][b], p)));
+                acc[t][0] = vmlal_s8(acc[t][0], vget_low_s8(codes), vget_low_s8(word));
+                acc[t][1] = vmlal_high_s8(acc[t][1], codes, word);
+            }
+        }
+    }
+    acc
+}
+
+/// The four planes of a quarter block, each code in its own byte.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn planes(w: uint8x16_t) -> [int8x16_t; 4] {
+    let low = vdupq_n_u8(3);
+    [
+        vreinterpretq_s8_u8(vandq_u8(w, low)),
+        vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<2>(w), low)),
+        vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<4>(w), low)),
+        vreinterpretq_s8_u8(vshrq_n_u8::<6>(w)),
+    ]
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn f16_to_f32(halves: &[u16; 16]) -> Lanes<f32> {
+    let mut out = [0.0; 16];
+    let (halves, _) = halves.as_chunks::<4>();
+    for (out, halves) in out.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
+        // SAFETY: 8 readable bytes behind the reference.
+        let halves = unsafe { vld1_u16(halves.as_ptr()) };
+        let wide: float32x4_t;
+        // SAFETY: fcvtl is part of every aarch64 CPU and only reads and writes the named registers. (Its intrinsic is not stable.)
+        unsafe {
+            asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+        }
+        // SAFETY: 16 writable bytes behind the reference.
+        unsafe { vst1q_f32(out.as_mut_ptr(), wide) };
+    }
+    out
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn f32_to_f16(values: &Lanes<f32>) -> [u16; 16] {
+    let mut out = [0; 16];
+    let (values, _) = values.as_chunks::<4>();
+    for (out, values) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        // SAFETY: 16 readable bytes behind the reference.
+        let values = unsafe { vld1q_f32(values.as_ptr()) };
+        let halves: uint16x4_t;
+        // SAFETY: as for fcvtl; fcvtn rounds as the control register says, which is to nearest even in Rust programs.
+        unsafe {
+            asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) halves, in(vreg) values, options(pure, nomem, nostack, preserves_flags));
+        }
+        // SAFETY: 8 writable bytes behind the reference.
+        unsafe { vst1_u16(out.as_mut_ptr(), halves) };
+    }
+    out
+}
+
+/// Rows `4 * q ..` of a block.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn load(block: &Block, q: usize) -> uint8x16_t {
+    let quarter = &block.as_chunks::<16>().0[q];
+    // SAFETY: 16 readable bytes behind the reference.
+    unsafe { vld1q_u8(quarter.as_ptr()) }
+}
+
+/// The activations of a block.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn load_word(x: &Word) -> int8x16_t {
+    // SAFETY: 16 readable bytes behind the reference.
+    unsafe { vld1q_s8(x.as_ptr()) }
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) fn store(lanes: &mut Lanes<i32>, q: usize, sums: int32x4_t) {
+    let quarter = &mut lanes.as_chunks_mut::<4>().0[q];
+    // SAFETY: 16 writable bytes behind the reference.
+    unsafe { vst1q_s32(quarter.as_mut_ptr(), sums) };
+}

@@ -1,0 +1,109 @@
+//! VNNI in its 256-bit VEX form, as client CPUs without AVX-512 have it. The arithmetic is that of
+//! `x86_avx512vnni.rs`: every product goes straight into an i32, with the same bound on the sums.
+
+use std::arch::x86_64::*;
+
+use crate::{
+    isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    x86_avx2::{self, load, store},
+};
+
+/// Proof that this CPU has the instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct AvxVnni(());
+
+/// Whether this CPU (and its operating system) has what [`run`] enables.
+pub(crate) fn supported() -> bool {
+    x86_avx2::supported() && is_x86_feature_detected!("avxvnni")
+}
+
+/// Compiles `op` for this instruction set.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.eval(AvxVnni(()))
+}
+
+impl Isa for AvxVnni {
+    const STRIPS: usize = 1;
+    const TOKENS: usize = 6;
+
+    #[inline(always)]
+    fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+        // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
+        unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn tile<const S: usize, const T: usize>(
+        self,
+        strips: [&[Block]; S],
+        x: [&[Word]; T],
+        out: &mut [[Lanes<i32>; T]; S],
+    ) {
+        for (strip, out) in strips.into_iter().zip(out) {
+            // SAFETY: as in `dot`.
+            unsafe { tile(strip, x, out) }
+        }
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
+        // SAFETY: as in `dot`; `supported` includes that of AVX2.
+        unsafe { x86_avx2::f16_to_f32(halves) }
+    }
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
+        // SAFETY: as in `f16_to_f32`.
+        unsafe { x86_avx2::f32_to_f16(values) }
+    }
+}
+
+/// Codes stay where they are; plane p's sums are shifted back by 2p bits at the end.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+#[inline]
+fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|m| _mm256_set1_epi8(m as i8));
+    let mut acc = [[_mm256_setzero_si256(); 4]; 2];
+    for (block, x) in blocks.iter().zip(x) {
+        let w = [load(block, 0), load(block, 1)];
+        for p in 0..4 {
+            let word = _mm256_set1_epi32(plane_word(x, p));
+            for h in 0..2 {
+                acc[h][p] = _mm256_dpbusd_avx_epi32(acc[h][p], _mm256_and_si256(w[h], masks[p]), word);
+            }
+        }
+    }
+    let mut out = [0; 16];
+    for (h, acc) in acc.iter().enumerate() {
+        let low = _mm256_add_epi32(acc[0], _mm256_srai_epi32::<2>(acc[1]));
+        let high = _mm256_add_epi32(_mm256_srai_epi32::<4>(acc[2]), _mm256_srai_epi32::<6>(acc[3]));
+        store(&mut out, h, _mm256_add_epi32(low, high));
+    }
+    out
+}
+
+/// One strip (two registers) times `T` tokens: 12 sums, 2 codes and a broadcast fit in the 16 registers.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+#[inline]
+fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {
+    let x = x.map(|x| &x[..strip.len()]);
+    let low = _mm256_set1_epi8(3);
+    let mut acc = [[_mm256_setzero_si256(); 2]; T];
+    for (b, block) in strip.iter().enumerate() {
+        let mut w = [load(block, 0), load(block, 1)];
+        for p in 0..4 {
+            let codes = [_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low)];
+            w = [_mm256_srli_epi16::<2>(w[0]), _mm256_srli_epi16::<2>(w[1])];
+            for t in 0..T {
+                let word = _mm256_set1_epi32(plane_word(&x[t][b], p));
+                acc[t][0] = _mm256_dpbusd_avx_epi32(acc[t][0], codes[0], word);
+                acc[t][1] = _mm256_dpbusd_avx_epi32(acc[t][1], codes[1], word);
+            }
+        }
+    }
+    for (out, acc) in out.iter_mut().zip(&acc) {
+        store(out, 0, acc[0]);
+        store(out, 1, acc[1]);
+    }
+}

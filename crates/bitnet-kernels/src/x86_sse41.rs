@@ -1,0 +1,160 @@
+//! SSE4.1: the method of `x86_avx2.rs` on registers of four rows; its proof that no i16 saturates holds unchanged.
+
+use std::arch::x86_64::*;
+
+use crate::isa::{Block, Isa, Lanes, Op, Word, plane_word};
+
+/// Proof that this CPU has the instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Sse41(());
+
+/// Whether this CPU has what [`run`] enables.
+pub(crate) fn supported() -> bool {
+    is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3")
+}
+
+/// Compiles `op` for this instruction set.
+#[target_feature(enable = "sse4.1,ssse3")]
+pub(crate) fn run<O: Op>(op: O) -> O::Output {
+    op.eval(Sse41(()))
+}
+
+impl Isa for Sse41 {
+    const STRIPS: usize = 1;
+    const TOKENS: usize = 8;
+
+    #[inline(always)]
+    fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+        // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
+        unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn tile<const S: usize, const T: usize>(
+        self,
+        strips: [&[Block]; S],
+        x: [&[Word]; T],
+        out: &mut [[Lanes<i32>; T]; S],
+    ) {
+        for (strip, out) in strips.into_iter().zip(out) {
+            // SAFETY: as in `dot`.
+            unsafe { tile(strip, x, out) }
+        }
+    }
+}
+
+/// Blocks whose i16 sums fit: in [`dot`] one block adds at most [-4096, 4064], in [`tile`] at most [-2048, 2032].
+const DOT_BLOCKS: usize = 8;
+const TILE_BLOCKS: usize = 16;
+
+/// Two quarters (eight rows) at a time: their four sums, the four words and the masks fit in the 16 registers.
+#[target_feature(enable = "sse4.1,ssse3")]
+#[inline]
+fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
+    let low = _mm_set1_epi8(0x03);
+    let high = _mm_set1_epi8(0x0c);
+    let ones = _mm_set1_epi16(1);
+    // [four rows] of planes 0 and 2, and of planes 1 and 3 (four times too large).
+    let mut small = [_mm_setzero_si128(); 4];
+    let mut large = [_mm_setzero_si128(); 4];
+    for (blocks, x) in blocks.chunks(DOT_BLOCKS).zip(x.chunks(DOT_BLOCKS)) {
+        for pair in [[0, 1], [2, 3]] {
+            let mut small16 = [_mm_setzero_si128(); 2];
+            let mut large16 = [_mm_setzero_si128(); 2];
+            for (block, x) in blocks.iter().zip(x) {
+                let words = [0, 1, 2, 3].map(|p| _mm_set1_epi32(plane_word(x, p)));
+                for (i, q) in pair.into_iter().enumerate() {
+                    let w = load(block, q);
+                    let shifted = _mm_srli_epi16::<4>(w);
+                    let plane0 = _mm_maddubs_epi16(_mm_and_si128(w, low), words[0]);
+                    let plane1 = _mm_maddubs_epi16(_mm_and_si128(w, high), words[1]);
+                    let plane2 = _mm_maddubs_epi16(_mm_and_si128(shifted, low), words[2]);
+                    let plane3 = _mm_maddubs_epi16(_mm_and_si128(shifted, high), words[3]);
+                    small16[i] = _mm_add_epi16(small16[i], _mm_add_epi16(plane0, plane2));
+                    large16[i] = _mm_add_epi16(large16[i], _mm_add_epi16(plane1, plane3));
+                }
+            }
+            for (i, q) in pair.into_iter().enumerate() {
+                small[q] = _mm_add_epi32(small[q], _mm_madd_epi16(small16[i], ones));
+                large[q] = _mm_add_epi32(large[q], _mm_madd_epi16(large16[i], ones));
+            }
+        }
+    }
+    let mut out = [0; 16];
+    for q in 0..4 {
+        store(&mut out, q, _mm_add_epi32(small[q], _mm_srai_epi32::<2>(large[q])));
+    }
+    out
+}
+
+/// Four rows at a time: 8 tokens' i16 sums, 4 planes and a broadcast fit in the 16 registers.
+#[target_feature(enable = "sse4.1,ssse3")]
+#[inline]
+fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {
+    *out = [[0; 16]; T];
+    for q in 0..4 {
+        let mut first = 0;
+        while first < strip.len() {
+            let last = (first + TILE_BLOCKS).min(strip.len());
+            let sums = quarter_tile(&strip[first..last], q, x.map(|x| &x[first..last]));
+            for (out, sum) in out.iter_mut().zip(sums) {
+                let total = _mm_add_epi32(load_sums(out, q), sum);
+                store(out, q, total);
+            }
+            first = last;
+        }
+    }
+}
+
+/// i32 sums of four rows over at most [`TILE_BLOCKS`] blocks.
+#[target_feature(enable = "sse4.1,ssse3")]
+#[inline]
+fn quarter_tile<const T: usize>(strip: &[Block], q: usize, x: [&[Word]; T]) -> [__m128i; T] {
+    let x = x.map(|x| &x[..strip.len()]);
+    let low = _mm_set1_epi8(3);
+    let mut acc = [_mm_setzero_si128(); T];
+    for (b, block) in strip.iter().enumerate() {
+        let w = load(block, q);
+        let planes = [
+            _mm_and_si128(w, low),
+            _mm_and_si128(_mm_srli_epi16::<2>(w), low),
+            _mm_and_si128(_mm_srli_epi16::<4>(w), low),
+            _mm_and_si128(_mm_srli_epi16::<6>(w), low),
+        ];
+        for t in 0..T {
+            for (p, &plane) in planes.iter().enumerate() {
+                let word = _mm_set1_epi32(plane_word(&x[t][b], p));
+                acc[t] = _mm_add_epi16(acc[t], _mm_maddubs_epi16(plane, word));
+            }
+        }
+    }
+    for a in &mut acc {
+        *a = _mm_madd_epi16(*a, _mm_set1_epi16(1));
+    }
+    acc
+}
+
+/// Rows `4 * q ..` of a block.
+#[target_feature(enable = "sse4.1")]
+#[inline]
+fn load(block: &Block, q: usize) -> __m128i {
+    let quarter = &block.as_chunks::<16>().0[q];
+    // SAFETY: 16 readable bytes behind the reference; unaligned loads are allowed.
+    unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "sse4.1")]
+#[inline]
+fn load_sums(lanes: &Lanes<i32>, q: usize) -> __m128i {
+    let quarter = &lanes.as_chunks::<4>().0[q];
+    // SAFETY: 16 readable bytes behind the reference.
+    unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "sse4.1")]
+#[inline]
+fn store(lanes: &mut Lanes<i32>, q: usize, sums: __m128i) {
+    let quarter = &mut lanes.as_chunks_mut::<4>().0[q];
+    // SAFETY: 16 writable bytes behind the reference.
+    unsafe { _mm_storeu_si128(quarter.as_mut_ptr().cast(), sums) };
+}
