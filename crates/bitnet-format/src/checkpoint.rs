@@ -1,0 +1,260 @@
+//! Opening a model, whatever form it lies on disk in.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use bitnet_core::SharedBytes;
+
+use crate::{
+    FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, TensorInfo, TensorView, gguf,
+    huggingface, map, safetensors, write::bitnet_keys,
+};
+
+/// What a file does not say of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// Read I2_S tensors as 64 weights in 16 bytes, as bitnet.cpp built for ARM writes them. Nothing in a file
+    /// tells them from the published layout of 128 weights in 32 bytes.
+    pub i2s_64: bool,
+}
+
+impl OpenOptions {
+    /// Sets [`OpenOptions::i2s_64`].
+    pub fn i2s_64(mut self, yes: bool) -> Self {
+        self.i2s_64 = yes;
+        self
+    }
+}
+
+/// What a model says of itself besides its tensors.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Metadata {
+    /// `config.json` and its companions.
+    HuggingFace(HfMetadata),
+    /// The keys of a GGUF file.
+    Gguf(GgufMetadata),
+    /// A `.bitnet` file: the same as Hugging Face, embedded, and the file's own keys.
+    Bitnet(BitnetMetadata),
+}
+
+/// The metadata of a `.bitnet` file.
+#[derive(Clone, Debug)]
+pub struct BitnetMetadata {
+    /// Config, tokenizer and templates, embedded.
+    pub hf: HfMetadata,
+    /// All of `__metadata__`, the embedded texts included; see [`bitnet_keys`].
+    pub entries: BTreeMap<String, String>,
+}
+
+/// One file of a model.
+pub(crate) struct Shard {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: SharedBytes,
+}
+
+/// A model on disk: its metadata, and its tensors as views of mapped files.
+pub struct Checkpoint {
+    path: PathBuf,
+    metadata: Metadata,
+    shards: Vec<Shard>,
+    tensors: Vec<TensorInfo>,
+    /// Indices of `tensors`, sorted by name.
+    by_name: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face directory, a `.gguf` file (or the first of a split one), a `.safetensors` file with
+    /// `config.json` beside it, or a `.bitnet` file. Files are recognized by what they hold, not by their names.
+    ///
+    /// # Errors
+    /// Each mistake of a file by its own [`FormatErrorKind`](crate::FormatErrorKind), with the file's path.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, FormatError> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            return Self::open_directory(path, options);
+        }
+        let bytes = map::map(path)?;
+        if bytes.starts_with(gguf::MAGIC) {
+            return Self::open_gguf(path, bytes, options);
+        }
+        recognize(&bytes).map_err(|e| e.at(path))?;
+        let file = safetensors::parse(&bytes, 0).map_err(|e| FormatError::from(e).at(path))?;
+        let metadata = match bitnet_metadata(&file.metadata).map_err(|e| e.at(path))? {
+            Some(metadata) => Metadata::Bitnet(metadata),
+            None => Metadata::HuggingFace(huggingface::beside(path)?),
+        };
+        let tensors = visible(file.tensors);
+        Self::assemble(path, metadata, vec![Shard { path: path.into(), bytes }], tensors)
+    }
+
+    /// Opens a GGUF or `.bitnet` file that is in memory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; a Hugging Face file is refused, since its config is another file.
+    pub fn from_bytes(bytes: SharedBytes, options: &OpenOptions) -> Result<Self, FormatError> {
+        let shard = |bytes| vec![Shard { path: PathBuf::new(), bytes }];
+        if bytes.starts_with(gguf::MAGIC) {
+            let file = gguf::parse(&bytes, options, 0)?;
+            gguf::refuse_part(&file.metadata)?;
+            return Self::assemble(Path::new(""), Metadata::Gguf(file.metadata), shard(bytes), file.tensors);
+        }
+        recognize(&bytes)?;
+        let file = safetensors::parse(&bytes, 0)?;
+        let Some(metadata) = bitnet_metadata(&file.metadata)? else { return Err(Kind::NoConfig.into()) };
+        Self::assemble(Path::new(""), Metadata::Bitnet(metadata), shard(bytes), visible(file.tensors))
+    }
+
+    fn open_directory(path: &Path, options: &OpenOptions) -> Result<Self, FormatError> {
+        match huggingface::weights(path)? {
+            huggingface::Weights::Other(file) => Self::open(file, options),
+            huggingface::Weights::Safetensors(files) => {
+                let metadata = Metadata::HuggingFace(HfMetadata::read(path)?);
+                let (shards, tensors) = files.open(path)?;
+                Self::assemble(path, metadata, shards, tensors)
+            }
+        }
+    }
+
+    fn open_gguf(path: &Path, bytes: SharedBytes, options: &OpenOptions) -> Result<Self, FormatError> {
+        let file = gguf::parse(&bytes, options, 0).map_err(|e| FormatError::from(e).at(path))?;
+        let mut shards = vec![Shard { path: path.into(), bytes }];
+        let mut tensors = file.tensors;
+        for part in gguf::other_parts(path, &file.metadata).map_err(|e| FormatError::from(e).at(path))? {
+            let bytes = map::map(&part)?;
+            let other = gguf::parse_part(&bytes, options, shards.len(), &file.metadata);
+            tensors.extend(other.map_err(|e| FormatError::from(e).at(&part))?);
+            shards.push(Shard { path: part, bytes });
+        }
+        gguf::check_total(&file.metadata, tensors.len()).map_err(|e| FormatError::from(e).at(path))?;
+        Self::assemble(path, Metadata::Gguf(file.metadata), shards, tensors)
+    }
+
+    fn assemble(
+        path: &Path,
+        metadata: Metadata,
+        shards: Vec<Shard>,
+        tensors: Vec<TensorInfo>,
+    ) -> Result<Self, FormatError> {
+        let mut by_name: Vec<usize> = (0..tensors.len()).collect();
+        by_name.sort_unstable_by(|&a, &b| tensors[a].name().cmp(tensors[b].name()));
+        let twice = by_name.windows(2).find(|w| tensors[w[0]].name() == tensors[w[1]].name());
+        if let Some(&[a, b]) = twice {
+            // Within one file the reader has refused it already.
+            let file = |i: usize| file_name(&shards[tensors[i].shard()].path);
+            let (tensor, first, second) = (tensors[a].name().to_owned(), file(a.min(b)), file(a.max(b)));
+            return Err(FormatError::from(Kind::TwoShards { tensor, first, second }).at(path));
+        }
+        Ok(Self { path: path.into(), metadata, shards, tensors, by_name })
+    }
+
+    /// What was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the model says of itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// All tensors, file by file, in the order of their bytes.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
+        self.tensors.iter()
+    }
+
+    /// The tensor `name`, if there is one.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        let at = self.by_name.binary_search_by(|&i| self.tensors[i].name().cmp(name)).ok()?;
+        Some(&self.tensors[self.by_name[at]])
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.info(name).is_some()
+    }
+
+    /// The tensor `name` and its bytes.
+    ///
+    /// # Errors
+    /// [`FormatErrorKind::NoTensor`](crate::FormatErrorKind::NoTensor).
+    pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, FormatError> {
+        let missing = || FormatError::from(Kind::NoTensor { tensor: name.into() }).at(&self.path);
+        self.view(self.info(name).ok_or_else(missing)?)
+    }
+
+    /// The bytes of a tensor of this checkpoint.
+    ///
+    /// # Errors
+    /// When `info` is from another checkpoint and lies outside this one's files.
+    pub fn view<'a>(&'a self, info: &'a TensorInfo) -> Result<TensorView<'a>, FormatError> {
+        let missing = || FormatError::from(Kind::NoTensor { tensor: info.name().into() }).at(&self.path);
+        let shard = self.shards.get(info.shard()).ok_or_else(missing)?;
+        TensorView::new(info, &shard.bytes).map_err(|e| e.at(&shard.path))
+    }
+
+    /// The files, in the order of [`TensorInfo::shard`].
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &Path> {
+        self.shards.iter().map(|s| s.path.as_path())
+    }
+
+    /// Bytes of all files together.
+    pub fn file_bytes(&self) -> u64 {
+        self.shards.iter().map(|s| s.bytes.len() as u64).sum()
+    }
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Checkpoint({}, {} tensors in {} files)",
+            self.path.display(),
+            self.tensors.len(),
+            self.shards.len()
+        )
+    }
+}
+
+/// The last component of a path, for messages.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Refuses, by name, what is not safetensors either.
+fn recognize(bytes: &[u8]) -> Result<(), FormatError> {
+    let what = match bytes {
+        [] => "it is empty",
+        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => {
+            "it is a PyTorch pickle, which can run code when it is read; convert the model to safetensors"
+        }
+        [b'l', b'm', b'g', b'g', ..] | [b't', b'j', b'g', b'g', ..] | [b'f', b'm', b'g', b'g', ..] => {
+            "it is a ggml file from before GGUF; convert the original model anew"
+        }
+        b if b.starts_with(b"version https://git-lfs") => {
+            "it is a git-lfs pointer, not the file itself; run `git lfs pull` where it came from"
+        }
+        b if safetensors::looks_like(b) || b.len() <= 8 => return Ok(()),
+        _ => "it is neither GGUF nor safetensors",
+    };
+    Err(Kind::Unrecognized { what: what.into() }.into())
+}
+
+/// The metadata of a `.bitnet` file, or `None` when `entries` are another safetensors file's.
+fn bitnet_metadata(entries: &BTreeMap<String, String>) -> Result<Option<BitnetMetadata>, FormatError> {
+    let Some(version) = entries.get(bitnet_keys::FORMAT) else { return Ok(None) };
+    if version != bitnet_keys::VERSION {
+        return Err(Kind::BitnetVersion { version: version.chars().take(40).collect() }.into());
+    }
+    let hf = HfMetadata::embedded(entries)?;
+    Ok(Some(BitnetMetadata { hf, entries: entries.clone() }))
+}
+
+/// Without the filler that our writer puts between tensors.
+fn visible(mut tensors: Vec<TensorInfo>) -> Vec<TensorInfo> {
+    tensors.retain(|t| !t.name().starts_with(bitnet_keys::FILLER));
+    tensors
+}

@@ -1,0 +1,216 @@
+//! Which type a GGUF tensor has: its number is a hint, its bytes decide.
+//!
+//! Numbers 36 to 42 and those above 100 mean different things in different forks and are reused; no header field
+//! tells which fork wrote a file. The bytes up to the next tensor do.
+
+use crate::{FormatErrorKind as Kind, TensorType};
+
+/// What the header says of a tensor, and the room its bytes have.
+pub(super) struct Entry {
+    pub(super) name: String,
+    /// Row-major: the contiguous dimension last.
+    pub(super) shape: Vec<usize>,
+    pub(super) id: u32,
+    /// Start within the data section.
+    pub(super) offset: u64,
+    /// Bytes up to the next tensor or the end of the file.
+    pub(super) room: u64,
+}
+
+/// A type and the bytes it takes.
+#[derive(Clone, Copy)]
+pub(super) struct Decision {
+    pub(super) ty: TensorType,
+    pub(super) bytes: u64,
+}
+
+/// The types this crate knows under a number.
+fn candidates(id: u32, i2s_64: bool) -> &'static [TensorType] {
+    use TensorType as T;
+    match id {
+        0 => &[T::F32],
+        1 => &[T::F16],
+        2 => &[T::Q4_0],
+        8 => &[T::Q8_0],
+        12 => &[T::Q4K],
+        14 => &[T::Q6K],
+        24 => &[T::I8],
+        25 => &[T::I16],
+        26 => &[T::I32],
+        27 => &[T::I64],
+        28 => &[T::F64],
+        30 => &[T::Bf16],
+        34 => &[T::Tq1_0],
+        35 => &[T::Tq2_0],
+        36 if i2s_64 => &[T::I2S64],
+        36 => &[T::I2S],
+        38 => &[T::Tl1],
+        39 => &[T::Tl2],
+        42 => &[T::Q2_0 { group: 64 }, T::Q2_0 { group: 128 }],
+        134 => &[T::Iq1Bn],
+        135 => &[T::Iq2Bn],
+        335 => &[T::Iq2BnR4],
+        _ => &[],
+    }
+}
+
+/// Weights and bytes of a block of the types that share a number with one of ours.
+fn rival_block(id: u32) -> Option<(usize, u64)> {
+    match id {
+        36 => Some((32, 18)),  // IQ4_NL_4_4
+        39 => Some((32, 17)),  // MXFP4
+        40 => Some((64, 36)),  // NVFP4
+        41 => Some((128, 18)), // Q1_0
+        _ => None,
+    }
+}
+
+/// Whether several projects use the number.
+fn is_contested(id: u32) -> bool {
+    (31..=33).contains(&id) || id >= 36
+}
+
+/// Rows and columns of a row-major shape: the last dimension, and all others together. `None` on overflow.
+pub(crate) fn matrix(shape: &[usize]) -> Option<(usize, usize)> {
+    let (cols, rest) = shape.split_last().map_or((1, &[] as &[usize]), |(c, r)| (*c, r));
+    let rows = rest.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    rows.checked_mul(cols).map(|_| (rows, cols))
+}
+
+/// Types and sizes of all entries of one file, which are sorted by offset.
+pub(super) fn decide(entries: &[Entry], alignment: u64, i2s_64: bool) -> Result<Vec<Decision>, Kind> {
+    let mut decisions = Vec::with_capacity(entries.len());
+    for (i, entry) in entries.iter().enumerate() {
+        decisions.push(decide_alone(entry, entries.get(i + 1), alignment, i2s_64)?);
+    }
+    // What one tensor's size leaves open, the others of the same number may settle: a file has one writer.
+    let mut agreed = std::collections::BTreeMap::new();
+    for (entry, decision) in entries.iter().zip(&decisions).filter(|(_, d)| !unknown(d)) {
+        let slot = agreed.entry(entry.id).or_insert(Some(decision.ty));
+        if *slot != Some(decision.ty) {
+            *slot = None;
+        }
+    }
+    for (i, (entry, decision)) in
+        entries.iter().zip(&mut decisions).enumerate().filter(|(_, (_, d))| unknown(d))
+    {
+        let Some(Some(ty)) = agreed.get(&entry.id) else { continue };
+        let last = i + 1 == entries.len();
+        let fitting = |&bytes: &u64| fits(bytes, entry, last, alignment) || last && bytes <= entry.room;
+        if let Some(bytes) = size(*ty, entry).filter(fitting) {
+            *decision = Decision { ty: *ty, bytes };
+        }
+    }
+    Ok(decisions)
+}
+
+fn unknown(decision: &Decision) -> bool {
+    matches!(decision.ty, TensorType::Unknown(_))
+}
+
+fn size(ty: TensorType, entry: &Entry) -> Option<u64> {
+    let (rows, cols) = matrix(&entry.shape)?;
+    ty.byte_len(rows, cols).map(|n| n as u64)
+}
+
+/// Whether `bytes` are what the room was made for.
+fn fits(bytes: u64, entry: &Entry, last: bool, alignment: u64) -> bool {
+    let padded = bytes.checked_next_multiple_of(alignment);
+    padded == Some(entry.room) || last && bytes == entry.room
+}
+
+fn decide_alone(entry: &Entry, next: Option<&Entry>, alignment: u64, i2s_64: bool) -> Result<Decision, Kind> {
+    let last = next.is_none();
+    let unknown = Decision { ty: TensorType::Unknown(entry.id), bytes: entry.room };
+    let known = candidates(entry.id, i2s_64);
+    let sized: Vec<(TensorType, u64)> = known.iter().filter_map(|&ty| Some((ty, size(ty, entry)?))).collect();
+    let mut matching = sized.iter().filter(|(_, bytes)| fits(*bytes, entry, last, alignment));
+    let rival = rival_bytes(entry).is_some_and(|bytes| fits(bytes, entry, last, alignment));
+    match (matching.next(), matching.next(), rival) {
+        (Some(&(ty, bytes)), None, false) => return Ok(Decision { ty, bytes }),
+        (Some(_), _, _) | (None, _, true) => return Ok(unknown),
+        (None, _, false) => {}
+    }
+    if known.is_empty() {
+        return Ok(unknown);
+    }
+    let Some(&(ty, least)) = sized.iter().min_by_key(|(_, bytes)| *bytes) else {
+        // The shape does not divide into the type's blocks.
+        return if is_contested(entry.id) { Ok(unknown) } else { Err(mislabelled(entry, known[0], 0)) };
+    };
+    if least > entry.room {
+        return Err(too_short(entry, next, least));
+    }
+    match (is_contested(entry.id), last) {
+        (true, _) => Ok(unknown),
+        // Bytes appended to a file harm nobody.
+        (false, true) => Ok(Decision { ty, bytes: least }),
+        (false, false) => Err(mislabelled(entry, ty, least)),
+    }
+}
+
+fn rival_bytes(entry: &Entry) -> Option<u64> {
+    let (weights, bytes) = rival_block(entry.id)?;
+    let (rows, cols) = matrix(&entry.shape)?;
+    let blocks = (rows as u64).checked_mul(cols.is_multiple_of(weights).then_some(cols / weights)? as u64)?;
+    blocks.checked_mul(bytes)
+}
+
+fn mislabelled(entry: &Entry, ty: TensorType, expected: u64) -> Kind {
+    let (tensor, shape) = (entry.name.clone(), entry.shape.clone());
+    if expected == 0 {
+        let expected = "the last dimension to be a whole number of the type's blocks";
+        let shape = shape.iter().map(|&d| d as u64).collect();
+        return Kind::Shape { tensor, shape, expected };
+    }
+    Kind::Mislabelled { tensor, ty, shape, expected, room: entry.room }
+}
+
+fn too_short(entry: &Entry, next: Option<&Entry>, least: u64) -> Kind {
+    let first = entry.name.clone();
+    match next {
+        Some(next) => Kind::Overlap { first, second: next.name.clone(), bytes: least, gap: entry.room },
+        None => Kind::OutsideFile {
+            tensor: first,
+            end: entry.offset.saturating_add(least),
+            len: entry.offset.saturating_add(entry.room),
+        },
+    }
+}
+
+/// What a GGUF type number means upstream or in a well-known fork.
+pub(crate) fn type_name(id: u32) -> Option<&'static str> {
+    Some(match id {
+        3 => "Q4_1",
+        6 => "Q5_0",
+        7 => "Q5_1",
+        9 => "Q8_1",
+        10 => "Q2_K",
+        11 => "Q3_K",
+        13 => "Q5_K",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        29 => "IQ1_M",
+        31 => "Q4_0_4_4",
+        32 => "Q4_0_4_8",
+        33 => "Q4_0_8_8",
+        36 => "I2_S or IQ4_NL_4_4, but not of their size",
+        37 => "I8_S",
+        38 => "TL1, but not of its size",
+        39 => "MXFP4 or TL2, by size not clearly the latter",
+        40 => "NVFP4",
+        41 => "Q1_0",
+        42 => "Q2_0 in groups of 64 or 128, which its size does not tell",
+        134 => "IQ1_BN, but not of its size",
+        135 => "IQ2_BN, but not of its size",
+        335 => "IQ2_BN_R4, but not of its size",
+        _ => return None,
+    })
+}

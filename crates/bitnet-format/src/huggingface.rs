@@ -1,0 +1,292 @@
+//! Directories as the Hugging Face hub has them: JSON files, and weights in one or several safetensors files.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::{
+    FormatError, FormatErrorKind as Kind, TensorInfo,
+    checkpoint::{Shard, file_name},
+    map, safetensors,
+    write::bitnet_keys,
+};
+
+/// Larger than any config, template or index; a tokenizer may be larger.
+const MAX_TEXT: u64 = 64 << 20;
+const MAX_TOKENIZER: u64 = 512 << 20;
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A text in a file of its own or embedded in another; read when it is needed, since tokenizers are large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextSource {
+    /// A file.
+    File(PathBuf),
+    /// The text itself.
+    Inline(String),
+}
+
+impl TextSource {
+    /// The text.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no text, or has more than 512 MiB.
+    pub fn read(&self) -> Result<String, FormatError> {
+        match self {
+            Self::File(path) => read_text(path, "a tokenizer", MAX_TOKENIZER),
+            Self::Inline(text) => Ok(text.clone()),
+        }
+    }
+}
+
+/// `config.json` and its companions.
+#[derive(Clone, Debug)]
+pub struct HfMetadata {
+    /// `config.json`, an object.
+    pub config: Value,
+    /// `generation_config.json`.
+    pub generation_config: Option<Value>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<Value>,
+    /// `tokenizer.json`.
+    pub tokenizer_json: Option<TextSource>,
+    /// The chat template: `chat_template.jinja`, else the one in `tokenizer_config.json`.
+    pub chat_template: Option<String>,
+}
+
+impl HfMetadata {
+    /// Reads the JSON files of `directory`.
+    ///
+    /// # Errors
+    /// When `config.json` is missing, or any of them is not the JSON object it should be.
+    pub fn read(directory: &Path) -> Result<Self, FormatError> {
+        let json = |name: &str| -> Result<Option<Value>, FormatError> {
+            let path = directory.join(name);
+            let Some(text) = read_if_there(&path, "a JSON file")? else { return Ok(None) };
+            parse_object(&text, name).map(Some).map_err(|e| e.at(&path))
+        };
+        let config = json("config.json")?.ok_or_else(|| FormatError::from(Kind::NoConfig).at(directory))?;
+        let tokenizer_config = json("tokenizer_config.json")?;
+        let template = read_if_there(&directory.join("chat_template.jinja"), "a chat template")?;
+        let tokenizer = directory.join("tokenizer.json");
+        Ok(Self {
+            config,
+            generation_config: json("generation_config.json")?,
+            chat_template: template.or_else(|| template_in(tokenizer_config.as_ref()?)),
+            tokenizer_config,
+            tokenizer_json: tokenizer.is_file().then_some(TextSource::File(tokenizer)),
+        })
+    }
+
+    /// Takes the texts that a `.bitnet` file embeds under the keys of [`bitnet_keys`].
+    ///
+    /// # Errors
+    /// As [`HfMetadata::read`].
+    pub fn embedded(entries: &BTreeMap<String, String>) -> Result<Self, FormatError> {
+        let json = |key: &str| entries.get(key).map(|text| parse_object(text, key)).transpose();
+        let tokenizer_config = json(bitnet_keys::TOKENIZER_CONFIG)?;
+        let template = entries.get(bitnet_keys::CHAT_TEMPLATE).cloned();
+        Ok(Self {
+            config: json(bitnet_keys::CONFIG)?.ok_or_else(|| FormatError::from(Kind::NoConfig))?,
+            generation_config: json(bitnet_keys::GENERATION_CONFIG)?,
+            chat_template: template.or_else(|| template_in(tokenizer_config.as_ref()?)),
+            tokenizer_config,
+            tokenizer_json: entries.get(bitnet_keys::TOKENIZER).cloned().map(TextSource::Inline),
+        })
+    }
+}
+
+/// The metadata for a lone safetensors file: what lies beside it.
+pub(crate) fn beside(file: &Path) -> Result<HfMetadata, FormatError> {
+    let directory = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let name = file_name(file);
+    if let Some(index) = read_if_there(&directory.join(INDEX), "a shard index")?
+        && parse_index(&index)?.values().any(|shard| *shard == name)
+    {
+        let what =
+            format!("this is one shard of the model that {INDEX} describes; open the directory instead");
+        return Err(FormatError::from(Kind::NoWeights { what }).at(file));
+    }
+    HfMetadata::read(directory)
+}
+
+/// The template named "default", where there are several.
+fn template_in(tokenizer_config: &Value) -> Option<String> {
+    match tokenizer_config.get("chat_template")? {
+        Value::String(template) => Some(template.clone()),
+        Value::Array(list) => {
+            let default = list.iter().find(|t| t.get("name").and_then(Value::as_str) == Some("default"))?;
+            default.get("template")?.as_str().map(Into::into)
+        }
+        _ => None,
+    }
+}
+
+/// A file's text, or `None` when there is no such file.
+fn read_if_there(path: &Path, what: &'static str) -> Result<Option<String>, FormatError> {
+    match path.try_exists() {
+        Ok(true) => read_text(path, what, MAX_TEXT).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(FormatError::from(Kind::Io(error)).at(path)),
+    }
+}
+
+fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, FormatError> {
+    let at = |kind: Kind| FormatError::from(kind).at(path);
+    let metadata = path.metadata().map_err(|e| at(e.into()))?;
+    if !metadata.is_file() {
+        return Err(at(Kind::NotAFile));
+    }
+    if metadata.len() > limit {
+        return Err(at(Kind::TextLength { what, len: metadata.len(), limit }));
+    }
+    let bytes = fs::read(path).map_err(|e| at(e.into()))?;
+    String::from_utf8(bytes).map_err(|_| at(Kind::NotUtf8 { what: what.into() }))
+}
+
+fn json_error(what: &str, message: impl ToString) -> FormatError {
+    Kind::Json { what: what.into(), message: message.to_string() }.into()
+}
+
+fn parse_object(text: &str, what: &str) -> Result<Value, FormatError> {
+    let value: Value = serde_json::from_str(text).map_err(|e| json_error(what, e))?;
+    if value.is_object() { Ok(value) } else { Err(json_error(what, "not a JSON object")) }
+}
+
+/// Tensor name to shard file name.
+fn parse_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    serde_json::from_str::<Index>(text).map(|i| i.weight_map).map_err(|e| json_error(INDEX, e))
+}
+
+/// Where the weights of a directory are.
+pub(crate) enum Weights {
+    /// In safetensors files.
+    Safetensors(Files),
+    /// In one GGUF or `.bitnet` file.
+    Other(PathBuf),
+}
+
+/// Safetensors files of a directory.
+pub(crate) enum Files {
+    Single(PathBuf),
+    /// Tensor name to shard file name.
+    Sharded(BTreeMap<String, String>),
+}
+
+/// Finds the weights of `directory`.
+pub(crate) fn weights(directory: &Path) -> Result<Weights, FormatError> {
+    let single = directory.join(SINGLE);
+    if single.is_file() {
+        return Ok(Weights::Safetensors(Files::Single(single)));
+    }
+    let index = directory.join(INDEX);
+    if let Some(text) = read_if_there(&index, "a shard index")? {
+        let map = parse_index(&text).map_err(|e| e.at(&index))?;
+        return Ok(Weights::Safetensors(Files::Sharded(map)));
+    }
+    let names = list(directory)?;
+    let ending = |ext: &str| names.iter().filter(|n| n.ends_with(ext)).collect::<Vec<_>>();
+    match (ending(".safetensors")[..].as_ref(), ending(".gguf")[..].as_ref(), ending(".bitnet")[..].as_ref())
+    {
+        ([one], _, _) => Ok(Weights::Safetensors(Files::Single(directory.join(one)))),
+        ([], [one], []) | ([], [], [one]) => Ok(Weights::Other(directory.join(one))),
+        (several, ggufs, _) => {
+            let what = if !several.is_empty() {
+                format!("there are {} safetensors files but neither {SINGLE} nor {INDEX}", several.len())
+            } else if ggufs.len() > 1 {
+                "there are several GGUF files: name one of them".to_owned()
+            } else if !ending(".bin").is_empty() || !ending(".pt").is_empty() {
+                "the weights are PyTorch pickles, which can run code when they are read; convert the model to safetensors"
+                    .to_owned()
+            } else {
+                format!("there is no {SINGLE}, {INDEX}, GGUF or .bitnet file")
+            };
+            Err(FormatError::from(Kind::NoWeights { what }).at(directory))
+        }
+    }
+}
+
+/// Names of the files of a directory, sorted.
+fn list(directory: &Path) -> Result<Vec<String>, FormatError> {
+    let io = |e: std::io::Error| FormatError::from(Kind::Io(e)).at(directory);
+    let entries = fs::read_dir(directory).map_err(io)?;
+    let mut names = entries
+        .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<Vec<_>, std::io::Error>>()
+        .map_err(io)?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+impl Files {
+    /// Maps and checks all files; `directory` holds the index.
+    pub(crate) fn open(self, directory: &Path) -> Result<(Vec<Shard>, Vec<TensorInfo>), FormatError> {
+        let map = match self {
+            Self::Single(path) => {
+                let (shard, tensors) = open_one(path, 0)?;
+                return Ok((vec![shard], tensors));
+            }
+            Self::Sharded(map) => map,
+        };
+        let index = directory.join(INDEX);
+        let at = |kind: Kind| FormatError::from(kind).at(&index);
+        let mut names: Vec<&str> = map.values().map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        // Names are checked before any file is touched.
+        if let Some(outside) = names.iter().find(|n| !is_plain(n)) {
+            return Err(at(Kind::ShardOutside { shard: outside.chars().take(200).collect() }));
+        }
+        let (mut shards, mut tensors) = (Vec::new(), Vec::new());
+        for name in &names {
+            let path = directory.join(name);
+            if !path.exists() {
+                return Err(at(Kind::ShardMissing { shard: (*name).into() }));
+            }
+            let (shard, more) = open_one(path, shards.len())?;
+            shards.push(shard);
+            tensors.extend(more);
+        }
+        check_index(&map, &names, &tensors).map_err(at)?;
+        Ok((shards, tensors))
+    }
+}
+
+/// Every tensor of the index is in the shard that the index says.
+fn check_index(map: &BTreeMap<String, String>, shards: &[&str], tensors: &[TensorInfo]) -> Result<(), Kind> {
+    let mut there: Vec<(&str, &str)> = tensors.iter().map(|t| (t.name(), shards[t.shard()])).collect();
+    there.sort_unstable();
+    if let Some(pair) = there.windows(2).find(|w| w[0].0 == w[1].0) {
+        let (tensor, first, second) = (pair[0].0.to_owned(), pair[0].1.to_owned(), pair[1].1.to_owned());
+        return Err(Kind::TwoShards { tensor, first, second });
+    }
+    let absent = |(tensor, shard): &(&String, &String)| {
+        there.binary_search(&(tensor.as_str(), shard.as_str())).is_err()
+    };
+    match map.iter().find(absent) {
+        Some((tensor, shard)) => Err(Kind::NotInShard { tensor: tensor.clone(), shard: shard.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn open_one(path: PathBuf, number: usize) -> Result<(Shard, Vec<TensorInfo>), FormatError> {
+    let bytes = map::map(&path)?;
+    let file = safetensors::parse(&bytes, number).map_err(|e| FormatError::from(e).at(&path))?;
+    Ok((Shard { path, bytes }, file.tensors))
+}
+
+/// A file name and nothing else: no separator of any system, no drive, not the directory or its parent.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}

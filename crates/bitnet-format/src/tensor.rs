@@ -1,0 +1,158 @@
+//! What a file says of a tensor, and the view of its bytes.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use bitnet_core::{
+    SharedBytes,
+    tensor::{DType, DenseMatrix},
+};
+
+use crate::{FormatError, FormatErrorKind as Kind, TensorType, gguf::matrix};
+
+/// Name, type and shape of a tensor, and where its bytes are.
+#[derive(Clone, Debug)]
+pub struct TensorInfo {
+    name: String,
+    ty: TensorType,
+    shape: Vec<usize>,
+    shard: usize,
+    range: Range<usize>,
+}
+
+impl TensorInfo {
+    pub(crate) fn new(
+        name: String,
+        ty: TensorType,
+        shape: Vec<usize>,
+        shard: usize,
+        range: Range<usize>,
+    ) -> Self {
+        Self { name, ty, shape, shard, range }
+    }
+
+    /// The name in the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How its elements are stored.
+    pub fn ty(&self) -> TensorType {
+        self.ty
+    }
+
+    /// Row-major, the contiguous dimension last: `[out, in]` for a matrix. GGUF's own order is the reverse.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Product of all dimensions but the last; 1 for a vector.
+    pub fn rows(&self) -> usize {
+        matrix(&self.shape).map_or(0, |(rows, _)| rows)
+    }
+
+    /// The last dimension; 1 for a scalar.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Bytes in the file.
+    pub fn byte_len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Number of the file it is in, for models of several files.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Where its bytes are in that file.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
+/// A tensor and its bytes, as they stand in the mapped file.
+#[derive(Clone)]
+pub struct TensorView<'a> {
+    info: &'a TensorInfo,
+    bytes: SharedBytes,
+}
+
+impl<'a> TensorView<'a> {
+    /// The view of `info` in the file whose bytes are `file`.
+    pub(crate) fn new(info: &'a TensorInfo, file: &SharedBytes) -> Result<Self, FormatError> {
+        let bytes = file.slice(info.range()).ok_or_else(|| Kind::OutsideFile {
+            tensor: info.name.clone(),
+            end: info.range.end as u64,
+            len: file.len() as u64,
+        })?;
+        Ok(Self { info, bytes })
+    }
+
+    /// Name, type and shape.
+    pub fn info(&self) -> &'a TensorInfo {
+        self.info
+    }
+
+    /// The bytes, as the file has them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes, to be held beyond the checkpoint: the map lives as long as any of them.
+    pub fn shared(&self) -> SharedBytes {
+        self.bytes.clone()
+    }
+
+    /// An F32, F16 or BF16 tensor as a matrix `[rows, cols]` over the mapped bytes. Only bytes that do not start
+    /// on an element's boundary, as odd headers cause, are copied.
+    ///
+    /// # Errors
+    /// [`FormatErrorKind::Unreadable`](crate::FormatErrorKind::Unreadable) for other types.
+    pub fn to_dense(&self) -> Result<DenseMatrix, FormatError> {
+        let dtype = match self.info.ty {
+            TensorType::F32 => DType::F32,
+            TensorType::F16 => DType::F16,
+            TensorType::Bf16 => DType::Bf16,
+            _ => return Err(self.unreadable("only F32, F16 and BF16 tensors are dense floats")),
+        };
+        let aligned = self.bytes.as_ptr().align_offset(dtype.size()) == 0;
+        let bytes = if aligned { self.shared() } else { aligned_copy(&self.bytes) };
+        DenseMatrix::new(dtype, self.info.rows(), self.info.cols(), bytes).map_err(|_| {
+            // Type, shape and bytes were matched when the file was opened.
+            Kind::Overflow { what: format!("tensor {:?} of shape {:?}", self.info.name, self.info.shape) }
+                .into()
+        })
+    }
+
+    pub(crate) fn unreadable(&self, advice: &'static str) -> FormatError {
+        Kind::Unreadable { tensor: self.info.name.clone(), ty: self.info.ty, advice }.into()
+    }
+
+    pub(crate) fn argument(&self, what: &'static str, got: usize, expected: String) -> FormatError {
+        Kind::Argument { tensor: self.info.name.clone(), what, got, expected }.into()
+    }
+}
+
+/// A copy that starts on a multiple of four.
+fn aligned_copy(bytes: &[u8]) -> SharedBytes {
+    // A vector of bytes may start anywhere; one of words may not.
+    struct Words(Vec<u32>, usize);
+    impl AsRef<[u8]> for Words {
+        fn as_ref(&self) -> &[u8] {
+            &bytemuck::must_cast_slice(&self.0)[..self.1]
+        }
+    }
+    let word = |chunk: &[u8]| {
+        let mut word = [0; 4];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u32::from_ne_bytes(word)
+    };
+    SharedBytes::new(Arc::new(Words(bytes.chunks(4).map(word).collect(), bytes.len())))
+}
+
+impl fmt::Debug for TensorView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TensorView({:?}, {}, {:?})", self.info.name, self.info.ty, self.info.shape)
+    }
+}
