@@ -3,6 +3,7 @@
 //! - [`Tokenizer`] reads a tokenizer.json ([`Tokenizer::from_json`]) or the vocabulary of a GGUF file
 //!   ([`Tokenizer::from_gguf`]) and turns text into ids and back. It works without a model.
 //! - [`StreamDecoder`] turns ids into text as they come and never shows half a character.
+//! - [`ChatTemplate`] renders a conversation with the template that the model ships; [`encode_chat`] turns it into ids.
 //!
 //! # Invariants
 //! - Control tokens inside plain text stay plain text unless the caller asks otherwise
@@ -17,6 +18,7 @@
 
 mod added;
 mod byte_level;
+mod chat;
 mod error;
 mod gguf;
 mod json;
@@ -24,11 +26,14 @@ mod pieces;
 mod sentencepiece;
 mod splitter;
 mod stream;
+mod template;
 mod tokenizer;
 
+pub use chat::encode_chat;
 pub use error::TextError;
 pub use gguf::GgufVocabulary;
 pub use sentencepiece::token_type;
 pub use splitter::splitter_names;
 pub use stream::StreamDecoder;
+pub use template::{ChatTemplate, Message};
 pub use tokenizer::{EncodeOptions, Tokenizer};
