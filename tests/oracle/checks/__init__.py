@@ -1,0 +1,1 @@
+"""Black-box checks of the `bitnet` command; check.py runs them."""
