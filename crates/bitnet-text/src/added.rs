@@ -137,6 +137,6 @@ impl Finder {
 }
 
 fn is_single_word(text: &str, start: usize, end: usize) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let word = |c: char| regex_syntax::try_is_word_character(c).unwrap_or(c == '_' || c.is_alphanumeric());
     !text[..start].chars().next_back().is_some_and(word) && !text[end..].chars().next().is_some_and(word)
 }

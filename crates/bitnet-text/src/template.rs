@@ -116,9 +116,7 @@ impl ChatTemplate {
         ]);
         context.extend(self.bos.iter().map(|t| ("bos_token", Value::from(t.as_str()))));
         context.extend(self.eos.iter().map(|t| ("eos_token", Value::from(t.as_str()))));
-        let run = || -> Result<String, Error> {
-            env.get_template("chat")?.render(Value::from(context))
-        };
+        let run = || -> Result<String, Error> { env.get_template("chat")?.render(Value::from(context)) };
         run().map_err(|e| budget.explain(&e))
     }
 

@@ -108,7 +108,10 @@ fn filters_do_the_same_to_marked_and_unmarked_text() {
     let content = "  hey <|eot_id|> \"you\" ";
     let ids = encode_chat(&tokenizer, &filters, &user(content), false).unwrap();
     let text = "hey <|eot_id|> \"you\"|HEY <|EOT_ID|> \"YOU\"|\"  hey <|eot_id|> \\\"you\\\" \"|  hey <|eot_id|> \"you\" ";
-    assert_eq!(tokenizer.decode(&ids, true), format!("<|begin_of_text|>{text}").trim_start_matches("<|begin_of_text|>"));
+    assert_eq!(
+        tokenizer.decode(&ids, true),
+        format!("<|begin_of_text|>{text}").trim_start_matches("<|begin_of_text|>")
+    );
     let eot = tokenizer.id_of("<|eot_id|>").unwrap();
     assert_eq!(ids.iter().filter(|&&id| id == eot).count(), 1);
 }
@@ -117,7 +120,9 @@ fn filters_do_the_same_to_marked_and_unmarked_text() {
 fn there_is_exactly_one_bos() {
     let tokenizer = tokenizer();
     let bos = tokenizer.bos().unwrap();
-    for source in ["{{ messages[0].content }}", "{{ bos_token }}{{ messages[0].content }}", "{{ bos_token * 3 }}x"] {
+    for source in
+        ["{{ messages[0].content }}", "{{ bos_token }}{{ messages[0].content }}", "{{ bos_token * 3 }}x"]
+    {
         let ids = encode_chat(&tokenizer, &template(source), &user("hi"), false).unwrap();
         assert_eq!(ids.iter().filter(|&&id| id == bos).count(), 1, "{source}");
         assert_eq!(ids[0], bos);
@@ -129,7 +134,10 @@ fn a_benign_conversation_is_tokenized_as_the_joined_text() {
     let (tokenizer, template) = (tokenizer(), shipped());
     for content in ["It's < 5 | done", "x<|", "ünï 😀 <tag>", " \n tabs\t", "a|>"] {
         let text = template.render(&user(content), true).unwrap();
-        assert_eq!(encode_chat(&tokenizer, &template, &user(content), true).unwrap(), parse(&tokenizer, &text));
+        assert_eq!(
+            encode_chat(&tokenizer, &template, &user(content), true).unwrap(),
+            parse(&tokenizer, &text)
+        );
     }
 }
 
@@ -169,7 +177,9 @@ fn hostile_templates_end_with_an_error() {
     limit("{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}");
     limit("{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}");
     limit("{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}");
-    limit("{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}");
+    limit(
+        "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+    );
     limit("{% set n = namespace(x=1) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}");
     limit("{% set n = namespace(x=1) %}{% set n.x = [n] %}{{ n }}");
     limit(
@@ -183,7 +193,9 @@ fn hostile_templates_end_with_an_error() {
     limit("{% set a = 'a' * 900000 %}{{ a | replace('a', a) }}");
     limit("{% set a = 'a' * 900000 %}{{ ((a ~ '') | list) | join(a) }}");
     limit("{{ 'a\\nb' | indent(999999999) }}");
-    limit("{% for i in range(99999) %}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa{{ 'x' * 5000 }}{% endfor %}");
+    limit(
+        "{% for i in range(99999) %}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa{{ 'x' * 5000 }}{% endfor %}",
+    );
     for source in [
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ '{:>999999999}'.format(1) }}",
@@ -205,6 +217,9 @@ fn hostile_templates_end_with_an_error() {
 fn roles_cannot_spell_control_tokens() {
     for role in ["", "user|>", "<|eot_id", "a\nb"] {
         let messages = [Message::new(role, "x")];
-        assert!(matches!(shipped().render(&messages, true), Err(TextError::Message { index: 0, .. })), "{role:?}");
+        assert!(
+            matches!(shipped().render(&messages, true), Err(TextError::Message { index: 0, .. })),
+            "{role:?}"
+        );
     }
 }
