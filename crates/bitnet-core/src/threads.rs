@@ -10,7 +10,6 @@
 use std::{
     cell::{Cell, UnsafeCell},
     hint::spin_loop,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -20,12 +19,16 @@ use std::{
 };
 
 mod columns;
+mod pieces;
 
 pub use columns::ColumnsMut;
 
 /// Spins before a waiting thread gives up its core. About 20 to 50 us: longer than the gap between two steps
 /// of a token, far shorter than a scheduler's time slice.
 const SPINS: u32 = 10_000;
+
+/// The most matrices that one step can write: queries, keys and values.
+pub const MAX_MATRICES: usize = 3;
 
 /// The shared word: bit 0 says that a step is open, bits 1..16 count the workers inside it, the rest counts steps.
 const OPEN: usize = 1;
@@ -144,15 +147,56 @@ impl ThreadPool {
         chunk: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let (len, chunk) = (data.len(), chunk.max(1));
-        let base = SendPtr(data.as_mut_ptr());
-        self.for_each(len.div_ceil(chunk), |index| {
-            let Range { start, end } = index * chunk..((index + 1) * chunk).min(len);
-            // SAFETY: `start <= len` because index < ceil(len / chunk).
-            let first = unsafe { base.get().add(start) };
-            // SAFETY: each index is claimed once and pieces do not overlap, so this is the only reference to
-            // them; `data` stays borrowed until all pieces are done.
-            work(index, unsafe { std::slice::from_raw_parts_mut(first, end - start) });
+        let pieces = pieces::Pieces::new(data, chunk);
+        self.for_each(pieces.count(), |index| {
+            // SAFETY: `for_each` claims every index exactly once.
+            work(index, unsafe { pieces.take(index) });
+        });
+    }
+
+    /// Cuts two slices into as many pieces each, of their own sizes, and calls `work(index, a, b)` for each pair.
+    ///
+    /// # Panics
+    /// When they have different numbers of pieces.
+    pub fn for_each_chunk_mut2<A: Send, B: Send>(
+        &self,
+        a: (&mut [A], usize),
+        b: (&mut [B], usize),
+        work: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+    ) {
+        let (a, b) = (pieces::Pieces::new(a.0, a.1), pieces::Pieces::new(b.0, b.1));
+        assert!(a.count() == b.count(), "slices of different numbers of pieces");
+        self.for_each(a.count(), |index| {
+            // SAFETY: `for_each` claims every index exactly once.
+            let a = unsafe { a.take(index) };
+            // SAFETY: as above.
+            let b = unsafe { b.take(index) };
+            work(index, a, b);
+        });
+    }
+
+    /// Cuts three slices into as many pieces each, of their own sizes, and calls `work(index, a, b, c)` for each triple.
+    ///
+    /// # Panics
+    /// When they have different numbers of pieces.
+    pub fn for_each_chunk_mut3<A: Send, B: Send, C: Send>(
+        &self,
+        a: (&mut [A], usize),
+        b: (&mut [B], usize),
+        c: (&mut [C], usize),
+        work: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync,
+    ) {
+        let (a, b, c) =
+            (pieces::Pieces::new(a.0, a.1), pieces::Pieces::new(b.0, b.1), pieces::Pieces::new(c.0, c.1));
+        assert!(a.count() == b.count() && a.count() == c.count(), "slices of different numbers of pieces");
+        self.for_each(a.count(), |index| {
+            // SAFETY: `for_each` claims every index exactly once.
+            let a = unsafe { a.take(index) };
+            // SAFETY: as above.
+            let b = unsafe { b.take(index) };
+            // SAFETY: as above.
+            let c = unsafe { c.take(index) };
+            work(index, a, b, c);
         });
     }
 
@@ -172,6 +216,34 @@ impl ThreadPool {
         self.for_each(parts.count(), |index| {
             // SAFETY: `for_each` claims every index exactly once.
             work(index, unsafe { parts.take(index) });
+        });
+    }
+
+    /// [`ThreadPool::for_each_columns_mut`] over several matrices in one step: `work(matrix, columns)`, where
+    /// `matrices` are the data and the stride of each, at most [`MAX_MATRICES`].
+    ///
+    /// # Panics
+    /// When a matrix is not a whole number of rows, or there are too many.
+    pub fn for_each_columns_of<T: Send>(
+        &self,
+        matrices: &mut [(&mut [T], usize)],
+        width: usize,
+        work: impl Fn(usize, ColumnsMut<'_, T>) + Sync,
+    ) {
+        assert!(matrices.len() <= MAX_MATRICES, "{} matrices in one step", matrices.len());
+        let mut all: [Option<columns::Parts<'_, T>>; MAX_MATRICES] = [const { None }; MAX_MATRICES];
+        for (part, (data, stride)) in all.iter_mut().zip(matrices) {
+            *part = Some(columns::Parts::new(data, *stride, width));
+        }
+        let total = all.iter().flatten().map(columns::Parts::count).sum();
+        self.for_each(total, |mut index| {
+            for (matrix, parts) in all.iter().flatten().enumerate() {
+                if index < parts.count() {
+                    // SAFETY: `for_each` claims every index exactly once, and each stands for one group of one matrix.
+                    return work(matrix, unsafe { parts.take(index) });
+                }
+                index -= parts.count();
+            }
         });
     }
 
@@ -274,19 +346,6 @@ impl Shared {
         None
     }
 }
-
-/// A pointer that may cross threads; whoever follows it proves disjointness at the spot.
-struct SendPtr<T>(*mut T);
-
-impl<T> SendPtr<T> {
-    /// A method, so that closures capture the wrapper and not the bare pointer.
-    fn get(&self) -> *mut T {
-        self.0
-    }
-}
-
-// SAFETY: `T: Send`, and each thread touches elements that no other thread touches.
-unsafe impl<T: Send> Sync for SendPtr<T> {}
 
 #[cfg(test)]
 mod tests;

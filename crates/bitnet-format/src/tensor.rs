@@ -89,6 +89,12 @@ impl<'a> TensorView<'a> {
         Ok(Self { info, bytes })
     }
 
+    /// A view of bytes that were taken from the tensor `info` describes ([`TensorView::shared`]) and kept beyond its
+    /// checkpoint. Reading checks every length, so other bytes give errors.
+    pub fn from_parts(info: &'a TensorInfo, bytes: SharedBytes) -> Self {
+        Self { info, bytes }
+    }
+
     /// Name, type and shape.
     pub fn info(&self) -> &'a TensorInfo {
         self.info

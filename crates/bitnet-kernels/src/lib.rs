@@ -43,5 +43,8 @@ mod x86_sse41;
 
 pub use api::ATTENTION_CHUNK;
 pub use bitnet_core::threads::ColumnsMut;
-pub use float::attention::{AttentionInputs, CacheRows};
+pub use float::{
+    attention::{AttentionInputs, CacheRows},
+    exp::exp,
+};
 pub use table::{KERNEL_VARIABLE, Kernel, KernelError, all_names, available, by_name, select};

@@ -4,7 +4,7 @@
 //! stands for `x`. BitNet models were trained with one step per token. Models that were trained with float
 //! activations lose less with one step per [`BLOCK`] columns.
 
-use bitnet_core::{Buffer, HybridMemoryPool, Purpose};
+use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
 
 /// The largest magnitude is never taken below this, so that an all-zero vector has a finite reciprocal.
 pub const MIN_AMAX: f32 = 1e-5;
@@ -135,9 +135,28 @@ impl QuantizedRows {
         )
     }
 
-    /// All tokens' parts at once, so that threads can fill different tokens: codes, steps, sums, and the number of blocks a token.
-    pub fn parts_mut(&mut self) -> (&mut [i8], &mut [f32], &mut [i32], usize) {
-        (&mut self.codes, &mut self.steps, &mut self.sums, self.blocks)
+    /// Calls `work(token, codes, steps, sums)` for the first `tokens` tokens, `per_chunk` at a time on all threads;
+    /// the slices are those of [`QuantizedRows::row_mut`].
+    ///
+    /// # Panics
+    /// When there is no room for `tokens`.
+    pub fn for_each_token_mut(
+        &mut self,
+        threads: &ThreadPool,
+        tokens: usize,
+        per_chunk: usize,
+        work: impl Fn(usize, &mut [i8], &mut [f32], &mut [i32]) + Sync,
+    ) {
+        let (stride, blocks) = (self.stride, self.blocks);
+        let codes = (&mut self.codes[..tokens * stride], per_chunk * stride);
+        let steps = (&mut self.steps[..tokens * blocks], per_chunk * blocks);
+        let sums = (&mut self.sums[..tokens * blocks], per_chunk * blocks);
+        threads.for_each_chunk_mut3(codes, steps, sums, |chunk, codes, steps, sums| {
+            let marks = steps.chunks_exact_mut(blocks).zip(sums.chunks_exact_mut(blocks));
+            for (i, (codes, (steps, sums))) in codes.chunks_exact_mut(stride).zip(marks).enumerate() {
+                work(chunk * per_chunk + i, codes, steps, sums);
+            }
+        });
     }
 
     /// Quantizes `x` as `token`, one step for all of it. The definition; kernels have faster equals.

@@ -143,6 +143,25 @@ impl PackedTernary {
         }
     }
 
+    /// The weights of one row (trit times scale) into `out`, `out.len() == cols`: an embedding's row.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols, "row {row} of [{}, {}]", self.rows, self.cols);
+        let (strip, lane) = (row / Self::STRIP, row % Self::STRIP);
+        let group = match self.granularity {
+            Granularity::Group(size) => size,
+            _ => self.cols,
+        };
+        let bytes = self.strip(strip);
+        for (g, out) in out.chunks_mut(group).enumerate() {
+            let scales = self.strip_scales(strip, g);
+            let scale = if scales.len() == 1 { scales[0] } else { scales[lane] };
+            for (col, w) in (g * group..).zip(out) {
+                let byte = bytes[col / Self::BLOCK_COLS * Self::BLOCK_BYTES + 4 * lane + col % 4];
+                *w = ((byte >> (2 * (col % Self::BLOCK_COLS / 4)) & 3) as i8 - 1) as f32 * scale;
+            }
+        }
+    }
+
     /// Refuses codes of 3 (as in damaged or foreign bytes). Reads every byte.
     ///
     /// # Errors
@@ -270,6 +289,12 @@ mod tests {
                 }
             }
             prop_assert_eq!(packed.check(), Ok(()));
+            let (mut got, mut want) = (vec![0.0; cols], vec![0.0; cols]);
+            for row in 0..rows {
+                packed.row_to_f32(row, &mut got);
+                matrix.row_to_f32(row, &mut want);
+                prop_assert_eq!(&got, &want);
+            }
             prop_assert_eq!(packed.unpack().unwrap(), matrix);
         }
     }

@@ -43,6 +43,15 @@ fn pieces_and_columns_cover_the_data_without_overlap() {
     pool.for_each_chunk_mut(&mut data, 10, |i, piece| piece.iter_mut().for_each(|x| *x += i as u32 + 1));
     assert!(data.iter().enumerate().all(|(i, &x)| x == i as u32 / 10 + 1));
 
+    let (mut a, mut b, mut c) = (vec![0u8; 35], vec![0u16; 7], vec![0u32; 13]);
+    pool.for_each_chunk_mut3((&mut a, 5), (&mut b, 1), (&mut c, 2), |i, a, b, c| {
+        a.iter_mut().for_each(|x| *x += i as u8 + 1);
+        b.iter_mut().for_each(|x| *x += i as u16 + 1);
+        c.iter_mut().for_each(|x| *x += i as u32 + 1);
+    });
+    assert!((0..35).all(|i| a[i] as usize == i / 5 + 1));
+    assert!((0..7).all(|i| b[i] as usize == i + 1) && (0..13).all(|i| c[i] as usize == i / 2 + 1));
+
     let (rows, stride, width) = (5, 37, 8);
     let mut matrix = vec![0u32; rows * stride];
     pool.for_each_columns_mut(&mut matrix, stride, width, |i, mut columns| {
@@ -54,6 +63,18 @@ fn pieces_and_columns_cover_the_data_without_overlap() {
     for (at, &x) in matrix.iter().enumerate() {
         assert_eq!(x as usize, at / stride * 100 + at % stride / width + 1);
     }
+}
+
+#[test]
+fn several_matrices_are_covered_in_one_step() {
+    let pool = ThreadPool::new(3);
+    let (mut a, mut b) = (vec![0u32; 4 * 19], vec![0u32; 2 * 40]);
+    pool.for_each_columns_of(&mut [(&mut a, 19), (&mut b, 40)], 16, |matrix, mut columns| {
+        for row in 0..columns.rows() {
+            columns.row(row).iter_mut().for_each(|x| *x += matrix as u32 + 1);
+        }
+    });
+    assert!(a.iter().all(|&x| x == 1) && b.iter().all(|&x| x == 2));
 }
 
 #[test]

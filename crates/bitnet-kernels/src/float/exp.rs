@@ -7,7 +7,7 @@
 /// `expf` (S. Moshier); `2^n` is applied in two exact factors so that subnormal results round once.
 /// There is no branch: 16 of these become vector instructions.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     /// Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even.
     const ROUND: f32 = 12_582_912.0;
     // Outside, the result is infinite or 0 whatever the argument. The comparisons let NaN through.

@@ -1,0 +1,190 @@
+//! A loaded model and what belongs to it.
+
+use std::{path::Path, sync::Arc};
+
+use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
+use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_kernels::Kernel;
+use bitnet_model::{ActivationChoice, Config, Cpu, Model, Source};
+use bitnet_quant::Activations;
+use bitnet_text::{ChatTemplate, Tokenizer};
+
+use crate::{EngineError, Session, vocabulary};
+
+/// Bytes of matrices read so far and in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Read so far.
+    pub done: u64,
+    /// In all.
+    pub total: u64,
+}
+
+/// Who is told of progress.
+pub type OnProgress = Arc<dyn Fn(LoadProgress) + Send + Sync>;
+
+/// How a model is loaded. `LoadOptions::default()` is right for most.
+#[derive(Clone, Default)]
+pub struct LoadOptions {
+    /// Threads, the caller's included; all that the machine grants when `None`.
+    pub threads: Option<usize>,
+    /// Name of the kernel to use; the variable `BITNET_KERNEL`, else the best one, when `None`.
+    pub kernel: Option<String>,
+    /// What projections are multiplied with.
+    pub activations: ActivationChoice,
+    /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
+    pub context: Option<usize>,
+    /// I2_S tensors are in the 64/16 layout of ARM builds of bitnet.cpp.
+    pub i2s_64: bool,
+    /// Told of progress.
+    pub progress: Option<OnProgress>,
+}
+
+/// Positions of a session when nobody says: enough to talk, little enough to fit beside any model.
+pub const DEFAULT_CONTEXT: usize = 4096;
+
+/// What an engine runs and what it took.
+#[derive(Clone, Debug)]
+pub struct EngineInfo {
+    /// Full name of the kernel.
+    pub kernel: &'static str,
+    /// Threads, the caller's included.
+    pub threads: usize,
+    /// What ternary projections are multiplied with.
+    pub activations: Activations,
+    /// Positions of a session.
+    pub context: usize,
+    /// Bytes of matrices that the pool holds (mapped ones are not in it).
+    pub weights: MemoryUse,
+    /// Bytes of the files.
+    pub file_bytes: u64,
+}
+
+pub(crate) struct Inner {
+    pub(crate) model: Model<Cpu>,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) template: Option<ChatTemplate>,
+    pub(crate) context: usize,
+    activations: Activations,
+    file_bytes: u64,
+}
+
+/// A loaded model. Cloning shares it; sessions are opened from it.
+///
+/// ```no_run
+/// use bitnet_inference::{GenerateOptions, InferenceEngine, LoadOptions};
+///
+/// # fn main() -> Result<(), bitnet_inference::EngineError> {
+/// let engine = InferenceEngine::load("path/to/model", &LoadOptions::default())?;
+/// let mut session = engine.session()?;
+/// for piece in session.generate("First Citizen:", &GenerateOptions::default())? {
+///     print!("{}", piece?.text);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct InferenceEngine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl InferenceEngine {
+    /// Loads a model from a directory or a file of any known form.
+    ///
+    /// # Errors
+    /// When the file is not a ternary model that this engine runs, says so with the cure; when memory is short.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, EngineError> {
+        let checkpoint = Checkpoint::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?;
+        Self::from_checkpoint(checkpoint, options)
+    }
+
+    /// Loads a model from an opened checkpoint.
+    ///
+    /// # Errors
+    /// As [`InferenceEngine::load`].
+    pub fn from_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<Self, EngineError> {
+        let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
+        let threads = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(granted_threads)));
+        let source = Source::new(checkpoint)?;
+        let tokenizer = vocabulary::tokenizer(source.checkpoint())?;
+        let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
+        let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new());
+        let progress = |done, total| {
+            if let Some(report) = &options.progress {
+                report(LoadProgress { done, total });
+            }
+        };
+        let activations = source.activations(options.activations);
+        let file_bytes = source.checkpoint().file_bytes();
+        let model = Model::load(&source, backend, &threads, options.activations, &progress)?;
+        let context = options.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT)).max(1);
+        tracing::info!(kernel = kernel.name(), threads = threads.threads(), "model loaded");
+        Ok(Self { inner: Arc::new(Inner { model, tokenizer, template, context, activations, file_bytes }) })
+    }
+
+    /// Sizes and constants of the model.
+    pub fn config(&self) -> &Config {
+        self.inner.model.config()
+    }
+
+    /// The model's tokenizer, if it came with one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.inner.tokenizer.as_ref()
+    }
+
+    /// The model's chat template, if it came with one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.inner.template.as_ref()
+    }
+
+    /// The kernel in use.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.inner.model.backend().kernel()
+    }
+
+    /// What runs, and what it took.
+    pub fn info(&self) -> EngineInfo {
+        let backend = self.inner.model.backend();
+        EngineInfo {
+            kernel: backend.kernel().name(),
+            threads: backend.threads().threads(),
+            activations: self.inner.activations,
+            context: self.inner.context,
+            weights: self.memory().usage(Purpose::Weights),
+            file_bytes: self.inner.file_bytes,
+        }
+    }
+
+    /// The pool that holds weights, state and caches.
+    pub fn memory(&self) -> &HybridMemoryPool {
+        self.inner.model.backend().pool()
+    }
+
+    /// The model, for those who want its layers.
+    pub fn model(&self) -> &Model<Cpu> {
+        &self.inner.model
+    }
+
+    /// An empty session. Everything it needs is allocated here.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn session(&self) -> Result<Session, EngineError> {
+        Session::new(self)
+    }
+
+    /// Ids of a text, with the token that begins a text when the model wants one. Control tokens in it stay text.
+    ///
+    /// # Errors
+    /// [`EngineError::NoTokenizer`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let tokenizer = self.tokenizer().ok_or(EngineError::NoTokenizer)?;
+        let options = bitnet_text::EncodeOptions { add_special: true, parse_special: false };
+        Ok(tokenizer.encode(text, options)?)
+    }
+}
+
+/// The CPUs that this process may use.
+fn granted_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

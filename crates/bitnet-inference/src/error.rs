@@ -1,0 +1,47 @@
+//! Why the engine cannot do what was asked.
+
+/// What went wrong in loading or generating.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The model or its files.
+    #[error(transparent)]
+    Model(#[from] bitnet_model::ModelError),
+    /// The file itself.
+    #[error(transparent)]
+    Format(#[from] bitnet_format::FormatError),
+    /// The tokenizer or the chat template.
+    #[error(transparent)]
+    Text(#[from] bitnet_text::TextError),
+    /// A kernel that cannot be used here.
+    #[error(transparent)]
+    Kernel(#[from] bitnet_kernels::KernelError),
+    /// Memory.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::Error),
+    /// Text was given or asked for, and the model came without a tokenizer.
+    #[error("the model has no tokenizer: give token ids, or put its tokenizer.json beside it")]
+    NoTokenizer,
+    /// A conversation was asked for, and the model came without a chat template.
+    #[error("the model has no chat template: use `run` with a plain prompt")]
+    NoChatTemplate,
+    /// There is nothing to continue.
+    #[error("the prompt is empty and the model has no token that begins a text: give at least one token")]
+    EmptyPrompt,
+    /// A sampling option that cannot be.
+    #[error("{0}")]
+    Sampling(String),
+    /// A prompt that leaves no room.
+    #[error(
+        "the prompt has {tokens} tokens, but the context has room for {room}: shorten it or raise the context length"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Positions that are left.
+        room: usize,
+    },
+    /// A window of perplexity that cannot be.
+    #[error("{0}")]
+    Window(String),
+}

@@ -1,0 +1,141 @@
+//! What a model file holds, without running it.
+
+use bitnet_format::Checkpoint;
+use bitnet_model::{Config, Part, Source, Weight};
+use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix, TritCounts};
+
+use crate::EngineError;
+
+/// One matrix.
+#[derive(Clone, Debug)]
+pub struct MatrixReport {
+    /// Name in the file.
+    pub name: String,
+    /// `[out, in]`.
+    pub shape: [usize; 2],
+    /// How the file stores it.
+    pub stored: String,
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Set for matrices of trits.
+    pub trits: Option<TritReport>,
+}
+
+/// The trits and scales of a matrix.
+#[derive(Clone, Debug)]
+pub struct TritReport {
+    /// How many are -1, 0, +1.
+    pub counts: TritCounts,
+    /// Which weights share a scale.
+    pub granularity: Granularity,
+    /// Smallest and largest scale.
+    pub scale_range: (f32, f32),
+}
+
+/// Everything about a model.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Sizes and constants.
+    pub config: Config,
+    /// Matrices, in the order in which a token meets them.
+    pub matrices: Vec<MatrixReport>,
+    /// Parameters in norms and biases.
+    pub vector_parameters: usize,
+    /// Bytes of the files.
+    pub file_bytes: u64,
+    /// Bytes of the matrices in memory.
+    pub weight_bytes: u64,
+    /// Bytes of keys and values per position.
+    pub kv_bytes_per_token: u64,
+    /// What looks wrong or deserves a word.
+    pub warnings: Vec<String>,
+}
+
+/// Reads every part of a checkpoint. Calls `progress(done, total)` in matrices.
+///
+/// # Errors
+/// The first part that cannot be read.
+pub fn inspect(
+    checkpoint: Checkpoint,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Inspection, EngineError> {
+    let source = Source::new(checkpoint)?;
+    let config = source.config().clone();
+    let parts: Vec<Part> = source.matrices().collect();
+    let (mut matrices, mut weight_bytes, mut warnings) = (Vec::new(), 0, Vec::new());
+    for (done, &part) in parts.iter().enumerate() {
+        let weight = source.weight(part)?;
+        let name = source.name(part);
+        weight_bytes += match &weight {
+            Weight::Table(table) => table.byte_len() as u64,
+            trits => PackedTernary::byte_len(trits.shape()[0], trits.shape()[1]).unwrap_or(0) as u64,
+        };
+        let trits = match &weight {
+            Weight::Ternary(m) => Some(report(m)),
+            Weight::Packed(m) => Some(report(&m.unpack().map_err(bitnet_model::ModelError::quant(&name))?)),
+            Weight::Table(_) => None,
+        };
+        if let Some(t) = &trits {
+            warnings.extend(suspicions(&name, t));
+        }
+        let stored = source.stored_as(part);
+        matrices.push(MatrixReport {
+            name,
+            shape: weight.shape(),
+            stored,
+            bytes: source.byte_len(part),
+            trits,
+        });
+        progress(done + 1, parts.len());
+    }
+    let mut vector_parameters = 0;
+    for part in source.vectors() {
+        vector_parameters += source.vector(part)?.map_or(0, |v| v.len());
+    }
+    let kv_bytes_per_token = (2 * config.layers * config.kv_width() * size_of::<f32>()) as u64;
+    let file_bytes = source.checkpoint().file_bytes();
+    Ok(Inspection {
+        config,
+        matrices,
+        vector_parameters,
+        file_bytes,
+        weight_bytes,
+        kv_bytes_per_token,
+        warnings,
+    })
+}
+
+fn report(matrix: &TernaryMatrix) -> TritReport {
+    let scales: &Scales = matrix.scales();
+    let range = scales
+        .values()
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &s| (lo.min(s), hi.max(s)));
+    TritReport { counts: matrix.counts(), granularity: scales.granularity(), scale_range: range }
+}
+
+/// What trained matrices do not look like.
+fn suspicions(name: &str, t: &TritReport) -> Option<String> {
+    let TritCounts { minus, zero, plus } = t.counts;
+    let total = (minus + zero + plus) as f64;
+    let share = zero as f64 / total;
+    if minus + plus == 0 {
+        return Some(format!("{name} is all zeros"));
+    }
+    if zero == 0 {
+        return Some(format!("{name} has no zeros: it looks binary, not ternary"));
+    }
+    if share > 0.9 {
+        return Some(format!("{name} is {:.0} % zeros", 100.0 * share));
+    }
+    if (minus as f64 - plus as f64).abs() > 0.2 * total {
+        return Some(format!(
+            "{name} has {minus} weights of -1 and {plus} of +1: its signs are out of balance"
+        ));
+    }
+    match t.scale_range {
+        (lo, _) if lo < 0.0 => Some(format!("{name} has a negative scale, {lo}")),
+        (_, hi) if hi > 8.0 => Some(format!("{name} has a scale of {hi}: was its reciprocal meant?")),
+        _ => None,
+    }
+}

@@ -1,0 +1,110 @@
+use super::*;
+
+fn kernel() -> &'static Kernel {
+    bitnet_kernels::by_name("scalar").unwrap()
+}
+
+/// The share of each of four tokens in many draws.
+fn shares(options: SamplingOptions, logits: &[f32; 4]) -> [f64; 4] {
+    const DRAWS: usize = 20_000;
+    let mut sampler = Sampler::new(4, 8);
+    sampler.start(options, &[]);
+    let mut counts = [0; 4];
+    (0..DRAWS).for_each(|_| counts[sampler.sample(kernel(), logits) as usize] += 1);
+    counts.map(|c| c as f64 / DRAWS as f64)
+}
+
+fn near(got: [f64; 4], want: [f64; 4]) {
+    // 20,000 draws: the standard deviation of a share is below 0.0036.
+    let close = got.iter().zip(want).all(|(g, w)| (g - w).abs() < 0.015 && (w > 0.0 || *g == 0.0));
+    assert!(close, "{got:?} instead of {want:?}");
+}
+
+/// Logits of the probabilities 0.4, 0.3, 0.2, 0.1, ids not in order of probability.
+fn four() -> [f32; 4] {
+    [0.3f32.ln(), 0.1f32.ln(), 0.4f32.ln(), 0.2f32.ln()]
+}
+
+fn warm() -> SamplingOptions {
+    SamplingOptions { temperature: 1.0, seed: 7, ..Default::default() }
+}
+
+#[test]
+fn draws_follow_the_distribution() {
+    near(shares(warm(), &four()), [0.3, 0.1, 0.4, 0.2]);
+    // Temperature 0.5 squares probabilities: 9 + 1 + 16 + 4 = 30.
+    near(
+        shares(SamplingOptions { temperature: 0.5, ..warm() }, &four()),
+        [9.0 / 30.0, 1.0 / 30.0, 16.0 / 30.0, 4.0 / 30.0],
+    );
+}
+
+#[test]
+fn cuts_keep_the_most_probable() {
+    near(shares(SamplingOptions { top_k: 2, ..warm() }, &four()), [3.0 / 7.0, 0.0, 4.0 / 7.0, 0.0]);
+    // 0.4 + 0.3 reaches 0.65; the second is still needed.
+    near(shares(SamplingOptions { top_p: 0.65, ..warm() }, &four()), [3.0 / 7.0, 0.0, 4.0 / 7.0, 0.0]);
+    near(shares(SamplingOptions { top_p: 0.1, ..warm() }, &four()), [0.0, 0.0, 1.0, 0.0]);
+    // 0.45 of 0.4 is 0.18: only 0.1 falls.
+    near(shares(SamplingOptions { min_p: 0.45, ..warm() }, &four()), [3.0 / 9.0, 0.0, 4.0 / 9.0, 2.0 / 9.0]);
+}
+
+#[test]
+fn bias_and_penalties_move_logits() {
+    let greedy = |options: SamplingOptions, history: &[u32], accepted: &[u32], logits: &[f32]| {
+        let mut sampler = Sampler::new(logits.len(), 8);
+        sampler.start(options, history);
+        accepted.iter().for_each(|&id| sampler.accept(id));
+        sampler.sample(kernel(), logits)
+    };
+    let base = SamplingOptions::default;
+    assert_eq!(greedy(SamplingOptions { logit_bias: vec![(0, 5.0)], ..base() }, &[], &[], &[1.0, 4.0]), 0);
+    let repetition = || SamplingOptions { repetition_penalty: 2.0, ..base() };
+    assert_eq!(greedy(repetition(), &[1], &[], &[3.0, 4.0]), 0, "4 / 2 < 3");
+    assert_eq!(greedy(repetition(), &[1], &[], &[-3.0, -2.0]), 0, "-2 * 2 < -3");
+    let frequency = || SamplingOptions { frequency_penalty: 0.6, ..base() };
+    assert_eq!(greedy(frequency(), &[1, 1], &[], &[3.0, 4.0]), 1, "the prompt does not count");
+    assert_eq!(greedy(frequency(), &[], &[1], &[3.0, 4.0]), 1, "4 - 0.6 > 3");
+    assert_eq!(greedy(frequency(), &[], &[1, 1], &[3.0, 4.0]), 0, "4 - 1.2 < 3");
+    assert_eq!(greedy(SamplingOptions { presence_penalty: 0.6, ..base() }, &[], &[1, 1], &[3.0, 4.0]), 1);
+    let window = |penalty_window| SamplingOptions { penalty_window, ..repetition() };
+    assert_eq!(greedy(window(2), &[1, 0, 0], &[], &[3.0, 4.0]), 1, "1 has left the window");
+    assert_eq!(greedy(window(3), &[1, 0, 2], &[], &[3.0, 4.0, 0.0]), 1, "both are halved");
+    assert_eq!(greedy(window(0), &[1, 1], &[1], &[3.0, 4.0]), 1, "an empty window");
+}
+
+#[test]
+fn ties_go_to_the_smaller_id_and_nan_never_wins() {
+    assert_eq!(argmax(&[1.0, 2.0, 2.0]), 1);
+    assert_eq!(argmax(&[f32::NAN, -5.0]), 1);
+    assert_eq!(argmax(&[f32::NAN, f32::NAN]), 0);
+}
+
+#[test]
+fn a_seed_gives_the_same_tokens_again() {
+    let run = |seed| {
+        let mut sampler = Sampler::new(4, 8);
+        sampler.start(SamplingOptions { seed, ..warm() }, &[]);
+        (0..32).map(|_| sampler.sample(kernel(), &four())).collect::<Vec<_>>()
+    };
+    assert_eq!(run(3), run(3));
+    assert_ne!(run(3), run(4));
+}
+
+#[test]
+fn log_probabilities_are_of_the_model() {
+    let l = TokenLogprobs::of(kernel(), &four(), 1, 2);
+    assert!((l.chosen - 0.1f32.ln()).abs() < 1e-6);
+    assert_eq!(l.top.iter().map(|t| t.0).collect::<Vec<_>>(), [2, 0]);
+    assert!((l.top[0].1 - 0.4f32.ln()).abs() < 1e-6);
+}
+
+#[test]
+fn impossible_options_are_named() {
+    let bad = |o: SamplingOptions| o.check().unwrap_err();
+    assert!(bad(SamplingOptions { temperature: -1.0, ..warm() }).contains("temperature"));
+    assert!(bad(SamplingOptions { top_p: 0.0, ..warm() }).contains("top-p"));
+    assert!(bad(SamplingOptions { min_p: f32::NAN, ..warm() }).contains("min-p"));
+    assert!(bad(SamplingOptions { repetition_penalty: 0.0, ..warm() }).contains("repetition"));
+    assert!(warm().check().is_ok());
+}

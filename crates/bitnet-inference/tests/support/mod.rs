@@ -1,0 +1,78 @@
+//! Readers of the expected values in `testdata/oracle`, made by other people's software.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Cursor, Read},
+    path::PathBuf,
+};
+
+/// A file or directory under `testdata/oracle`.
+pub fn oracle(relative: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle")).join(relative)
+}
+
+/// A float array of numpy, row-major.
+#[derive(Clone, Debug)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// A `.npy` of f32.
+pub fn npy(bytes: &[u8]) -> Array {
+    assert_eq!(&bytes[..6], b"\x93NUMPY");
+    let (start, length) = match bytes[6] {
+        1 => (10, u16::from_le_bytes([bytes[8], bytes[9]]) as usize),
+        _ => (12, u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize),
+    };
+    let header = std::str::from_utf8(&bytes[start..start + length]).unwrap();
+    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    let shape = header.split('(').nth(1).unwrap().split(')').next().unwrap();
+    let shape = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    let values =
+        bytes[start + length..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    Array { shape, values: values.collect() }
+}
+
+/// The arrays of a `.npz`.
+#[allow(dead_code)]
+pub fn npz(path: PathBuf) -> BTreeMap<String, Array> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(fs::read(path).unwrap())).unwrap();
+    let mut arrays = BTreeMap::new();
+    for index in 0..archive.len() {
+        let mut file = archive.by_index(index).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        arrays.insert(file.name().trim_end_matches(".npy").to_owned(), npy(&bytes));
+    }
+    arrays
+}
+
+/// One prompt of `cases.json`.
+#[derive(Clone, Debug)]
+#[allow(dead_code)]
+pub struct Case {
+    pub prompt: Vec<u32>,
+    pub greedy: Vec<u32>,
+    pub margins: Vec<f64>,
+}
+
+/// The prompts of `<dir>/expected/f32/cases.json`.
+pub fn cases(dir: &str) -> Vec<Case> {
+    let text = fs::read(oracle(&format!("{dir}/expected/f32/cases.json"))).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let ids =
+        |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect();
+    let case = |c: &serde_json::Value| Case {
+        prompt: ids(&c["prompt_ids"]),
+        greedy: ids(&c["greedy"]),
+        margins: c["greedy_margin"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect(),
+    };
+    json.as_array().unwrap().iter().map(case).collect()
+}
+
+/// The expected logits of prompt `i`, if they are in the repository.
+pub fn expected_logits(dir: &str, i: usize) -> Option<Array> {
+    fs::read(oracle(&format!("{dir}/expected/f32/logits_{i}.npy"))).ok().map(|bytes| npy(&bytes))
+}

@@ -1,0 +1,217 @@
+//! What a model asks of a device.
+//!
+//! A [`Backend`] sits at the level of transformer operations: not a tensor library, not a whole forward pass. The CPU
+//! backend is the specification; any other proves itself by equal results. A backend computes an operation as
+//! specified here or refuses the model when it is loaded.
+//!
+//! Activations are `rows`: `[tokens, width]` in f32, where `tokens` are the positions of one batch. All buffers
+//! are made when a session opens; no operation allocates.
+
+use bitnet_quant::{Activations, PackedTernary, TernaryMatrix};
+
+use crate::{GateActivation, ModelError, Table};
+
+/// A matrix as it comes from a file.
+#[derive(Clone, Debug)]
+pub enum Weight {
+    /// Exact trits and scales, to be packed for the device.
+    Ternary(TernaryMatrix),
+    /// Trits in the layout of the CPU kernels, mapped from a file.
+    Packed(PackedTernary),
+    /// Floats, or blocks that stand for floats: embeddings, heads and projections that stay dense.
+    Table(Table),
+}
+
+impl Weight {
+    /// `[rows, cols]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Ternary(m) => [m.rows(), m.cols()],
+            Self::Packed(m) => [m.rows(), m.cols()],
+            Self::Table(t) => [t.rows(), t.cols()],
+        }
+    }
+}
+
+/// Sizes of a key-value cache.
+#[derive(Clone, Copy, Debug)]
+pub struct KvShape {
+    /// Blocks of the model.
+    pub layers: usize,
+    /// Key heads.
+    pub heads: usize,
+    /// Dimensions of a head.
+    pub head_dim: usize,
+    /// Positions there is room for.
+    pub capacity: usize,
+}
+
+/// One matrix of a [`Backend::project`] step.
+pub struct Job<'a, B: Backend> {
+    /// `[out, in]`.
+    pub weight: &'a B::Matrix,
+    /// `[out]`, added last.
+    pub bias: Option<&'a B::Vector>,
+    /// `[tokens, out]`.
+    pub out: &'a mut B::Rows,
+}
+
+/// The keys and values of one sequence.
+pub struct Sequence<B: Backend> {
+    /// The device's part.
+    pub kv: B::Kv,
+    len: usize,
+    capacity: usize,
+}
+
+impl<B: Backend> Sequence<B> {
+    pub(crate) fn new(kv: B::Kv, capacity: usize) -> Self {
+        Self { kv, len: 0, capacity }
+    }
+
+    /// Positions held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no position is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Positions there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all positions from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+}
+
+/// The next tokens of one sequence, as its share of a batch.
+pub struct Span<'a, B: Backend> {
+    /// The sequence that they continue.
+    pub sequence: &'a mut Sequence<B>,
+    /// How many of the batch's tokens.
+    pub tokens: usize,
+}
+
+impl<B: Backend> Span<'_, B> {
+    /// All blocks have seen the span: the sequence holds it now.
+    pub(crate) fn commit(&mut self) {
+        self.sequence.len += self.tokens;
+    }
+}
+
+/// A device that runs the operations of a decoder.
+pub trait Backend: Send + Sync + Sized {
+    /// A projection, an embedding or a head.
+    type Matrix: Send + Sync;
+    /// A norm's weight or a bias.
+    type Vector: Send + Sync;
+    /// f32 activations `[capacity, width]`.
+    type Rows: Send;
+    /// Quantized activations of up to `capacity` tokens.
+    type Codes: Send;
+    /// The keys and values of one sequence.
+    type Kv: Send;
+    /// What attention needs besides.
+    type Scratch: Send;
+
+    /// Puts a matrix on the device in its best layout.
+    ///
+    /// # Errors
+    /// When the device has no room, or cannot multiply this matrix exactly.
+    fn matrix(&self, name: &str, weight: Weight) -> Result<Self::Matrix, ModelError>;
+
+    /// Puts a vector on the device.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn vector(&self, values: &[f32]) -> Result<Self::Vector, ModelError>;
+
+    /// Whether `matrix` holds trits, so that it takes quantized activations.
+    fn is_ternary(&self, matrix: &Self::Matrix) -> bool;
+
+    /// A buffer of `[capacity, width]`.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn rows(&self, capacity: usize, width: usize) -> Result<Self::Rows, ModelError>;
+
+    /// Room for the quantized form of rows of `width`.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn codes(&self, capacity: usize, width: usize) -> Result<Self::Codes, ModelError>;
+
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn kv(&self, shape: KvShape) -> Result<Self::Kv, ModelError>;
+
+    /// Room for attention of `heads` query heads over caches of up to `shape`.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn scratch(&self, shape: KvShape, heads: usize) -> Result<Self::Scratch, ModelError>;
+
+    /// The first `tokens` rows, for the host to read.
+    fn read<'a>(&self, rows: &'a Self::Rows, tokens: usize) -> &'a [f32];
+
+    /// Row `ids[t]` of `table` into row `t`.
+    fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Rows);
+
+    /// The row of each span's last token, one after another.
+    fn last_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self>], out: &mut Self::Rows);
+
+    /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row.
+    fn rms_norm(&self, x: &Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32, out: &mut Self::Rows);
+
+    /// The same for every run of `weight`'s length in a row (the heads), in place.
+    fn rms_norm_heads(&self, x: &mut Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32);
+
+    /// Quantizes rows in `form`, which is one of the int8 forms.
+    fn quantize(&self, x: &Self::Rows, tokens: usize, form: Activations, out: &mut Self::Codes);
+
+    /// Several matrices times the same rows, in one step. Ternary matrices read `codes` in an int8 `form` and
+    /// `x` when it is float; dense matrices always read `x`.
+    fn project(
+        &self,
+        x: &Self::Rows,
+        codes: &Self::Codes,
+        form: Activations,
+        tokens: usize,
+        jobs: &mut [Job<'_, Self>],
+    );
+
+    /// Cosines and sines of every token's position, `[tokens, head_dim]` (cosines, then sines); made once a batch.
+    /// `frequencies` are radians per position.
+    fn angles(&self, frequencies: &Self::Vector, spans: &[Span<'_, Self>], out: &mut Self::Rows);
+
+    /// Rotates every head of rows of queries or keys: `(a, b) -> (a cos - b sin, b cos + a sin)` for dimension `i`
+    /// and `i + head_dim / 2`.
+    fn rope(&self, x: &mut Self::Rows, tokens: usize, angles: &Self::Rows);
+
+    /// Puts keys and values of a block behind what each sequence's cache holds.
+    fn append(&self, layer: usize, k: &Self::Rows, v: &Self::Rows, spans: &mut [Span<'_, Self>]);
+
+    /// Causal attention of each query over its sequence's cache: `softmax(q k / sqrt(head_dim)) v`.
+    fn attend(
+        &self,
+        layer: usize,
+        q: &Self::Rows,
+        spans: &[Span<'_, Self>],
+        scratch: &mut Self::Scratch,
+        out: &mut Self::Rows,
+    );
+
+    /// `gate = activation(gate) * up`.
+    fn gate(&self, activation: GateActivation, gate: &mut Self::Rows, up: &Self::Rows, tokens: usize);
+
+    /// `x = x + y`.
+    fn add(&self, x: &mut Self::Rows, y: &Self::Rows, tokens: usize);
+}

@@ -1,0 +1,219 @@
+//! What a model is: sizes, constants and the few switches in which families differ.
+
+use crate::ModelError;
+
+/// The nonlinearity of the feed-forward gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GateActivation {
+    /// `x * sigmoid(x)`: the Llama, Qwen3 and 1bitLLM families.
+    Silu,
+    /// `max(x, 0)^2`: BitNet b1.58 2B-4T.
+    SquaredRelu,
+}
+
+/// How rotary frequencies are bent for contexts longer than the model was first trained on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// All frequencies divided by a factor.
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Llama 3's: low frequencies divided, high ones kept, a ramp between.
+    Llama3 {
+        /// The divisor of low frequencies.
+        factor: f32,
+        /// Wavelengths above `original_context / low` are divided.
+        low: f32,
+        /// Wavelengths below `original_context / high` are kept.
+        high: f32,
+        /// The context of the first training.
+        original_context: f32,
+    },
+    /// A divisor for each frequency, as GGUF files store Llama 3's scaling.
+    Divisors(Vec<f32>),
+}
+
+/// Rotary position embedding (arXiv:2104.09864), dimension `i` paired with `i + head_dim / 2`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// The base of the frequencies.
+    pub theta: f32,
+    /// How frequencies are bent.
+    pub scaling: RopeScaling,
+}
+
+impl Rope {
+    /// The frequencies of a head of `head_dim` dimensions, `[head_dim / 2]`, in radians per position.
+    ///
+    /// Computed in f64 and rounded once, so that every platform has the same bits.
+    pub fn frequencies(&self, head_dim: usize) -> Vec<f32> {
+        let base = |j: usize| libm::pow(f64::from(self.theta), -2.0 * j as f64 / head_dim as f64) as f32;
+        (0..head_dim / 2).map(|j| self.bend(base(j), j)).collect()
+    }
+
+    fn bend(&self, frequency: f32, j: usize) -> f32 {
+        match &self.scaling {
+            RopeScaling::None => frequency,
+            RopeScaling::Linear { factor } => frequency / factor,
+            RopeScaling::Divisors(divisors) => frequency / divisors[j],
+            RopeScaling::Llama3 { factor, low, high, original_context } => {
+                let wavelength = 2.0 * std::f32::consts::PI / frequency;
+                if wavelength > original_context / low {
+                    frequency / factor
+                } else if wavelength < original_context / high {
+                    frequency
+                } else {
+                    let t = (original_context / wavelength - low) / (high - low);
+                    (1.0 - t) * frequency / factor + t * frequency
+                }
+            }
+        }
+    }
+}
+
+/// What activations the projections take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ActivationChoice {
+    /// What the model was trained with; int8 by blocks where that was float.
+    #[default]
+    Auto,
+    /// f32 vectors.
+    Float,
+    /// int8, one step per token for BitNet models, one per block for others.
+    Int8,
+}
+
+/// A decoder-only transformer with ternary projections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The family's name, as [`crate::family`] lists them.
+    pub family: &'static str,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the feed-forward layer.
+    pub ffn: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; query head `h` reads `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Dimensions of a head.
+    pub head_dim: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Positions the model was made for.
+    pub context: usize,
+    /// The epsilon of every norm of the residual stream and of the sub-norms.
+    pub norm_eps: f32,
+    /// Rotary embedding.
+    pub rope: Rope,
+    /// The gate's nonlinearity.
+    pub activation: GateActivation,
+    /// Norms before the output and down projections (BitNet b1.58).
+    pub sub_norms: bool,
+    /// Norms of each query and key head before the rotation (Qwen3).
+    pub qk_norms: bool,
+    /// The epsilon of a norm in front of every projection (`use_rms_norm`), where there is one.
+    pub input_norm_eps: Option<f32>,
+    /// Whether the head shares the embedding's matrix.
+    pub tied_head: bool,
+    /// Whether the model was trained with int8 activations, one step per token.
+    pub trained_int8: bool,
+    /// Token that begins a text.
+    pub bos: Option<u32>,
+    /// Tokens that end an answer.
+    pub eos: Vec<u32>,
+}
+
+/// Sizes above these are taken for damage; the largest real models stay a factor of ten below.
+const MAX_WIDTH: usize = 1 << 18;
+const MAX_LAYERS: usize = 1 << 12;
+const MAX_VOCAB: usize = 1 << 22;
+const MAX_CONTEXT: usize = 1 << 26;
+
+impl Config {
+    /// Width of all query heads together.
+    pub fn q_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key heads together.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Query heads that share a key head.
+    pub fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Refuses what no model can be.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] naming the first value that cannot be.
+    pub fn check(self) -> Result<Self, ModelError> {
+        let sizes = [
+            ("hidden size", self.hidden, MAX_WIDTH),
+            ("feed-forward size", self.ffn, MAX_WIDTH),
+            ("number of layers", self.layers, MAX_LAYERS),
+            ("number of attention heads", self.heads, MAX_WIDTH),
+            ("number of key-value heads", self.kv_heads, MAX_WIDTH),
+            ("head dimension", self.head_dim, MAX_WIDTH),
+            ("vocabulary size", self.vocab, MAX_VOCAB),
+            ("context length", self.context, MAX_CONTEXT),
+        ];
+        for (what, value, most) in sizes {
+            if value == 0 || value > most {
+                return Err(ModelError::config(what, format!("1 to {most}"), value));
+            }
+        }
+        if !self.heads.is_multiple_of(self.kv_heads) {
+            let want = format!("a divisor of the {} attention heads", self.heads);
+            return Err(ModelError::config("number of key-value heads", want, self.kv_heads));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(ModelError::config("head dimension", "an even number", self.head_dim));
+        }
+        if self.q_width() > MAX_WIDTH {
+            return Err(ModelError::config(
+                "width of all heads",
+                format!("at most {MAX_WIDTH}"),
+                self.q_width(),
+            ));
+        }
+        let eps_sane = |eps: f32| eps.is_finite() && eps >= 0.0;
+        if !eps_sane(self.norm_eps) || !self.input_norm_eps.is_none_or(eps_sane) {
+            return Err(ModelError::config("norm epsilon", "a small positive number", self.norm_eps));
+        }
+        if !(self.rope.theta.is_finite() && self.rope.theta > 0.0) {
+            return Err(ModelError::config("rope theta", "a positive number", self.rope.theta));
+        }
+        self.check_rope_scaling()?;
+        Ok(self)
+    }
+
+    fn check_rope_scaling(&self) -> Result<(), ModelError> {
+        let positive = |x: f32| x.is_finite() && x > 0.0;
+        match &self.rope.scaling {
+            RopeScaling::None => Ok(()),
+            RopeScaling::Linear { factor } if positive(*factor) => Ok(()),
+            RopeScaling::Llama3 { factor, low, high, original_context }
+                if [*factor, *low, *high, *original_context].into_iter().all(positive) && high > low =>
+            {
+                Ok(())
+            }
+            RopeScaling::Divisors(d) if d.len() == self.head_dim / 2 && d.iter().all(|&x| positive(x)) => {
+                Ok(())
+            }
+            other => Err(ModelError::config(
+                "rope scaling",
+                "positive factors for every frequency",
+                format!("{other:?}"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The CPU backend: the specification of every operation, on the kernel that suits this machine.
+
+use std::{ops::Range, sync::Arc};
+
+use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool, threads::ColumnsMut};
+use bitnet_kernels::Kernel;
+use bitnet_quant::{Activations, PackedTernary, QuantizedRows};
+
+use crate::{Backend, GateActivation, Job, KvShape, ModelError, Span, Table, Weight};
+
+mod attention;
+
+pub use attention::{AttentionScratch, KvCache};
+
+/// Output rows that a thread takes at a time: 8 strips, some 80 KB of weights at 2,560 columns. Small enough to
+/// share out evenly, large enough to stream.
+const ROWS_PER_CHUNK: usize = 8 * PackedTernary::STRIP;
+/// Elements that are worth waking a second thread for, in operations on floats.
+const ELEMENTS_PER_CHUNK: usize = 8192;
+
+/// Main memory and the processor's vector units.
+#[derive(Clone)]
+pub struct Cpu {
+    kernel: &'static Kernel,
+    threads: Arc<ThreadPool>,
+    pool: HybridMemoryPool,
+}
+
+/// A matrix in the form in which the CPU reads it.
+pub enum Matrix {
+    /// Trits in strips.
+    Ternary(PackedTernary),
+    /// Floats, or blocks that stand for floats.
+    Table(Table),
+}
+
+/// f32 rows.
+pub struct Rows {
+    data: Buffer<f32>,
+    width: usize,
+}
+
+impl Rows {
+    fn of(&self, tokens: usize) -> &[f32] {
+        &self.data[..tokens * self.width]
+    }
+
+    fn of_mut(&mut self, tokens: usize) -> &mut [f32] {
+        &mut self.data[..tokens * self.width]
+    }
+
+    fn row(&self, token: usize) -> &[f32] {
+        &self.data[token * self.width..(token + 1) * self.width]
+    }
+}
+
+impl Cpu {
+    /// A backend of that kernel, those threads and that memory.
+    pub fn new(kernel: &'static Kernel, threads: Arc<ThreadPool>, pool: HybridMemoryPool) -> Self {
+        Self { kernel, threads, pool }
+    }
+
+    /// The kernel in use.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// The threads in use.
+    pub fn threads(&self) -> &ThreadPool {
+        &self.threads
+    }
+
+    /// The memory in use.
+    pub fn pool(&self) -> &HybridMemoryPool {
+        &self.pool
+    }
+
+    /// Calls `work(token, row)` for rows of `width`, several at a time where they are short.
+    fn each_row(&self, rows: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        let per_chunk = (ELEMENTS_PER_CHUNK / width).max(1);
+        self.threads.for_each_chunk_mut(rows, per_chunk * width, |chunk, rows| {
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                work(chunk * per_chunk + i, row);
+            }
+        });
+    }
+
+    /// One group of output rows of one matrix.
+    fn multiply(
+        &self,
+        matrix: &Matrix,
+        x: &Rows,
+        codes: &QuantizedRows,
+        form: Activations,
+        out: &mut ColumnsMut<'_, f32>,
+    ) {
+        let (first, tokens) = (out.start(), out.rows());
+        match matrix {
+            Matrix::Ternary(w) if form == Activations::Float => {
+                self.kernel.matmul_float(w, x.of(tokens), first, out);
+            }
+            Matrix::Ternary(w) => self.kernel.matmul(w, codes, form, first, out),
+            Matrix::Table(table) => table.matmul(self.kernel, x.of(tokens), first, out),
+        }
+    }
+}
+
+impl Backend for Cpu {
+    type Matrix = Matrix;
+    type Vector = Buffer<f32>;
+    type Rows = Rows;
+    type Codes = QuantizedRows;
+    type Kv = KvCache;
+    type Scratch = AttentionScratch;
+
+    fn matrix(&self, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
+        Ok(match weight {
+            Weight::Ternary(m) => Matrix::Ternary(
+                PackedTernary::pack(&m, &self.pool, &self.threads).map_err(ModelError::quant(name))?,
+            ),
+            Weight::Packed(m) => Matrix::Ternary(m),
+            Weight::Table(t) => Matrix::Table(t),
+        })
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Buffer<f32>, ModelError> {
+        let mut buffer = self.pool.allocate(Purpose::Weights, values.len())?;
+        buffer.copy_from_slice(values);
+        Ok(buffer)
+    }
+
+    fn is_ternary(&self, matrix: &Matrix) -> bool {
+        matches!(matrix, Matrix::Ternary(_))
+    }
+
+    fn rows(&self, capacity: usize, width: usize) -> Result<Rows, ModelError> {
+        let data = self.pool.allocate(Purpose::State, capacity.saturating_mul(width))?;
+        Ok(Rows { data, width })
+    }
+
+    fn codes(&self, capacity: usize, width: usize) -> Result<QuantizedRows, ModelError> {
+        Ok(QuantizedRows::new(&self.pool, capacity, width)?)
+    }
+
+    fn kv(&self, shape: KvShape) -> Result<KvCache, ModelError> {
+        KvCache::new(&self.pool, shape)
+    }
+
+    fn scratch(&self, shape: KvShape, heads: usize) -> Result<AttentionScratch, ModelError> {
+        AttentionScratch::new(&self.pool, shape, heads)
+    }
+
+    fn read<'a>(&self, rows: &'a Rows, tokens: usize) -> &'a [f32] {
+        rows.of(tokens)
+    }
+
+    fn embed(&self, table: &Matrix, ids: &[u32], out: &mut Rows) {
+        let width = out.width;
+        self.each_row(out.of_mut(ids.len()), width, |token, row| {
+            let id = ids[token] as usize;
+            match table {
+                Matrix::Ternary(w) => w.row_to_f32(id, row),
+                Matrix::Table(t) => t.row_to_f32(id, row),
+            }
+        });
+    }
+
+    fn last_rows(&self, x: &Rows, spans: &[Span<'_, Self>], out: &mut Rows) {
+        let mut end = 0;
+        for (span, row) in spans.iter().zip(out.data.chunks_exact_mut(out.width)) {
+            end += span.tokens;
+            row.copy_from_slice(x.row(end - 1));
+        }
+    }
+
+    fn rms_norm(&self, x: &Rows, tokens: usize, weight: &Buffer<f32>, eps: f32, out: &mut Rows) {
+        let width = x.width;
+        self.each_row(out.of_mut(tokens), width, |token, row| {
+            self.kernel.rmsnorm(x.row(token), weight, eps, row);
+        });
+    }
+
+    fn rms_norm_heads(&self, x: &mut Rows, tokens: usize, weight: &Buffer<f32>, eps: f32) {
+        self.each_row(x.of_mut(tokens), weight.len(), |_, head| {
+            self.kernel.rmsnorm_in_place(head, weight, eps);
+        });
+    }
+
+    fn quantize(&self, x: &Rows, tokens: usize, form: Activations, out: &mut QuantizedRows) {
+        let per_chunk = (ELEMENTS_PER_CHUNK / x.width).max(1);
+        out.for_each_token_mut(&self.threads, tokens, per_chunk, |token, codes, steps, sums| match form {
+            Activations::Int8PerBlock => {
+                self.kernel.quantize_blocks_into(x.row(token), codes, steps, sums);
+            }
+            _ => (steps[0], sums[0]) = self.kernel.quantize_into(x.row(token), codes),
+        });
+    }
+
+    fn project(
+        &self,
+        x: &Rows,
+        codes: &QuantizedRows,
+        form: Activations,
+        tokens: usize,
+        jobs: &mut [Job<'_, Self>],
+    ) {
+        assert!(jobs.len() <= 3, "a step has at most three projections");
+        let (mut weights, mut biases) = ([None; 3], [None; 3]);
+        for (job, (weight, bias)) in jobs.iter().zip(weights.iter_mut().zip(&mut biases)) {
+            (*weight, *bias) = (Some(job.weight), job.bias);
+        }
+        let mut outs = jobs.iter_mut().map(|job| (job.out.width, &mut job.out.data));
+        let mut next = || match outs.next() {
+            Some((width, data)) => (&mut data[..tokens * width], width),
+            None => (&mut [][..], 1),
+        };
+        let mut matrices = [next(), next(), next()];
+        self.threads.for_each_columns_of(&mut matrices, ROWS_PER_CHUNK, |job, mut out| {
+            let Some(weight) = weights[job] else { return };
+            self.multiply(weight, x, codes, form, &mut out);
+            if let Some(bias) = biases[job] {
+                let Range { start, end } = out.start()..out.start() + out.width();
+                for token in 0..tokens {
+                    self.kernel.add(out.row(token), &bias[start..end]);
+                }
+            }
+        });
+    }
+
+    fn angles(&self, frequencies: &Buffer<f32>, spans: &[Span<'_, Self>], out: &mut Rows) {
+        let mut rows = out.data.chunks_exact_mut(out.width);
+        for span in spans {
+            let first = span.sequence.len();
+            for (position, row) in (first..first + span.tokens).zip(&mut rows) {
+                let (cos, sin) = row.split_at_mut(frequencies.len());
+                for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies.iter()) {
+                    // The angle is rounded to f32 as in the models' own code; its functions are libm's in f64,
+                    // rounded once, so that every platform has the same bits.
+                    let angle = f64::from(position as f32 * frequency);
+                    (*cos, *sin) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
+                }
+            }
+        }
+    }
+
+    fn rope(&self, x: &mut Rows, tokens: usize, angles: &Rows) {
+        let (width, head_dim) = (x.width, angles.width);
+        self.each_row(x.of_mut(tokens), width, |token, row| {
+            let (cos, sin) = angles.row(token).split_at(head_dim / 2);
+            row.chunks_exact_mut(head_dim).for_each(|head| self.kernel.rope(head, cos, sin));
+        });
+    }
+
+    fn append(&self, layer: usize, k: &Rows, v: &Rows, spans: &mut [Span<'_, Self>]) {
+        let mut token = 0;
+        for span in spans {
+            let start = span.sequence.len();
+            for position in start..start + span.tokens {
+                span.sequence.kv.put(layer, position, k.row(token), v.row(token));
+                token += 1;
+            }
+        }
+    }
+
+    fn attend(
+        &self,
+        layer: usize,
+        q: &Rows,
+        spans: &[Span<'_, Self>],
+        scratch: &mut AttentionScratch,
+        out: &mut Rows,
+    ) {
+        attention::attend(self, layer, q, spans, scratch, out);
+    }
+
+    fn gate(&self, activation: GateActivation, gate: &mut Rows, up: &Rows, tokens: usize) {
+        self.threads.for_each_chunk_mut(gate.of_mut(tokens), ELEMENTS_PER_CHUNK, |chunk, gate| {
+            let up = &up.data[chunk * ELEMENTS_PER_CHUNK..][..gate.len()];
+            match activation {
+                GateActivation::Silu => self.kernel.silu_mul(gate, up),
+                GateActivation::SquaredRelu => self.kernel.relu2_mul(gate, up),
+            }
+        });
+    }
+
+    fn add(&self, x: &mut Rows, y: &Rows, tokens: usize) {
+        self.threads.for_each_chunk_mut(x.of_mut(tokens), ELEMENTS_PER_CHUNK, |chunk, x| {
+            self.kernel.add(x, &y.data[chunk * ELEMENTS_PER_CHUNK..][..x.len()]);
+        });
+    }
+}

@@ -1,0 +1,297 @@
+//! The decoder: BitNet b1.58 and its relatives, as their papers draw them.
+//!
+//! A block (arXiv:2504.12285, section 2, with the switches of [`Config`]):
+//!
+//! ```text
+//! x = norm(h);  q, k, v = BitLinear(x);  q, k = rope(q, k)
+//! h = h + BitLinear(sub_norm(attention(q, k, v)))
+//! x = norm(h)
+//! h = h + BitLinear(sub_norm(activation(BitLinear_gate(x)) * BitLinear_up(x)))
+//! ```
+
+use crate::{
+    Activated, Backend, BitLinear, Config, KvShape, ModelError, Sequence, Span, Stage, backend::Job,
+    linear::project,
+};
+
+/// One block of the decoder.
+pub struct Block<B: Backend> {
+    pub(crate) attention_norm: B::Vector,
+    pub(crate) query: BitLinear<B>,
+    pub(crate) key: BitLinear<B>,
+    pub(crate) value: BitLinear<B>,
+    /// Norms of query and key heads.
+    pub(crate) qk_norms: Option<(B::Vector, B::Vector)>,
+    pub(crate) attention_sub_norm: Option<B::Vector>,
+    pub(crate) output: BitLinear<B>,
+    pub(crate) ffn_norm: B::Vector,
+    pub(crate) gate: BitLinear<B>,
+    pub(crate) up: BitLinear<B>,
+    pub(crate) ffn_sub_norm: Option<B::Vector>,
+    pub(crate) down: BitLinear<B>,
+}
+
+/// All parameters.
+pub struct Weights<B: Backend> {
+    pub(crate) embedding: B::Matrix,
+    pub(crate) blocks: Vec<Block<B>>,
+    pub(crate) final_norm: B::Vector,
+    /// `None` when tied to the embedding.
+    pub(crate) head: Option<B::Matrix>,
+    /// The head's form: float for a dense head.
+    pub(crate) head_form: bitnet_quant::Activations,
+    /// Rotary frequencies, `[head_dim / 2]`.
+    pub(crate) frequencies: B::Vector,
+}
+
+/// A decoder on a device.
+pub struct Model<B: Backend> {
+    pub(crate) config: Config,
+    pub(crate) backend: B,
+    pub(crate) weights: Weights<B>,
+}
+
+/// The buffers of a forward pass, made once for up to `capacity` tokens.
+pub struct State<B: Backend> {
+    capacity: usize,
+    /// The residual stream, `[tokens, hidden]`.
+    h: B::Rows,
+    /// Normed input of the projections, `[tokens, hidden]`.
+    x: Activated<B>,
+    /// Cosines and sines of the positions, `[tokens, head_dim]`.
+    angles: B::Rows,
+    q: B::Rows,
+    k: B::Rows,
+    v: B::Rows,
+    scratch: B::Scratch,
+    /// Attention's result, `[tokens, heads * head_dim]`.
+    attention: Activated<B>,
+    /// Gated values, `[tokens, ffn]`.
+    gate: Activated<B>,
+    up: B::Rows,
+    /// Input of a projection with a norm of its own.
+    own: OwnNorms<B>,
+    logits: B::Rows,
+    logits_capacity: usize,
+}
+
+/// Inputs of projections with norms of their own, by width.
+struct OwnNorms<B: Backend> {
+    hidden: Activated<B>,
+    attention: Activated<B>,
+    ffn: Activated<B>,
+}
+
+/// Which positions of a batch get logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// None: the tokens only fill the cache.
+    None,
+    /// The last of each span.
+    Last,
+    /// Every one.
+    All,
+}
+
+impl<B: Backend> Model<B> {
+    /// Sizes and constants.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The device it runs on.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    fn kv_shape(&self, capacity: usize) -> KvShape {
+        let c = &self.config;
+        KvShape { layers: c.layers, heads: c.kv_heads, head_dim: c.head_dim, capacity }
+    }
+
+    /// An empty sequence with room for `capacity` positions.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn sequence(&self, capacity: usize) -> Result<Sequence<B>, ModelError> {
+        Ok(Sequence::new(self.backend.kv(self.kv_shape(capacity))?, capacity))
+    }
+
+    /// Buffers for batches of up to `capacity` tokens, of which up to `logits` get logits, over sequences of up to
+    /// `context` positions.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn state(&self, capacity: usize, logits: usize, context: usize) -> Result<State<B>, ModelError> {
+        let (b, c) = (&self.backend, &self.config);
+        let own = if c.input_norm_eps.is_some() { capacity } else { 0 };
+        Ok(State {
+            capacity,
+            h: b.rows(capacity, c.hidden)?,
+            x: Activated::new(b, capacity, c.hidden)?,
+            angles: b.rows(capacity, c.head_dim)?,
+            q: b.rows(capacity, c.q_width())?,
+            k: b.rows(capacity, c.kv_width())?,
+            v: b.rows(capacity, c.kv_width())?,
+            scratch: b.scratch(self.kv_shape(context), c.heads)?,
+            attention: Activated::new(b, capacity, c.q_width())?,
+            gate: Activated::new(b, capacity, c.ffn)?,
+            up: b.rows(capacity, c.ffn)?,
+            own: OwnNorms {
+                hidden: Activated::new(b, own, c.hidden)?,
+                attention: Activated::new(b, own, c.q_width())?,
+                ffn: Activated::new(b, own, c.ffn)?,
+            },
+            logits: b.rows(logits, c.vocab)?,
+            logits_capacity: logits,
+        })
+    }
+
+    /// Runs a batch: `ids` are the next tokens of the spans' sequences, one span after another. Returns the
+    /// logits asked for, `[positions, vocab]`. `observe` sees the rows of every [`Stage`].
+    ///
+    /// A row's numbers depend on its own sequence only, never on what shares the batch or how it was cut.
+    ///
+    /// # Errors
+    /// [`ModelError::Token`] for an id outside the vocabulary, [`ModelError::ContextFull`] when a sequence has no
+    /// room; nothing has changed then.
+    ///
+    /// # Panics
+    /// When the spans do not add up to `ids`, or exceed the state's capacity.
+    pub fn forward<'s>(
+        &self,
+        state: &'s mut State<B>,
+        ids: &[u32],
+        spans: &mut [Span<'_, B>],
+        logits: Logits,
+        mut observe: impl FnMut(Stage, &[f32]),
+    ) -> Result<&'s [f32], ModelError> {
+        self.check(ids, spans)?;
+        let tokens = ids.len();
+        assert!(tokens <= state.capacity, "{tokens} tokens exceed the state's {}", state.capacity);
+        let (b, w) = (&self.backend, &self.weights);
+        b.embed(&w.embedding, ids, &mut state.h);
+        observe(Stage::Embedding, b.read(&state.h, tokens));
+        b.angles(&w.frequencies, spans, &mut state.angles);
+        for (layer, block) in w.blocks.iter().enumerate() {
+            self.attention(layer, block, state, tokens, spans, &mut observe);
+            self.feed_forward(layer, block, state, tokens, &mut observe);
+        }
+        spans.iter_mut().for_each(Span::commit);
+        Ok(self.head(state, tokens, spans, logits, &mut observe))
+    }
+
+    fn check(&self, ids: &[u32], spans: &[Span<'_, B>]) -> Result<(), ModelError> {
+        let vocab = self.config.vocab;
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
+            return Err(ModelError::Token { id, vocab });
+        }
+        assert_eq!(ids.len(), spans.iter().map(|s| s.tokens).sum::<usize>(), "spans and ids disagree");
+        let full = spans.iter().find(|s| s.tokens > s.sequence.capacity() - s.sequence.len());
+        full.map_or(Ok(()), |span| {
+            let capacity = span.sequence.capacity();
+            Err(ModelError::ContextFull { needed: span.sequence.len() + span.tokens, capacity })
+        })
+    }
+
+    fn attention(
+        &self,
+        layer: usize,
+        block: &Block<B>,
+        s: &mut State<B>,
+        tokens: usize,
+        spans: &mut [Span<'_, B>],
+        observe: &mut impl FnMut(Stage, &[f32]),
+    ) {
+        let (b, c) = (&self.backend, &self.config);
+        b.rms_norm(&s.h, tokens, &block.attention_norm, c.norm_eps, s.x.fresh());
+        observe(Stage::AttentionNorm(layer), b.read(&s.x.rows, tokens));
+
+        let pairs = [(&block.query, &mut s.q), (&block.key, &mut s.k), (&block.value, &mut s.v)];
+        project(b, &mut s.x, &mut s.own.hidden, tokens, pairs);
+        observe(Stage::Query(layer), b.read(&s.q, tokens));
+        observe(Stage::Key(layer), b.read(&s.k, tokens));
+        observe(Stage::Value(layer), b.read(&s.v, tokens));
+
+        if let Some((query_norm, key_norm)) = &block.qk_norms {
+            b.rms_norm_heads(&mut s.q, tokens, query_norm, c.norm_eps);
+            b.rms_norm_heads(&mut s.k, tokens, key_norm, c.norm_eps);
+            observe(Stage::QueryNorm(layer), b.read(&s.q, tokens));
+            observe(Stage::KeyNorm(layer), b.read(&s.k, tokens));
+        }
+        b.rope(&mut s.q, tokens, &s.angles);
+        b.rope(&mut s.k, tokens, &s.angles);
+        b.append(layer, &s.k, &s.v, spans);
+        b.attend(layer, &s.q, spans, &mut s.scratch, s.attention.fresh());
+        if let Some(norm) = &block.attention_sub_norm {
+            // The queries are spent: their buffer takes attention's result while it is normed.
+            std::mem::swap(&mut s.q, &mut s.attention.rows);
+            b.rms_norm(&s.q, tokens, norm, c.norm_eps, s.attention.fresh());
+        }
+        observe(Stage::OutputInput(layer), b.read(&s.attention.rows, tokens));
+
+        project(b, &mut s.attention, &mut s.own.attention, tokens, [(&block.output, &mut s.x.rows)]);
+        observe(Stage::Output(layer), b.read(&s.x.rows, tokens));
+        b.add(&mut s.h, &s.x.rows, tokens);
+    }
+
+    fn feed_forward(
+        &self,
+        layer: usize,
+        block: &Block<B>,
+        s: &mut State<B>,
+        tokens: usize,
+        observe: &mut impl FnMut(Stage, &[f32]),
+    ) {
+        let (b, c) = (&self.backend, &self.config);
+        b.rms_norm(&s.h, tokens, &block.ffn_norm, c.norm_eps, s.x.fresh());
+        observe(Stage::FfnNorm(layer), b.read(&s.x.rows, tokens));
+
+        let pairs = [(&block.gate, s.gate.fresh()), (&block.up, &mut s.up)];
+        project(b, &mut s.x, &mut s.own.hidden, tokens, pairs);
+        observe(Stage::Gate(layer), b.read(&s.gate.rows, tokens));
+        observe(Stage::Up(layer), b.read(&s.up, tokens));
+
+        b.gate(c.activation, s.gate.fresh(), &s.up, tokens);
+        if let Some(norm) = &block.ffn_sub_norm {
+            // As above: the spent buffer takes the values while they are normed.
+            std::mem::swap(&mut s.up, &mut s.gate.rows);
+            b.rms_norm(&s.up, tokens, norm, c.norm_eps, s.gate.fresh());
+        }
+        observe(Stage::DownInput(layer), b.read(&s.gate.rows, tokens));
+
+        project(b, &mut s.gate, &mut s.own.ffn, tokens, [(&block.down, &mut s.x.rows)]);
+        observe(Stage::Down(layer), b.read(&s.x.rows, tokens));
+        b.add(&mut s.h, &s.x.rows, tokens);
+        observe(Stage::BlockOutput(layer), b.read(&s.h, tokens));
+    }
+
+    /// Final norm and head, for the positions asked for.
+    fn head<'s>(
+        &self,
+        s: &'s mut State<B>,
+        tokens: usize,
+        spans: &[Span<'_, B>],
+        logits: Logits,
+        observe: &mut impl FnMut(Stage, &[f32]),
+    ) -> &'s [f32] {
+        let (b, c, w) = (&self.backend, &self.config, &self.weights);
+        let rows = match logits {
+            Logits::None => return &[],
+            Logits::Last => {
+                b.last_rows(&s.h, spans, &mut s.x.rows);
+                std::mem::swap(&mut s.h, &mut s.x.rows);
+                spans.len()
+            }
+            Logits::All => tokens,
+        };
+        assert!(rows <= s.logits_capacity, "{rows} rows of logits exceed the state's {}", s.logits_capacity);
+        b.rms_norm(&s.h, rows, &w.final_norm, c.norm_eps, s.x.fresh());
+        observe(Stage::FinalNorm, b.read(&s.x.rows, rows));
+        s.x.quantize(b, rows, w.head_form);
+        let weight = w.head.as_ref().unwrap_or(&w.embedding);
+        let job = Job { weight, bias: None, out: &mut s.logits };
+        b.project(&s.x.rows, &s.x.codes, w.head_form, rows, &mut [job]);
+        b.read(&s.logits, rows)
+    }
+}

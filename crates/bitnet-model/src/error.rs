@@ -1,0 +1,94 @@
+//! Why a model cannot be loaded or run.
+
+use std::fmt::Display;
+
+/// What is wrong with a model, naming the tensor or the configuration value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The file itself.
+    #[error(transparent)]
+    Format(#[from] bitnet_format::FormatError),
+    /// A configuration value that no model can have, or that is missing.
+    #[error("{what} of the model: expected {expected}, got {got}")]
+    Config {
+        /// Which value.
+        what: String,
+        /// What it may be.
+        expected: String,
+        /// What stands there.
+        got: String,
+    },
+    /// A model that this engine does not know.
+    #[error("this is {what}, which this engine does not run: {cure}")]
+    Unsupported {
+        /// What it is.
+        what: String,
+        /// What to do instead.
+        cure: String,
+    },
+    /// A tensor that the model needs is not there.
+    #[error("tensor '{name}' is missing")]
+    MissingTensor {
+        /// Its name in the file.
+        name: String,
+    },
+    /// A tensor has the wrong shape.
+    #[error("tensor '{name}': expected shape {expected:?}, got {got:?}")]
+    Shape {
+        /// Its name in the file.
+        name: String,
+        /// The shape that the configuration asks for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        got: Vec<usize>,
+    },
+    /// A projection whose float weights are neither ternary nor meant to be made so.
+    #[error(
+        "tensor '{name}' holds dense weights: this is not a ternary model. Quantize it first (`bitnet quantize`), \
+         or take a ternary model"
+    )]
+    Dense {
+        /// Its name in the file.
+        name: String,
+    },
+    /// Trits or scales of a tensor are not valid.
+    #[error("tensor '{name}': {source}")]
+    Quant {
+        /// Its name in the file.
+        name: String,
+        /// What is wrong.
+        source: bitnet_quant::QuantError,
+    },
+    /// Memory.
+    #[error(transparent)]
+    Core(#[from] bitnet_core::Error),
+    /// A token that the vocabulary does not have.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    Token {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// More positions than the cache has room for.
+    #[error("the context is full: {needed} positions are needed, {capacity} are there")]
+    ContextFull {
+        /// Positions needed.
+        needed: usize,
+        /// Positions there are.
+        capacity: usize,
+    },
+}
+
+impl ModelError {
+    /// A configuration value that cannot be.
+    pub(crate) fn config(what: impl Display, expected: impl Display, got: impl Display) -> Self {
+        Self::Config { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
+    }
+
+    /// Trits or scales of `name`.
+    pub fn quant(name: &str) -> impl FnOnce(bitnet_quant::QuantError) -> Self {
+        |source| Self::Quant { name: name.to_owned(), source }
+    }
+}

@@ -1,0 +1,21 @@
+//! Model families: a table of names and a few switches each.
+//!
+//! | family | told by | gate | sub-norms | q/k norms | trained with int8 |
+//! |---|---|---|---|---|---|
+//! | `bitnet-b1.58` | `BitNetForCausalLM`; GGUF `bitnet-b1.58`, `bitnet-25` | `hidden_act`; ReLU^2 in GGUF | yes | no | yes |
+//! | `bitnet` | `BitnetForCausalLM` (1bitLLM); GGUF `bitnet` | SiLU | yes | no | yes |
+//! | `llama` | `LlamaForCausalLM`, `MistralForCausalLM`; GGUF `llama` | SiLU | no | no | when quantized as BitNet |
+//! | `qwen3` | `Qwen3ForCausalLM`; GGUF `qwen3` | SiLU | no | yes | when quantized as BitNet |
+
+pub mod bitnet_file;
+pub mod gguf;
+pub mod huggingface;
+
+/// The names that [`crate::Config::family`] takes.
+pub const BITNET_B158: &str = "bitnet-b1.58";
+/// 1bitLLM's reproductions.
+pub const BITNET: &str = "bitnet";
+/// Llama-class blocks with ternary projections: Falcon3, Llama3-8B-1.58, Falcon-E, TriLM.
+pub const LLAMA: &str = "llama";
+/// Qwen3-class blocks with group-scaled projections: Ternary-Bonsai.
+pub const QWEN3: &str = "qwen3";

@@ -1,0 +1,85 @@
+//! Our own file: safetensors whose projections are strips already, so that a model runs from the map.
+//!
+//! Names are those of Hugging Face directories. A matrix of trits named `N` is stored as `N.t2` (U8, the strips of
+//! [`PackedTernary`]) and `N.scales` (F32); the metadata entry `bitnet.matrix.N` holds its shape and granularity as
+//! `"<rows> <cols> tensor|row|group:<size>"`. Everything else is stored as it is. The metadata also holds
+//! `config.json` and the tokenizer (see `bitnet_format`).
+
+use bitnet_format::{BitnetMetadata, Checkpoint, TensorType};
+use bitnet_quant::{Granularity, PackedTernary, Scales};
+
+use crate::ModelError;
+
+/// Shape and granularity of a stored matrix of trits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Which weights share a scale.
+    pub granularity: Granularity,
+}
+
+/// The metadata key of matrix `name`.
+pub fn key(name: &str) -> String {
+    format!("bitnet.matrix.{name}")
+}
+
+/// The tensor that holds the strips of `name`.
+pub fn strips_name(name: &str) -> String {
+    format!("{name}.t2")
+}
+
+/// The tensor that holds the scales of `name`.
+pub fn scales_name(name: &str) -> String {
+    format!("{name}.scales")
+}
+
+/// What the file says of matrix `name`, if it is one of trits.
+pub(crate) fn entry(metadata: &BitnetMetadata, name: &str) -> Option<Entry> {
+    Entry::parse(metadata.entries.get(&key(name))?)
+}
+
+impl Entry {
+    /// The text of a metadata entry.
+    pub fn to_text(self) -> String {
+        let Self { rows, cols, granularity } = self;
+        match granularity {
+            Granularity::Tensor => format!("{rows} {cols} tensor"),
+            Granularity::Row => format!("{rows} {cols} row"),
+            Granularity::Group(size) => format!("{rows} {cols} group:{size}"),
+        }
+    }
+
+    /// Reads the text of a metadata entry.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (rows, cols) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let granularity = match words.next()? {
+            "tensor" => Granularity::Tensor,
+            "row" => Granularity::Row,
+            group => Granularity::Group(group.strip_prefix("group:")?.parse().ok().filter(|&n| n > 0)?),
+        };
+        words.next().is_none().then_some(Self { rows, cols, granularity })
+    }
+
+    pub(crate) fn read(self, checkpoint: &Checkpoint, name: &str) -> Result<PackedTernary, ModelError> {
+        let strips = checkpoint.tensor(&strips_name(name))?;
+        if strips.info().ty() != TensorType::U8 {
+            return Err(ModelError::config(strips_name(name), "U8 strips", strips.info().ty()));
+        }
+        let values = checkpoint.tensor(&scales_name(name))?.to_f32()?;
+        let scales = match (self.granularity, &values[..]) {
+            (Granularity::Tensor, [one]) => Scales::Tensor(*one),
+            (Granularity::Tensor, _) => {
+                return Err(ModelError::config(scales_name(name), "one scale", values.len()));
+            }
+            (Granularity::Row, _) => Scales::Row(values),
+            (Granularity::Group(size), _) => Scales::Group { size, scales: values },
+        };
+        let packed = PackedTernary::from_strips(self.rows, self.cols, strips.shared(), scales)
+            .map_err(ModelError::quant(name))?;
+        Ok(packed)
+    }
+}

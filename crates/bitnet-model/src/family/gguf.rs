@@ -1,0 +1,214 @@
+//! GGUF files: keys and tensor names of llama.cpp and its BitNet forks.
+
+use bitnet_format::GgufMetadata;
+
+use super::{BITNET, BITNET_B158, LLAMA, QWEN3};
+use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope, RopeScaling};
+
+/// The key under which our own converter says what activations the model was trained with.
+pub const ACTIVATIONS_KEY: &str = "bitnet.activations";
+/// Its value for int8, one step per token.
+pub const INT8_PER_TOKEN: &str = "int8_per_token";
+/// Its value for float.
+pub const FLOAT: &str = "float";
+
+/// What a GGUF architecture string stands for.
+pub(crate) fn family(architecture: &str) -> Option<&'static str> {
+    match architecture {
+        "bitnet-b1.58" | "bitnet-25" => Some(BITNET_B158),
+        "bitnet" => Some(BITNET),
+        "llama" => Some(LLAMA),
+        "qwen3" => Some(QWEN3),
+        _ => None,
+    }
+}
+
+/// Reads the hyper-parameters.
+///
+/// `vocab` is the number of the embedding's rows, `head` whether the file has a head of its own, `rope_divisors` the
+/// `rope_freqs` tensor where there is one, and `fine_scales` whether any projection has more than one scale (which no
+/// model trained with int8 activations has).
+///
+/// # Errors
+/// [`ModelError::Unsupported`] for an architecture that is not in the table of families.
+pub(crate) fn config(
+    metadata: &GgufMetadata,
+    vocab: usize,
+    head: bool,
+    rope_divisors: Option<Vec<f32>>,
+    fine_scales: bool,
+) -> Result<Config, ModelError> {
+    let architecture = metadata.str("general.architecture")?;
+    let Some(family) = family(architecture) else {
+        return Err(ModelError::Unsupported {
+            what: format!("a GGUF of architecture '{architecture}'"),
+            cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama and qwen3".into(),
+        });
+    };
+    let key = |tail: &str| format!("{architecture}.{tail}");
+    let size = |tail: &str| -> Result<usize, ModelError> { to_size(&key(tail), metadata.u64(&key(tail))?) };
+    let optional = |tail: &str| -> Result<Option<usize>, ModelError> {
+        metadata.opt_u64(&key(tail))?.map(|n| to_size(&key(tail), n)).transpose()
+    };
+    let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
+    let head_dim = match optional("attention.key_length")? {
+        Some(dim) => dim,
+        None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+        None => {
+            return Err(ModelError::config(
+                key("embedding_length"),
+                format!("a multiple of {heads} heads"),
+                hidden,
+            ));
+        }
+    };
+    for (tail, what) in
+        [("attention.value_length", "value length"), ("rope.dimension_count", "rotated dimensions")]
+    {
+        if let Some(n) = optional(tail)?.filter(|&n| n != head_dim) {
+            return Err(ModelError::config(what, format!("the head dimension, {head_dim}"), n));
+        }
+    }
+    let theta = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
+    let eos = ["eos_token_id", "eot_token_id"].map(|k| metadata.opt_u64(&format!("tokenizer.ggml.{k}")));
+    let config = Config {
+        family,
+        hidden,
+        ffn: size("feed_forward_length")?,
+        layers: size("block_count")?,
+        heads,
+        kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        vocab,
+        context: optional("context_length")?.unwrap_or(2048),
+        norm_eps: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
+        rope: Rope { theta, scaling: scaling(metadata, architecture, rope_divisors)? },
+        activation: if family == BITNET_B158 { GateActivation::SquaredRelu } else { GateActivation::Silu },
+        sub_norms: matches!(family, BITNET | BITNET_B158),
+        qk_norms: family == QWEN3,
+        input_norm_eps: None,
+        tied_head: !head,
+        trained_int8: trained_int8(metadata, family, fine_scales)?,
+        bos: metadata.opt_u64("tokenizer.ggml.bos_token_id")?.and_then(|id| u32::try_from(id).ok()),
+        eos: eos
+            .into_iter()
+            .filter_map(|id| id.ok().flatten())
+            .filter_map(|id| u32::try_from(id).ok())
+            .collect(),
+    };
+    config.check()
+}
+
+fn to_size(key: &str, value: u64) -> Result<usize, ModelError> {
+    usize::try_from(value).map_err(|_| ModelError::config(key, "a size that fits in memory", value))
+}
+
+/// Whether the model was trained with int8 activations. Files do not say, ours excepted: BitNet architectures were;
+/// Llama-class files are conversions of BitNet fine-tunes, unless several scales in a matrix or the name
+/// give away a TriLM; Qwen3-class ternary models were not.
+fn trained_int8(metadata: &GgufMetadata, family: &str, fine_scales: bool) -> Result<bool, ModelError> {
+    if let Some(said) = metadata.opt_str(ACTIVATIONS_KEY)? {
+        return match said {
+            INT8_PER_TOKEN => Ok(true),
+            FLOAT => Ok(false),
+            other => Err(ModelError::config(ACTIVATIONS_KEY, format!("{INT8_PER_TOKEN} or {FLOAT}"), other)),
+        };
+    }
+    let name = metadata.opt_str("general.name")?.unwrap_or("").to_ascii_lowercase();
+    Ok(match family {
+        BITNET | BITNET_B158 => true,
+        LLAMA => !fine_scales && !name.contains("trilm"),
+        _ => false,
+    })
+}
+
+fn scaling(
+    metadata: &GgufMetadata,
+    architecture: &str,
+    divisors: Option<Vec<f32>>,
+) -> Result<RopeScaling, ModelError> {
+    if let Some(divisors) = divisors {
+        return Ok(RopeScaling::Divisors(divisors));
+    }
+    let kind = metadata.opt_str(&format!("{architecture}.rope.scaling.type"))?.unwrap_or("none");
+    match kind {
+        "none" => Ok(RopeScaling::None),
+        "linear" => {
+            let factor = metadata.f32(&format!("{architecture}.rope.scaling.factor"))?;
+            Ok(RopeScaling::Linear { factor })
+        }
+        other => Err(ModelError::Unsupported {
+            what: format!("a model with '{other}' rope scaling"),
+            cure: "linear scaling and per-frequency divisors (rope_freqs) are implemented".into(),
+        }),
+    }
+}
+
+/// The name of a part.
+pub fn name(part: Part) -> String {
+    let block = |layer: usize, stem: &str, tail: &str| format!("blk.{layer}.{stem}.{tail}");
+    match part {
+        Part::Embedding => "token_embd.weight".into(),
+        Part::FinalNorm => "output_norm.weight".into(),
+        Part::Head => "output.weight".into(),
+        Part::Norm(layer, norm) => {
+            let stem = match norm {
+                Norm::Attention => "attn_norm",
+                Norm::Query => "attn_q_norm",
+                Norm::Key => "attn_k_norm",
+                Norm::AttentionSub => "attn_sub_norm",
+                Norm::Ffn => "ffn_norm",
+                Norm::FfnSub => "ffn_sub_norm",
+            };
+            block(layer, stem, "weight")
+        }
+        Part::Weight(layer, projection) => block(layer, stem(projection), "weight"),
+        Part::Bias(layer, projection) => block(layer, stem(projection), "bias"),
+        Part::InputNorm(layer, projection) => {
+            block(layer, &format!("{}_norm_in", stem(projection)), "weight")
+        }
+    }
+}
+
+/// The optional tensor with a factor of a projection's scale.
+pub(crate) fn scale_name(layer: usize, projection: Projection) -> String {
+    format!("blk.{layer}.{}.scale", stem(projection))
+}
+
+fn stem(projection: Projection) -> &'static str {
+    match projection {
+        Projection::Query => "attn_q",
+        Projection::Key => "attn_k",
+        Projection::Value => "attn_v",
+        Projection::Output => "attn_output",
+        Projection::Gate => "ffn_gate",
+        Projection::Up => "ffn_up",
+        Projection::Down => "ffn_down",
+    }
+}
+
+/// Where each row of the half-split rotary order stands in a file of architecture `llama`, whose converter
+/// interleaves the halves of every head: row `2 i + half` there is row `half * head_dim / 2 + i` here.
+pub fn half_split_order(heads: usize, head_dim: usize) -> Vec<usize> {
+    let rows =
+        (0..heads).flat_map(|h| (0..2).flat_map(move |half| (0..head_dim / 2).map(move |i| (h, half, i))));
+    rows.map(|(h, half, i)| h * head_dim + 2 * i + half).collect()
+}
+
+/// The inverse of [`half_split_order`]: where each row of such a file stands in the half-split order.
+pub fn interleaved_order(heads: usize, head_dim: usize) -> Vec<usize> {
+    let rows = (0..heads).flat_map(|h| (0..head_dim).map(move |r| (h, r)));
+    rows.map(|(h, r)| h * head_dim + r % 2 * (head_dim / 2) + r / 2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_orders_undo_each_other() {
+        let (to, from) = (half_split_order(3, 8), interleaved_order(3, 8));
+        assert_eq!(to[..8], [0, 2, 4, 6, 1, 3, 5, 7]);
+        assert!((0..24).all(|i| to[from[i]] == i));
+    }
+}

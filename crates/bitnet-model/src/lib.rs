@@ -1,0 +1,38 @@
+//! The BitNet decoder: configuration, model families, weights, and the backend that runs them.
+//!
+//! - [`Config`]: sizes, constants, and the few switches in which families differ.
+//! - [`family`]: one table of names per family and file convention.
+//! - [`Source`]: a model's parts, read from a checkpoint through its family's table.
+//! - [`Model`]: the decoder, written so that [`decoder`](Model::forward) reads like the paper.
+//! - [`Backend`]: what a device must do for it, and [`Cpu`], which is the specification.
+//!
+//! Invariants: no `unsafe`, no clock, no sampling, no text. A forward pass allocates nothing, and a row's result does
+//! not depend on what shares the batch, on threads, or on the kernel.
+
+#![forbid(unsafe_code)]
+
+mod backend;
+mod config;
+mod cpu;
+mod decoder;
+mod error;
+pub mod family;
+mod json;
+mod linear;
+mod load;
+mod parts;
+mod source;
+mod stage;
+mod table;
+
+pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
+pub use config::{ActivationChoice, Config, GateActivation, Rope, RopeScaling};
+pub use cpu::Cpu;
+pub use decoder::{Block, Logits, Model, State, Weights};
+pub use error::ModelError;
+pub use linear::{Activated, BitLinear};
+pub use load::Progress;
+pub use parts::{Norm, Part, Projection};
+pub use source::Source;
+pub use stage::Stage;
+pub use table::Table;

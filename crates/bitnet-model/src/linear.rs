@@ -1,0 +1,83 @@
+//! BitLinear: a ternary projection of quantized activations.
+
+use bitnet_quant::Activations;
+
+use crate::{Backend, ModelError, backend::Job};
+
+/// Activations with their quantized form, which is made once for all projections that read them.
+pub struct Activated<B: Backend> {
+    /// `[tokens, width]`.
+    pub rows: B::Rows,
+    pub(crate) codes: B::Codes,
+    /// The form that `codes` holds now.
+    form: Option<Activations>,
+}
+
+impl<B: Backend> Activated<B> {
+    /// Room for `capacity` tokens.
+    pub(crate) fn new(backend: &B, capacity: usize, width: usize) -> Result<Self, ModelError> {
+        Ok(Self { rows: backend.rows(capacity, width)?, codes: backend.codes(capacity, width)?, form: None })
+    }
+
+    /// The rows, about to be replaced.
+    pub(crate) fn fresh(&mut self) -> &mut B::Rows {
+        self.form = None;
+        &mut self.rows
+    }
+
+    /// Makes the quantized form unless it is there.
+    pub(crate) fn quantize(&mut self, backend: &B, tokens: usize, form: Activations) {
+        if form != Activations::Float && self.form != Some(form) {
+            backend.quantize(&self.rows, tokens, form, &mut self.codes);
+            self.form = Some(form);
+        }
+    }
+}
+
+/// A projection: ternary weights times quantized activations, or dense weights times floats.
+///
+/// `y = (int8(x) . trits) * step * scale + bias` (arXiv:2402.17764, section 2). With `use_rms_norm` the input
+/// first passes a norm of the projection's own.
+pub struct BitLinear<B: Backend> {
+    pub(crate) weight: B::Matrix,
+    pub(crate) bias: Option<B::Vector>,
+    pub(crate) input_norm: Option<B::Vector>,
+    pub(crate) input_norm_eps: f32,
+    /// What the weight is multiplied with; float for dense weights.
+    pub(crate) form: Activations,
+}
+
+impl<B: Backend> BitLinear<B> {
+    fn job<'a>(&'a self, out: &'a mut B::Rows) -> Job<'a, B> {
+        Job { weight: &self.weight, bias: self.bias.as_ref(), out }
+    }
+}
+
+/// Applies projections that read the same rows: in one step, with one quantization, unless each norms its own input.
+///
+/// `own` is where a projection with a norm of its own puts its input.
+pub(crate) fn project<'a, const N: usize, B: Backend>(
+    backend: &B,
+    x: &mut Activated<B>,
+    own: &mut Activated<B>,
+    tokens: usize,
+    pairs: [(&'a BitLinear<B>, &'a mut B::Rows); N],
+) {
+    let form = pairs[0].0.form;
+    if pairs.iter().all(|(layer, _)| layer.input_norm.is_none() && layer.form == form) {
+        x.quantize(backend, tokens, form);
+        let mut jobs = pairs.map(|(layer, out)| layer.job(out));
+        return backend.project(&x.rows, &x.codes, form, tokens, &mut jobs);
+    }
+    for (layer, out) in pairs {
+        let input = match &layer.input_norm {
+            Some(weight) => {
+                backend.rms_norm(&x.rows, tokens, weight, layer.input_norm_eps, own.fresh());
+                &mut *own
+            }
+            None => &mut *x,
+        };
+        input.quantize(backend, tokens, layer.form);
+        backend.project(&input.rows, &input.codes, layer.form, tokens, &mut [layer.job(out)]);
+    }
+}

@@ -1,0 +1,129 @@
+//! From a source to a model on a device.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bitnet_core::ThreadPool;
+use bitnet_quant::Activations;
+
+use crate::{
+    ActivationChoice, Backend, BitLinear, Block, Model, ModelError, Norm, Part, Projection, Source, Weights,
+};
+
+/// Called with the bytes read so far and in all.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+impl<B: Backend> Model<B> {
+    /// Reads every part of `source` and puts it on `backend`, matrices on all of `threads`.
+    ///
+    /// # Errors
+    /// The first part that cannot be read, or that the device cannot hold or multiply.
+    pub fn load(
+        source: &Source,
+        backend: B,
+        threads: &ThreadPool,
+        choice: ActivationChoice,
+        progress: Progress<'_>,
+    ) -> Result<Self, ModelError> {
+        let config = source.config().clone();
+        let form = source.activations(choice);
+        let parts: Vec<Part> = source.matrices().collect();
+        let loaded: Vec<Mutex<Option<Result<B::Matrix, ModelError>>>> =
+            parts.iter().map(|_| Mutex::new(None)).collect();
+        let size = |part: Part| source.byte_len(part);
+        let total = parts.iter().map(|&part| size(part)).sum();
+        let done = AtomicU64::new(0);
+        threads.for_each(parts.len(), |i| {
+            let matrix =
+                source.weight(parts[i]).and_then(|weight| backend.matrix(&source.name(parts[i]), weight));
+            *loaded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(matrix);
+            progress(done.fetch_add(size(parts[i]), Ordering::Relaxed) + size(parts[i]), total);
+        });
+        let mut matrices = loaded.into_iter().zip(&parts);
+        let mut matrix = |part: Part| -> Result<B::Matrix, ModelError> {
+            // `Source::matrices` lists parts in the order in which they are taken here.
+            let missing = || ModelError::MissingTensor { name: source.name(part) };
+            let (slot, &found) = matrices.next().ok_or_else(missing)?;
+            debug_assert_eq!(found, part);
+            slot.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or_else(missing)?
+        };
+        let embedding = matrix(Part::Embedding)?;
+        let reader = Reader { source, backend: &backend, form };
+        let blocks =
+            (0..config.layers).map(|layer| reader.block(layer, &mut matrix)).collect::<Result<_, _>>()?;
+        let head = if config.tied_head { None } else { Some(matrix(Part::Head)?) };
+        let head_form = reader.form_of(head.as_ref().unwrap_or(&embedding));
+        let weights = Weights {
+            head_form,
+            final_norm: reader.vector(Part::FinalNorm)?,
+            frequencies: backend.vector(&config.rope.frequencies(config.head_dim))?,
+            embedding,
+            blocks,
+            head,
+        };
+        Ok(Self { config, backend, weights })
+    }
+}
+
+/// Reads the small parts and puts blocks together.
+struct Reader<'a, B> {
+    source: &'a Source,
+    backend: &'a B,
+    form: Activations,
+}
+
+impl<B: Backend> Reader<'_, B> {
+    fn vector(&self, part: Part) -> Result<B::Vector, ModelError> {
+        let missing = || ModelError::MissingTensor { name: self.source.name(part) };
+        self.backend.vector(&self.source.vector(part)?.ok_or_else(missing)?)
+    }
+
+    fn optional(&self, part: Part) -> Result<Option<B::Vector>, ModelError> {
+        self.source.vector(part)?.map(|values| self.backend.vector(&values)).transpose()
+    }
+
+    /// Dense matrices take floats whatever trits take.
+    fn form_of(&self, matrix: &B::Matrix) -> Activations {
+        if self.backend.is_ternary(matrix) { self.form } else { Activations::Float }
+    }
+
+    fn block(
+        &self,
+        layer: usize,
+        matrix: &mut impl FnMut(Part) -> Result<B::Matrix, ModelError>,
+    ) -> Result<Block<B>, ModelError> {
+        let config = self.source.config();
+        let norm = |norm| self.vector(Part::Norm(layer, norm));
+        let mut linear = |projection: Projection| -> Result<BitLinear<B>, ModelError> {
+            let weight = matrix(Part::Weight(layer, projection))?;
+            let input_norm = match config.input_norm_eps {
+                Some(_) => Some(self.vector(Part::InputNorm(layer, projection))?),
+                None => None,
+            };
+            Ok(BitLinear {
+                form: self.form_of(&weight),
+                bias: self.optional(Part::Bias(layer, projection))?,
+                input_norm,
+                input_norm_eps: config.input_norm_eps.unwrap_or(0.0),
+                weight,
+            })
+        };
+        // In the order of `Projection::ALL`, which is that of the source.
+        Ok(Block {
+            query: linear(Projection::Query)?,
+            key: linear(Projection::Key)?,
+            value: linear(Projection::Value)?,
+            output: linear(Projection::Output)?,
+            gate: linear(Projection::Gate)?,
+            up: linear(Projection::Up)?,
+            down: linear(Projection::Down)?,
+            attention_norm: norm(Norm::Attention)?,
+            ffn_norm: norm(Norm::Ffn)?,
+            qk_norms: if config.qk_norms { Some((norm(Norm::Query)?, norm(Norm::Key)?)) } else { None },
+            attention_sub_norm: if config.sub_norms { Some(norm(Norm::AttentionSub)?) } else { None },
+            ffn_sub_norm: if config.sub_norms { Some(norm(Norm::FfnSub)?) } else { None },
+        })
+    }
+}

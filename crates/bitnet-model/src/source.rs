@@ -1,0 +1,400 @@
+//! A model's parts, read from a checkpoint through its family's table of names.
+
+use bitnet_format::{Checkpoint, Metadata, TensorType, TensorView, hf_packed_to_ternary, recognize_ternary};
+use bitnet_quant::{QuantConfig, Scales, TernaryMatrix, weights::absmean};
+
+use crate::{
+    ActivationChoice, Config, ModelError, Norm, Part, Projection, Table, Weight,
+    family::{
+        LLAMA, bitnet_file, gguf,
+        huggingface::{self, Quantization, ScaleMeaning},
+    },
+};
+
+/// A checkpoint, its configuration, and how its tensors are named and meant.
+pub struct Source {
+    checkpoint: Checkpoint,
+    config: Config,
+    convention: Convention,
+}
+
+/// How tensors are named and meant.
+enum Convention {
+    /// `transformers`, with what `quantization_config` says.
+    HuggingFace(Option<Quantization>),
+    /// llama.cpp; `interleaved` when the converter has permuted queries and keys.
+    Gguf { interleaved: bool },
+    /// Our own file.
+    Bitnet,
+}
+
+impl Source {
+    /// Reads the configuration and checks that every part is there with its shape.
+    ///
+    /// # Errors
+    /// When the model is of no known family, a value is impossible, or a tensor is missing or misshapen.
+    pub fn new(checkpoint: Checkpoint) -> Result<Self, ModelError> {
+        let (config, convention) = match checkpoint.metadata() {
+            Metadata::HuggingFace(m) => {
+                let (config, quantization) = huggingface::config(&m.config, m.generation_config.as_ref())?;
+                (config, Convention::HuggingFace(quantization))
+            }
+            Metadata::Bitnet(m) => {
+                let (config, _) = huggingface::config(&m.hf.config, m.hf.generation_config.as_ref())?;
+                (config, Convention::Bitnet)
+            }
+            Metadata::Gguf(m) => {
+                let config = Self::gguf_config(&checkpoint, m)?;
+                let interleaved = config.family == LLAMA;
+                (config, Convention::Gguf { interleaved })
+            }
+            other => {
+                return Err(ModelError::config(
+                    "metadata",
+                    "GGUF, Hugging Face or .bitnet",
+                    format!("{other:?}"),
+                ));
+            }
+        };
+        let mut source = Self { checkpoint, config, convention };
+        if !source.has(Part::Head) {
+            // A file without a head means the embedding, whatever its configuration forgot to say.
+            source.config.tied_head = true;
+        }
+        source.check_shapes()?;
+        Ok(source)
+    }
+
+    fn gguf_config(
+        checkpoint: &Checkpoint,
+        metadata: &bitnet_format::GgufMetadata,
+    ) -> Result<Config, ModelError> {
+        let missing = |name: String| ModelError::MissingTensor { name };
+        let embedding = gguf::name(Part::Embedding);
+        let vocab = checkpoint.info(&embedding).ok_or_else(|| missing(embedding))?.rows();
+        let divisors = match checkpoint.info("rope_freqs.weight") {
+            Some(_) => Some(checkpoint.tensor("rope_freqs.weight")?.to_f32()?),
+            None => None,
+        };
+        let first = gguf::name(Part::Weight(0, Projection::Query));
+        let fine = match checkpoint.info(&first) {
+            Some(info) if info.ty().is_ternary() => {
+                !matches!(checkpoint.tensor(&first)?.to_ternary()?.scales(), Scales::Tensor(_))
+            }
+            _ => false,
+        };
+        let head = checkpoint.info(&gguf::name(Part::Head)).is_some();
+        gguf::config(metadata, vocab, head, divisors, fine)
+    }
+
+    /// Sizes and constants.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The files underneath.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The name of `part` in the file, or the name that it should have.
+    pub fn name(&self, part: Part) -> String {
+        let mut names = match self.convention {
+            Convention::HuggingFace(_) | Convention::Bitnet => huggingface::names(part),
+            Convention::Gguf { .. } => vec![gguf::name(part)],
+        };
+        let present =
+            names.iter().position(|name| self.checkpoint.info(name).is_some() || self.packed(name).is_some());
+        names.swap_remove(present.unwrap_or(0))
+    }
+
+    /// Whether the file has `part`.
+    pub fn has(&self, part: Part) -> bool {
+        let name = self.name(part);
+        self.checkpoint.info(&name).is_some() || self.packed(&name).is_some()
+    }
+
+    /// Bytes of `part` in the file.
+    pub fn byte_len(&self, part: Part) -> u64 {
+        let name = self.name(part);
+        let stored = if self.packed(&name).is_some() { bitnet_file::strips_name(&name) } else { name };
+        self.checkpoint.info(&stored).map_or(0, |info| info.byte_len() as u64)
+    }
+
+    /// How `part` is stored, in words.
+    pub fn stored_as(&self, part: Part) -> String {
+        let name = self.name(part);
+        match self.checkpoint.info(&name) {
+            Some(info) if info.ty() == TensorType::U8 => "packed U8".into(),
+            Some(info) => info.ty().to_string(),
+            None => "t2 strips".into(),
+        }
+    }
+
+    /// Every matrix of the model, in the order in which a token meets them.
+    pub fn matrices(&self) -> impl Iterator<Item = Part> + use<> {
+        let layers = self.config.layers;
+        let blocks = (0..layers).flat_map(|l| Projection::ALL.map(|p| Part::Weight(l, p)));
+        let head = (!self.config.tied_head).then_some(Part::Head);
+        std::iter::once(Part::Embedding).chain(blocks).chain(head)
+    }
+
+    /// Every vector that a model of this configuration must or may have.
+    pub fn vectors(&self) -> Vec<Part> {
+        let layers = 0..self.config.layers;
+        let norms = layers.clone().flat_map(|l| Norm::of(&self.config).map(move |n| Part::Norm(l, n)));
+        let biases = layers.clone().flat_map(|l| Projection::ALL.map(|p| Part::Bias(l, p)));
+        let inputs = layers.flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
+        let optional = biases.chain(inputs).filter(|&part| self.has(part));
+        std::iter::once(Part::FinalNorm).chain(norms).chain(optional).collect()
+    }
+
+    fn expected(&self, part: Part) -> Vec<usize> {
+        let c = &self.config;
+        match part {
+            Part::Embedding | Part::Head => vec![c.vocab, c.hidden],
+            Part::FinalNorm => vec![c.hidden],
+            Part::Norm(_, norm) => vec![norm.len(c)],
+            Part::Weight(_, p) => p.shape(c).to_vec(),
+            Part::Bias(_, p) => vec![p.shape(c)[0]],
+            Part::InputNorm(_, p) => vec![p.shape(c)[1]],
+        }
+    }
+
+    fn check_shapes(&self) -> Result<(), ModelError> {
+        for part in self.matrices().chain(self.vectors()) {
+            let (name, expected) = (self.name(part), self.expected(part));
+            let got = match (self.packed(&name), self.checkpoint.info(&name)) {
+                (Some(entry), _) => vec![entry.rows, entry.cols],
+                // Packed along rows: four to a byte.
+                (_, Some(info)) if info.ty() == TensorType::U8 => {
+                    let [rows, cols] = info.shape() else {
+                        return Err(shape_error(name, expected, info.shape()));
+                    };
+                    vec![
+                        if expected.first().map(|r| r.div_ceil(4)) == Some(*rows) {
+                            expected[0]
+                        } else {
+                            *rows
+                        },
+                        *cols,
+                    ]
+                }
+                (_, Some(info)) => info.shape().to_vec(),
+                (None, None) => return Err(ModelError::MissingTensor { name }),
+            };
+            if got != expected {
+                return Err(shape_error(name, expected, &got));
+            }
+        }
+        if self.config.input_norm_eps.is_some() {
+            let parts = (0..self.config.layers).flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
+            for part in parts.filter(|&part| !self.has(part)) {
+                return Err(ModelError::MissingTensor { name: self.name(part) });
+            }
+        }
+        Ok(())
+    }
+
+    fn packed(&self, name: &str) -> Option<bitnet_file::Entry> {
+        match self.checkpoint.metadata() {
+            Metadata::Bitnet(m) => bitnet_file::entry(m, name),
+            _ => None,
+        }
+    }
+
+    /// A vector as f32, or `None` when the file has none (biases are optional).
+    ///
+    /// # Errors
+    /// When its bytes cannot be read as floats.
+    pub fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
+        let name = self.name(part);
+        if self.checkpoint.info(&name).is_none() {
+            return Ok(None);
+        }
+        let mut values = self.checkpoint.tensor(&name)?.to_f32()?;
+        if let Part::Bias(layer, projection) = part {
+            if let Some(order) = self.row_order(projection) {
+                values = order.iter().map(|&row| values[row]).collect();
+            }
+            // `autobitlinear` adds the bias before it multiplies with the weight's scale (transformers, AutoBitLinear).
+            if self.meaning() == Some(ScaleMeaning::Multiply)
+                && let Some(scale) = self.stored_scale(&self.name(Part::Weight(layer, projection)))?
+            {
+                values.iter_mut().for_each(|v| *v *= scale);
+            }
+        }
+        Ok(Some(values))
+    }
+
+    fn meaning(&self) -> Option<ScaleMeaning> {
+        match &self.convention {
+            Convention::HuggingFace(Some(q)) => Some(q.scale),
+            _ => None,
+        }
+    }
+
+    /// A matrix in its exact form.
+    ///
+    /// # Errors
+    /// When the tensor cannot be read, holds no trits, or is a dense projection that nothing says should be one.
+    pub fn weight(&self, part: Part) -> Result<Weight, ModelError> {
+        let name = self.name(part);
+        if let Some(entry) = self.packed(&name) {
+            return entry.read(&self.checkpoint, &name).map(Weight::Packed);
+        }
+        let view = self.checkpoint.tensor(&name)?;
+        let ty = view.info().ty();
+        let weight = match (&self.convention, part) {
+            (Convention::HuggingFace(quantization), _) if ty == TensorType::U8 => {
+                self.unpack(&view, &name, quantization.as_ref(), self.expected(part)[0])?
+            }
+            (Convention::HuggingFace(q), Part::Weight(layer, p)) => {
+                self.float_projection(&view, &name, q.as_ref(), &huggingface::module(layer, p))?
+            }
+            (Convention::Gguf { .. }, Part::Weight(layer, p)) => {
+                self.gguf_projection(&view, &name, layer, p)?
+            }
+            (Convention::Bitnet, _) => Weight::Table(Table::new(&view)?),
+            _ if ty.is_ternary() => Weight::Ternary(view.to_ternary()?),
+            // Models without a quantization of their own may be ternary throughout (Ternary-Bonsai's embedding is).
+            _ if ty.is_float() && !self.config.trained_int8 => match recognize_ternary(&view)? {
+                Some(trits) => Weight::Ternary(trits),
+                None => Weight::Table(Table::new(&view)?),
+            },
+            _ => Weight::Table(Table::new(&view)?),
+        };
+        Ok(weight)
+    }
+
+    /// `[ceil(rows / 4), cols]` bytes with a `weight_scale` beside them.
+    fn unpack(
+        &self,
+        view: &TensorView<'_>,
+        name: &str,
+        quantization: Option<&Quantization>,
+        rows: usize,
+    ) -> Result<Weight, ModelError> {
+        let stored =
+            self.stored_scale(name)?.ok_or_else(|| ModelError::MissingTensor { name: scale_of(name) })?;
+        let scale = match quantization.map(|q| q.scale) {
+            Some(ScaleMeaning::Multiply) => stored,
+            _ => 1.0 / stored,
+        };
+        Ok(Weight::Ternary(hf_packed_to_ternary(view, rows, scale)?))
+    }
+
+    /// The number beside a packed tensor, as it stands.
+    fn stored_scale(&self, name: &str) -> Result<Option<f32>, ModelError> {
+        let scale = scale_of(name);
+        if self.checkpoint.info(&scale).is_none() {
+            return Ok(None);
+        }
+        let values = self.checkpoint.tensor(&scale)?.to_f32()?;
+        match values[..] {
+            [one] if one.is_finite() && one != 0.0 => Ok(Some(one)),
+            [one] => Err(ModelError::config(scale, "a finite number other than 0", one)),
+            _ => Err(shape_error(scale, vec![1], &[values.len()])),
+        }
+    }
+
+    /// A projection stored as floats: a master, an exactly ternary matrix, or one that stays dense.
+    fn float_projection(
+        &self,
+        view: &TensorView<'_>,
+        name: &str,
+        quantization: Option<&Quantization>,
+        module: &str,
+    ) -> Result<Weight, ModelError> {
+        let dense = || ModelError::Dense { name: name.to_owned() };
+        let Some(quantization) = quantization else {
+            return recognize_ternary(view)?.map(Weight::Ternary).ok_or_else(dense);
+        };
+        if quantization.keeps_dense(module) {
+            return Ok(Weight::Table(Table::new(view)?));
+        }
+        if !quantization.online
+            && let Some(trits) = recognize_ternary(view)?
+        {
+            return Ok(Weight::Ternary(trits));
+        }
+        // Masters are quantized as training does, and as their own code does at every use.
+        let (rows, cols) = (view.info().rows(), view.info().cols());
+        let trits = absmean(rows, cols, &view.to_f32()?, QuantConfig::default());
+        Ok(Weight::Ternary(trits.map_err(ModelError::quant(name))?))
+    }
+
+    fn gguf_projection(
+        &self,
+        view: &TensorView<'_>,
+        name: &str,
+        layer: usize,
+        projection: Projection,
+    ) -> Result<Weight, ModelError> {
+        let trits = if view.info().ty().is_float() {
+            recognize_ternary(view)?.ok_or_else(|| ModelError::Dense { name: name.to_owned() })?
+        } else {
+            view.to_ternary()?
+        };
+        let trits = match self.row_order(projection) {
+            Some(order) => trits.reorder_rows(&order),
+            None => trits,
+        };
+        let scale_name = gguf::scale_name(layer, projection);
+        if self.checkpoint.info(&scale_name).is_none() {
+            return Ok(Weight::Ternary(trits));
+        }
+        let factors = self.checkpoint.tensor(&scale_name)?.to_f32()?;
+        scale_by(trits, &factors).map(Weight::Ternary).map_err(ModelError::quant(&scale_name))
+    }
+
+    /// The order that undoes a converter's permutation of this projection's rows.
+    fn row_order(&self, projection: Projection) -> Option<Vec<usize>> {
+        let c = &self.config;
+        match (&self.convention, projection) {
+            (Convention::Gguf { interleaved: true }, Projection::Query) => {
+                Some(gguf::half_split_order(c.heads, c.head_dim))
+            }
+            (Convention::Gguf { interleaved: true }, Projection::Key) => {
+                Some(gguf::half_split_order(c.kv_heads, c.head_dim))
+            }
+            _ => None,
+        }
+    }
+
+    /// The int8 form that `choice` means for this model, or float.
+    pub fn activations(&self, choice: ActivationChoice) -> bitnet_quant::Activations {
+        use bitnet_quant::Activations as A;
+        match (choice, self.config.trained_int8) {
+            (ActivationChoice::Float, _) => A::Float,
+            (_, true) => A::Int8PerToken,
+            (_, false) => A::Int8PerBlock,
+        }
+    }
+}
+
+/// `weight_scale` stands beside `weight`.
+fn scale_of(name: &str) -> String {
+    format!("{name}_scale")
+}
+
+fn shape_error(name: String, expected: Vec<usize>, got: &[usize]) -> ModelError {
+    ModelError::Shape { name, expected, got: got.to_vec() }
+}
+
+/// The same trits, every scale times its row's factor (or the only one).
+fn scale_by(trits: TernaryMatrix, factors: &[f32]) -> Result<TernaryMatrix, bitnet_quant::QuantError> {
+    let scales = match (trits.scales().clone(), factors) {
+        (Scales::Tensor(s), [f]) => Scales::Tensor(s * f),
+        (Scales::Tensor(s), _) => Scales::Row(factors.iter().map(|f| s * f).collect()),
+        (Scales::Row(s), [f]) => Scales::Row(s.iter().map(|s| s * f).collect()),
+        (Scales::Row(s), _) => Scales::Row(s.iter().zip(factors).map(|(s, f)| s * f).collect()),
+        (Scales::Group { size, scales }, _) => {
+            let per_row = trits.cols().div_ceil(size);
+            let factor = |row: usize| if factors.len() == 1 { Some(&factors[0]) } else { factors.get(row) };
+            let scaled = scales.iter().enumerate().filter_map(|(i, s)| factor(i / per_row).map(|f| s * f));
+            Scales::Group { size, scales: scaled.collect() }
+        }
+    };
+    trits.with_scales(scales)
+}

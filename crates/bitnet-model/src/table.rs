@@ -1,0 +1,106 @@
+//! Tables of floats as files store them: embeddings, heads, projections that stay dense.
+
+use std::cell::RefCell;
+
+use bitnet_core::{DenseMatrix, SharedBytes, tensor::Values, threads::ColumnsMut};
+use bitnet_format::{TensorInfo, TensorView};
+use bitnet_kernels::Kernel;
+
+use crate::ModelError;
+
+/// Rows of floats, or of blocks that stand for floats (GGUF's Q8_0, Q6_K and kin), kept in the file's own bytes.
+#[derive(Clone, Debug)]
+pub enum Table {
+    /// f32, f16 or bf16.
+    Dense(DenseMatrix),
+    /// Blocks.
+    Blocks(BlockTable),
+}
+
+impl Table {
+    /// The table in `view`, without copying.
+    ///
+    /// # Errors
+    /// When the tensor's type cannot be read as floats.
+    pub fn new(view: &TensorView<'_>) -> Result<Self, ModelError> {
+        if view.info().ty().is_float() {
+            return Ok(Self::Dense(view.to_dense()?));
+        }
+        // One row proves that the type is readable and its rows have their bytes.
+        view.dequantize_row(0, &mut vec![0.0; view.info().cols()])?;
+        Ok(Self::Blocks(BlockTable { info: view.info().clone(), bytes: view.shared() }))
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Dense(m) => m.rows(),
+            Self::Blocks(m) => m.info.rows(),
+        }
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        match self {
+            Self::Dense(m) => m.cols(),
+            Self::Blocks(m) => m.info.cols(),
+        }
+    }
+
+    /// Bytes that a product with all rows reads.
+    pub fn byte_len(&self) -> usize {
+        match self {
+            Self::Dense(m) => m.bytes().len(),
+            Self::Blocks(m) => m.bytes.len(),
+        }
+    }
+
+    /// Row `row` as f32 into `out`, `out.len() == cols`.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Self::Dense(m) => m.row_to_f32(row, out),
+            Self::Blocks(m) => m.row_to_f32(row, out),
+        }
+    }
+
+    /// `out[t][i] = dot(row first + i, x[t])` in the kernels' lane order.
+    pub(crate) fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
+        match self {
+            Self::Dense(m) => kernel.dense_matmul(m.values(), m.cols(), x, first, out),
+            Self::Blocks(m) => m.matmul(kernel, x, first, out),
+        }
+    }
+}
+
+/// Rows of quantized blocks.
+#[derive(Clone, Debug)]
+pub struct BlockTable {
+    info: TensorInfo,
+    bytes: SharedBytes,
+}
+
+thread_local! {
+    /// Decoded rows of the piece that a thread works on; grows once.
+    static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl BlockTable {
+    fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        let view = TensorView::from_parts(&self.info, self.bytes.clone());
+        // `Table::new` has decoded a row: type and sizes are right.
+        if view.dequantize_row(row, out).is_err() {
+            out.fill(f32::NAN);
+        }
+    }
+
+    /// Decodes the wanted rows, then multiplies them as any floats.
+    fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
+        let cols = self.info.cols();
+        DECODED.with_borrow_mut(|decoded| {
+            decoded.resize(decoded.len().max(out.width() * cols), 0.0);
+            let rows = &mut decoded[..out.width() * cols];
+            rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| self.row_to_f32(first + i, row));
+            kernel.dense_matmul(Values::F32(rows), cols, x, 0, out);
+        });
+    }
+}
