@@ -1,14 +1,14 @@
 //! tokenizer.json: reading with everything checked that the library takes on trust, and writing.
 
-use crate::added::AddedToken;
+use crate::added::{AddedToken, AddedTokens};
 use crate::error::TextError;
-use crate::pieces::DecodePlan;
+use crate::pieces::{DecodePlan, Entry, Pieces};
 use ahash::AHashMap;
 use serde::de::{self, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
-use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper, PreTokenizerWrapper};
 
 const NORMALIZERS: &str = "BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Prepend, Replace, Sequence, Strip, StripAccents";
 const PRE_TOKENIZERS: &str = "BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, FixedLength, Metaspace, Punctuation, \
@@ -111,13 +111,12 @@ pub(crate) struct Steps {
 pub(crate) struct Parsed {
     pub(crate) sections: Sections,
     pub(crate) steps: Steps,
-    pub(crate) plan: DecodePlan,
+    /// What every id says.
+    pub(crate) pieces: Pieces,
     /// Ids that a post-processor puts before and after a text.
     pub(crate) around: (Vec<u32>, Vec<u32>),
-    pub(crate) added: Vec<AddedToken>,
+    pub(crate) added: AddedTokens,
     pub(crate) model: BPE,
-    /// One more than the largest id.
-    pub(crate) size: usize,
 }
 
 impl Parsed {
@@ -139,16 +138,45 @@ impl Parsed {
             post_processor: file.post_processor.filter(|v| !v.is_null()),
             decoder: file.decoder.filter(|v| !v.is_null()),
         };
+        let steps = Steps::from_sections(&sections)?;
+        let plan = DecodePlan::from_json(sections.decoder.as_ref())?;
+        let pieces = pieces(&file.model.vocab, &added, &steps, plan, size)?;
         Ok(Self {
-            plan: DecodePlan::from_json(sections.decoder.as_ref())?,
             around: around(sections.post_processor.as_ref(), size)?,
-            steps: Steps::from_sections(&sections)?,
+            added: AddedTokens::new(added, |text| normalize(&steps, text))?,
             model: build_model(file.model)?,
+            pieces,
+            steps,
             sections,
-            added,
-            size,
         })
     }
+}
+
+/// The table of what ids say.
+fn pieces(
+    vocab: &AHashMap<String, u32>,
+    added: &[AddedToken],
+    steps: &Steps,
+    plan: DecodePlan,
+    size: usize,
+) -> Result<Pieces, TextError> {
+    // An added token that is normalized for searching is also written in that form, as the library does.
+    let form =
+        |t: &AddedToken| if t.normalized { normalize(steps, &t.content) } else { Ok(t.content.clone()) };
+    let forms: Vec<String> = added.iter().map(form).collect::<Result<_, _>>()?;
+    let words = vocab.iter().map(|(text, &id)| Entry { id, text, special: false, literal: false });
+    let specials = added.iter().zip(&forms);
+    let specials = specials.map(|(t, text)| Entry { id: t.id, text, special: t.special, literal: false });
+    Pieces::build(size, plan, words.chain(specials))
+}
+
+/// `text` after the normalizer.
+pub(crate) fn normalize(steps: &Steps, text: &str) -> Result<String, TextError> {
+    let mut text = NormalizedString::from(text);
+    if let Some(normalizer) = &steps.normalizer {
+        normalizer.normalize(&mut text).map_err(|e| TextError::invalid("normalizer", e.to_string()))?;
+    }
+    Ok(text.get().to_string())
 }
 
 /// A clearer sentence where the model section is of another kind, whose fields have other shapes.
@@ -232,18 +260,12 @@ fn build_model(file: ModelFile) -> Result<BPE, TextError> {
             supported: "BPE without them",
         });
     }
-    // The library indexes a buffer as long as the longest token before it looks the merged token up.
-    let mut joined = String::new();
-    for Merge(left, right) in &file.merges {
-        joined.clear();
-        joined.push_str(left);
-        joined.push_str(right);
-        for token in [left, right, &joined] {
-            if !file.vocab.contains_key(token) {
-                let reason = format!("{token:?} of the merge {left:?} + {right:?} is not in the vocabulary");
-                return Err(TextError::invalid("model.merges", reason));
-            }
-        }
+    // The library writes the merged token into a buffer as long as the longest token before it looks it up.
+    let longest = file.vocab.keys().map(String::len).max().unwrap_or(0);
+    let too_long = |m: &&Merge| m.0.len().saturating_add(m.1.len()) > longest;
+    if let Some(Merge(left, right)) = file.merges.iter().find(too_long) {
+        let reason = format!("{left:?} + {right:?} is longer than every token");
+        return Err(TextError::invalid("model.merges", reason));
     }
     if let Some(unk) = file.unk_token.as_ref().filter(|unk| !file.vocab.contains_key(*unk)) {
         return Err(TextError::invalid("model.unk_token", format!("{unk:?} is not in the vocabulary")));
@@ -257,7 +279,7 @@ fn build_model(file: ModelFile) -> Result<BPE, TextError> {
     if let Some(unk) = file.unk_token {
         builder = builder.unk_token(unk);
     }
-    builder.build().map_err(|e| TextError::invalid("model", e.to_string()))
+    builder.build().map_err(|e| TextError::invalid("model.merges", e.to_string()))
 }
 
 impl Steps {

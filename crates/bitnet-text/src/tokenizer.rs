@@ -3,7 +3,7 @@
 use crate::added::{AddedTokens, Section};
 use crate::error::TextError;
 use crate::json::{Parsed, Sections, Steps, Written};
-use crate::pieces::{Entry, Pieces};
+use crate::pieces::Pieces;
 use crate::sentencepiece::SentencePiece;
 use crate::stream;
 use std::ops::Range;
@@ -49,23 +49,6 @@ impl Tokenizer {
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, TextError> {
         let parsed = Parsed::read(json.as_ref())?;
         let unknown = parsed.model.get_unk_token().as_ref().and_then(|unk| parsed.model.token_to_id(unk));
-        let vocab = parsed.model.get_vocab();
-        let normalize = |text: &str| normalize(&parsed.steps, text);
-        let added = AddedTokens::new(parsed.added, normalize)?;
-        // An added token that is normalized for searching is also written in that form, as the library does.
-        let mut forms = Vec::new();
-        for token in added.tokens() {
-            let form = if token.normalized { normalize(&token.content)? } else { token.content.clone() };
-            forms.push((token.id, form, token.special));
-        }
-        let words = vocab.iter().map(|(text, &id)| Entry { id, text, special: false, literal: false });
-        let specials = forms.iter().map(|(id, text, special)| Entry {
-            id: *id,
-            text,
-            special: *special,
-            literal: false,
-        });
-        let pieces = Pieces::build(parsed.size, parsed.plan, words.chain(specials))?;
         Ok(Self {
             bos: parsed.around.0.first().copied(),
             eos: parsed.around.1.last().copied(),
@@ -74,8 +57,8 @@ impl Tokenizer {
             steps: parsed.steps,
             model: parsed.model,
             sentencepiece: None,
-            added,
-            pieces: Arc::new(pieces),
+            added: parsed.added,
+            pieces: Arc::new(parsed.pieces),
             unknown,
         })
     }
@@ -227,15 +210,6 @@ impl Tokenizer {
         let written = Written::new(&self.sections, self.added.tokens(), model);
         serde_json::to_string(&written).map_err(|e| TextError::Json(e.to_string()))
     }
-}
-
-/// `text` as the tokens that are searched in normalized text are searched.
-pub(crate) fn normalize(steps: &Steps, text: &str) -> Result<String, TextError> {
-    let mut text = NormalizedString::from(text);
-    if let Some(normalizer) = &steps.normalizer {
-        normalizer.normalize(&mut text).map_err(|e| TextError::invalid("normalizer", e.to_string()))?;
-    }
-    Ok(text.get().to_string())
 }
 
 type CutPieces = Vec<(NormalizedString, Option<Vec<Token>>)>;

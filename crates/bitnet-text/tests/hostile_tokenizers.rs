@@ -1,0 +1,170 @@
+//! Files that lie: each ends with its own sentence, none with a panic.
+
+// A test that cannot read its own data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use bitnet_text::{EncodeOptions, GgufVocabulary, Tokenizer, token_type};
+use serde_json::{Value, json};
+
+fn good() -> Value {
+    json!({
+        "version": "1.0",
+        "added_tokens": [{"id": 4, "content": "<s>", "special": true, "normalized": false}],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [4], "tokens": ["<s>"]}}},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3}, "merges": [["a", "b"]]},
+    })
+}
+
+fn error(change: impl FnOnce(&mut Value)) -> String {
+    let mut file = good();
+    change(&mut file);
+    match Tokenizer::from_json(file.to_string()) {
+        Ok(_) => panic!("was read: {file}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_good_file_is_good() {
+    let tokenizer = Tokenizer::from_json(good().to_string()).unwrap();
+    let ids = tokenizer.encode("ab <s>", EncodeOptions { add_special: true, parse_special: true }).unwrap();
+    assert_eq!(ids, [4, 2, 3, 4]);
+    assert_eq!(tokenizer.decode(&ids, false), "<s>ab <s>");
+}
+
+#[test]
+fn each_lie_has_its_own_sentence() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            error(|f| f["version"] = json!("2.0")),
+            "tokenizer.json version `2.0` is not supported (supported: 1.0)",
+        ),
+        (
+            error(|f| f["model"] = json!({"type": "Unigram", "vocab": [["a", 0.0]]})),
+            "model.type `Unigram` is not supported (supported: BPE)",
+        ),
+        (
+            error(|f| f["model"] = json!({"type": "WordPiece", "vocab": {}})),
+            "model.type `WordPiece` is not supported",
+        ),
+        (error(|f| drop(f.as_object_mut().unwrap().remove("model"))), "missing field `model`"),
+        (error(|f| f["model"]["vocab"]["a"] = json!(-1)), "invalid value: integer `-1`"),
+        (
+            error(|f| f["model"]["vocab"]["a"] = json!(4_000_000_000u32)),
+            "the largest id is 4000000001 for 5 tokens",
+        ),
+        (error(|f| f["model"]["merges"] = json!([["a", "x"]])), "model.merges: Token `x` out of vocabulary"),
+        (
+            error(|f| f["model"]["merges"] = json!([["ab", "ab"]])),
+            "model.merges: \"ab\" + \"ab\" is longer than every token",
+        ),
+        (error(|f| f["model"]["merges"] = json!(["a b c"])), "is not two tokens with a space between"),
+        (error(|f| f["model"]["merges"] = json!([["a"]])), "a merge of fewer than two tokens"),
+        (error(|f| f["model"]["merges"] = json!([["a", "b", "c"]])), "a merge of more than two tokens"),
+        (error(|f| f["model"]["merges"] = json!([7])), "a merge: \"left right\""),
+        (
+            error(|f| f["model"]["unk_token"] = json!("<unk>")),
+            "model.unk_token: \"<unk>\" is not in the vocabulary",
+        ),
+        (error(|f| f["model"]["continuing_subword_prefix"] = json!("##")), "continuing_subword_prefix"),
+        (
+            error(|f| f["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+            "normalizer `Precompiled` is not supported",
+        ),
+        (
+            error(|f| f["normalizer"] = json!({"type": "Replace", "pattern": {"Regex": "("}, "content": ""})),
+            "normalizer: ",
+        ),
+        (
+            error(
+                |f| f["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "(?<x"}, "behavior": "Isolated", "invert": false}),
+            ),
+            "pre_tokenizer: ",
+        ),
+        (
+            error(|f| f["pre_tokenizer"] = json!({"type": "FixedLength", "length": 0})),
+            "pre_tokenizer: FixedLength of 0",
+        ),
+        (
+            error(|f| {
+                f["pre_tokenizer"] =
+                    json!({"type": "Sequence", "pretokenizers": vec![json!({"type": "Whitespace"}); 99]})
+            }),
+            "more than 64 steps",
+        ),
+        (
+            error(|f| f["post_processor"]["special_tokens"] = json!({})),
+            "post_processor: a special token without ids",
+        ),
+        (
+            error(|f| f["post_processor"]["special_tokens"]["<s>"]["ids"] = json!([99])),
+            "post_processor: names an id that is not in the vocabulary",
+        ),
+        (
+            error(|f| f["post_processor"] = json!({"type": "Magic"})),
+            "post_processor `Magic` is not supported",
+        ),
+        (
+            error(|f| f["decoder"] = json!({"type": "WordPiece", "prefix": "##", "cleanup": true})),
+            "decoder `WordPiece` is not supported",
+        ),
+        (
+            error(|f| f["decoder"] = json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"})),
+            "decoder: Replace with an empty pattern",
+        ),
+        (
+            error(|f| f["decoder"] = json!({"type": "Strip", "content": " ", "start": 1, "stop": 0})),
+            "Strip of single tokens",
+        ),
+    ];
+    for (got, expected) in cases {
+        assert!(got.contains(expected), "{got:?} does not say {expected:?}");
+    }
+    for bytes in [&b""[..], b"{", b"null", b"[]", b"\xff\xfe", &[b'['; 100_000]] {
+        assert!(
+            Tokenizer::from_json(bytes).unwrap_err().to_string().contains("tokenizer.json cannot be read")
+        );
+    }
+}
+
+#[test]
+fn every_truncation_of_a_good_file_is_refused() {
+    let text = good().to_string();
+    for end in 0..text.len() {
+        assert!(Tokenizer::from_json(&text.as_bytes()[..end]).is_err());
+    }
+}
+
+#[test]
+fn an_expression_that_backtracks_without_end_does_not_hang() {
+    let mut file = good();
+    file["pre_tokenizer"] = json!({"type": "Split", "pattern": {"Regex": "(?=(a+)+$)(a|aa)+$"}, "behavior": "Isolated", "invert": false});
+    let tokenizer = Tokenizer::from_json(file.to_string()).unwrap();
+    let start = std::time::Instant::now();
+    let _ = tokenizer.encode(&("a".repeat(5000) + "b"), EncodeOptions::default());
+    assert!(start.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn tokens_with_the_same_text_keep_their_ids() {
+    let tokens = ["<unk>", "<s>", "</s>", "a", "a", "b"];
+    let vocabulary = GgufVocabulary {
+        model: "llama".into(),
+        tokens: tokens.iter().map(|t| t.as_bytes().to_vec()).collect(),
+        token_types: [token_type::UNKNOWN, token_type::CONTROL, token_type::CONTROL, 1, 1, 1].to_vec(),
+        scores: vec![0.0; 6],
+        add_space_prefix: Some(false),
+        ..GgufVocabulary::default()
+    };
+    let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 6);
+    assert_eq!(tokenizer.encode("ab", EncodeOptions::default()).unwrap(), [3, 5]);
+    assert_eq!(tokenizer.decode(&[4, 5], true), "ab");
+    // tokenizer.json finds ids by text, so it cannot hold both.
+    assert!(tokenizer.to_json().unwrap_err().to_string().contains("1 tokens repeat the text of another one"));
+}
