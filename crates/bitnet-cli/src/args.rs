@@ -1,0 +1,198 @@
+//! The command line as plain data. Every flag is defined here once; help, completions and manual pages come out
+//! of it. Nothing is opened or decided here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod engine;
+mod generate;
+mod sampling;
+
+pub use engine::{Activations, EngineArgs};
+pub use generate::{ChatArgs, Print, RunArgs};
+pub use sampling::SamplingArgs;
+
+/// Shown under the list of commands.
+const AFTER_HELP: &str = "\
+Results go to standard output, everything else to standard error.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+MODEL is a Hugging Face directory, a .gguf file, a .safetensors file with its config.json beside it, a .bitnet file,
+OWNER/REPO or OWNER/REPO:FILE after `bitnet pull`, or the word `box` for the small model inside this program.";
+
+/// Runs ternary language models (BitNet b1.58 and its relatives), exactly, on any CPU.
+#[derive(Debug, Parser)]
+#[command(name = "bitnet", version, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Colours on standard error and in tables; NO_COLOR is respected
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+    /// No notes and no progress on standard error; warnings and errors stay
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say on standard error what the libraries do; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Continue a text
+    Run(Box<RunArgs>),
+    /// Talk with a model
+    Chat(Box<ChatArgs>),
+    /// Say what a model file is and what running it takes
+    Inspect(InspectArgs),
+    /// Say what this machine can do and what looks wrong
+    Doctor(DoctorArgs),
+    /// Turn text into token ids, or ids into text
+    Tokenize(TokenizeArgs),
+    /// Write a model's logits for given token ids
+    Logits(LogitsArgs),
+    /// Measure how well a model predicts a text
+    Perplexity(PerplexityArgs),
+    /// Fetch a model from the Hugging Face hub
+    Pull(PullArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The model (see `bitnet help`)
+    pub model: String,
+    /// Every tensor, not only a summary
+    #[arg(long)]
+    pub tensors: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Threads to measure with [default: all cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// The kernel to use instead of the best one
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    /// The model, or a tokenizer.json
+    pub model: String,
+    /// The text; with --decode, a JSON array of ids. Without it and without --file, standard input
+    #[arg(conflicts_with = "file", allow_hyphen_values = true)]
+    pub text: Option<String>,
+    /// Take the text (or the ids) from a file; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Turn ids into text
+    #[arg(long)]
+    pub decode: bool,
+    /// Add no begin-of-text token; with --decode, leave control tokens out of the text
+    #[arg(long)]
+    pub no_special: bool,
+    /// Read control tokens written in the text as plain text, as `run` and `chat` do
+    #[arg(long, conflicts_with = "decode")]
+    pub plain: bool,
+    /// One token a line with its text, instead of the JSON array
+    #[arg(long, conflicts_with = "decode")]
+    pub pieces: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogitsArgs {
+    /// The model (see `bitnet help`)
+    pub model: String,
+    /// A JSON array of token ids, taken as they are; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub ids_file: PathBuf,
+    /// The file to write: f32, shape [tokens, vocabulary], NumPy's .npy
+    #[arg(long, value_name = "FILE.npy")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PerplexityArgs {
+    /// The model (see `bitnet help`)
+    pub model: String,
+    /// The text to score; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens the model sees at once [default: as many as it was made for, at most 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub window: Option<u32>,
+    /// Tokens by which the window moves; those it saw before are not scored again [default: the window]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub stride: Option<u32>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// The model on the hub
+    #[arg(value_name = "OWNER/REPO")]
+    pub repo: String,
+    /// A branch, a tag or a commit
+    #[arg(long, value_name = "REV", default_value = "main")]
+    pub revision: String,
+    /// Only this file, such as one .gguf of several; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<String>,
+    /// One JSON object instead of the path
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// bash, elvish, fish, powershell or zsh
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The directory for bitnet.1, bitnet-run.1, ...
+    pub dir: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

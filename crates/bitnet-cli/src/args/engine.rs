@@ -1,0 +1,32 @@
+//! Flags of every command that runs a model.
+
+use clap::{Args, ValueEnum};
+
+/// How the model is run. None of it changes a result except `activations`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Threads to use [default: the physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// The kernel to use, as `bitnet doctor` names them [default: the best; BITNET_KERNEL overrides]
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Option<String>,
+    /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
+    pub activations: Activations,
+    /// Room for so many tokens [default: what the model was made for, at most 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// Read I2_S tensors in the 64-element layout of ARM builds
+    #[arg(long = "i2s-64")]
+    pub i2s_64: bool,
+}
+
+/// Rounding of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Activations {
+    Auto,
+    Float,
+    Int8,
+}

@@ -1,0 +1,31 @@
+//! One module per subcommand.
+
+use crate::{args::Command, failure::Result};
+
+mod chat;
+mod completions;
+
+mod doctor;
+mod inspect;
+mod logits;
+mod man;
+mod perplexity;
+mod pull;
+mod run;
+mod tokenize;
+
+/// Does what the arguments say.
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Logits(args) => logits::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

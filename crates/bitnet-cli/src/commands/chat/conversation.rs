@@ -1,0 +1,125 @@
+//! What was said, and the session that holds it.
+
+use std::path::Path;
+
+use bitnet_inference::{GenerateOptions, InferenceEngine, Session, Step};
+use bitnet_text::{Message, encode_chat};
+
+use crate::{
+    args::ChatArgs,
+    failure::{Failure, Result},
+    files::Draft,
+    generate::{self, Outcome},
+    load, terminal,
+};
+
+/// Tokens of an answer when nobody says how many.
+const NEW_TOKENS: usize = 1024;
+/// An answer has room for so many tokens at least, or the oldest turns are forgotten.
+const ROOM: usize = 64;
+
+pub struct Conversation {
+    engine: InferenceEngine,
+    session: Session,
+    options: GenerateOptions,
+    system: Option<String>,
+    /// Turns of the person and the model, in order.
+    turns: Vec<Message>,
+}
+
+impl Conversation {
+    pub fn new(engine: &InferenceEngine, args: &ChatArgs) -> Result<Self> {
+        let options = GenerateOptions {
+            max_new_tokens: args.max_new_tokens.map_or(NEW_TOKENS, |n| n as usize),
+            sampling: load::sampling(&args.sampling),
+            stop: args.stop.clone(),
+            ..GenerateOptions::default()
+        };
+        let session = engine.session().map_err(load::failure)?;
+        Ok(Self { engine: engine.clone(), session, options, system: args.system.clone(), turns: Vec::new() })
+    }
+
+    pub fn system(&self) -> Option<&str> {
+        self.system.as_deref()
+    }
+
+    pub fn set_system(&mut self, text: Option<String>) {
+        self.system = text;
+    }
+
+    /// Forgets what was said.
+    pub fn reset(&mut self) {
+        self.turns.clear();
+        self.session.reset();
+    }
+
+    /// A turn of the person and the model's answer. When it fails the turn was not said.
+    pub fn say(&mut self, text: &str, show: impl FnMut(&Step<'_>) -> Result<()>) -> Result<Outcome> {
+        self.turns.push(Message::new("user", text));
+        let answer = self.answer(show);
+        match &answer {
+            Ok(outcome) => self.turns.push(Message::new("assistant", outcome.text.trim())),
+            Err(_) => {
+                self.turns.pop();
+            }
+        }
+        // Each answer continues the generator's stream, as one long text would.
+        self.options.sampling.seed = self.options.sampling.seed.wrapping_add(1);
+        answer
+    }
+
+    fn answer(&mut self, show: impl FnMut(&Step<'_>) -> Result<()>) -> Result<Outcome> {
+        let ids = self.prompt()?;
+        // What the session holds already need not be read again; at least one token must be.
+        let held = self.session.tokens().iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        let held = held.min(ids.len().saturating_sub(1));
+        self.session.truncate(held);
+        generate::generate(&mut self.session, &ids[held..], &self.options, show)
+    }
+
+    /// The ids of the conversation, without its oldest turns if they leave no room for an answer.
+    fn prompt(&mut self) -> Result<Vec<u32>> {
+        let mut forgotten = 0;
+        loop {
+            let ids = self.encode()?;
+            let fits = ids.len() + ROOM.min(self.options.max_new_tokens) <= self.session.context();
+            if fits || self.turns.len() <= 2 {
+                if forgotten > 0 {
+                    terminal::note(format_args!(
+                        "the context is full: the {forgotten} oldest turns are forgotten"
+                    ));
+                }
+                return Ok(ids);
+            }
+            // A question and its answer go together: templates insist that turns alternate.
+            self.turns.drain(..2);
+            forgotten += 2;
+        }
+    }
+
+    fn encode(&self) -> Result<Vec<u32>> {
+        let (Some(tokenizer), Some(template)) = (self.engine.tokenizer(), self.engine.chat_template()) else {
+            return Err(load::failure(bitnet_inference::EngineError::NoChatTemplate));
+        };
+        encode_chat(tokenizer, template, &self.messages(), true).map_err(|e| load::failure(e.into()))
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let system = self.system.iter().map(|text| Message::new("system", text));
+        system.chain(self.turns.iter().cloned()).collect()
+    }
+
+    /// Writes the conversation as a JSON array of `{"role", "content"}`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let messages: Vec<_> = self
+            .messages()
+            .into_iter()
+            .map(|Message { role, content }| serde_json::json!({ "role": role, "content": content }))
+            .collect();
+        let text = serde_json::to_string_pretty(&messages).map_err(Failure::new)?;
+        let mut draft = Draft::new(path)?;
+        draft.write(text.as_bytes())?;
+        draft.write(b"\n")?;
+        draft.publish()
+    }
+}

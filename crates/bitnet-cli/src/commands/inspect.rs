@@ -1,0 +1,321 @@
+//! `bitnet inspect MODEL`: what a file holds, without running it.
+
+use bitnet_inference::{DEFAULT_CONTEXT, Inspection, MatrixReport, inspect};
+use bitnet_model::{Config, GateActivation, RopeScaling};
+use bitnet_quant::{Granularity, TritCounts};
+use serde::Serialize;
+
+use crate::{
+    args::InspectArgs,
+    failure::Result,
+    human::{self, Pairs, Table},
+    load,
+    machine::Memory,
+    progress::{Progress, Unit},
+    terminal::{self, Style},
+};
+
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    config: ConfigReport,
+    parameters: u64,
+    ternary_parameters: u64,
+    trits: Trits,
+    file_bytes: u64,
+    /// Of the file, over all parameters.
+    bits_per_parameter: f64,
+    memory: MemoryReport,
+    kernel: &'static str,
+    warnings: Vec<String>,
+    tensors: Vec<TensorReport>,
+}
+
+#[derive(Serialize)]
+struct ConfigReport {
+    family: &'static str,
+    hidden: usize,
+    ffn: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocabulary: usize,
+    context: usize,
+    norm_eps: f32,
+    rope_theta: f32,
+    rope_scaling: String,
+    activation: &'static str,
+    tied_head: bool,
+    trained_with_int8: bool,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+struct Trits {
+    minus: u64,
+    zero: u64,
+    plus: u64,
+}
+
+#[derive(Serialize)]
+struct MemoryReport {
+    weights_bytes: u64,
+    kv_bytes_per_token: u64,
+    context: usize,
+    kv_bytes: u64,
+    free_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct TensorReport {
+    name: String,
+    shape: [usize; 2],
+    stored: String,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trits: Option<Trits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scales: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_range: Option<(f32, f32)>,
+}
+
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let kernel =
+        bitnet_kernels::select(args.engine.kernel.as_deref()).map_err(|e| load::failure(e.into()))?;
+    let checkpoint = load::checkpoint(&args.model, args.engine.i2s_64)?;
+    let path = checkpoint.path().display().to_string();
+    let progress = Progress::new("reading", 0, Unit::Items);
+    let inspection = inspect(checkpoint, |done, total| progress.set(done as u64, total as u64));
+    drop(progress);
+    let context = args.engine.context.map(|n| n as usize);
+    let report = report(path, inspection.map_err(load::failure)?, context, kernel.name());
+    if args.json { terminal::print_json(&report) } else { terminal::print(&words(&report, args.tensors)) }
+}
+
+fn report(path: String, inspection: Inspection, context: Option<usize>, kernel: &'static str) -> Report {
+    let Inspection {
+        config,
+        matrices,
+        vector_parameters,
+        file_bytes,
+        weight_bytes,
+        kv_bytes_per_token,
+        mut warnings,
+    } = inspection;
+    let size = |m: &MatrixReport| m.shape[0] as u64 * m.shape[1] as u64;
+    let parameters = matrices.iter().map(size).sum::<u64>() + vector_parameters as u64;
+    let counts = matrices.iter().filter_map(|m| m.trits.as_ref());
+    let trits = counts.fold(Trits::default(), |sum, t| sum.plus(trits(&t.counts)));
+    let context = context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
+    let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
+    let free_bytes = Memory::detect().free();
+    if let Some(free) = free_bytes.filter(|&free| free < weight_bytes.saturating_add(kv_bytes)) {
+        warnings
+            .push(format!("{} of memory is free, which is less than running it takes", human::memory(free)));
+    }
+    Report {
+        path,
+        parameters,
+        ternary_parameters: trits.minus + trits.zero + trits.plus,
+        trits,
+        file_bytes,
+        bits_per_parameter: file_bytes as f64 * 8.0 / parameters.max(1) as f64,
+        memory: MemoryReport {
+            weights_bytes: weight_bytes,
+            kv_bytes_per_token,
+            context,
+            kv_bytes,
+            free_bytes,
+        },
+        kernel,
+        warnings,
+        tensors: matrices.into_iter().map(tensor).collect(),
+        config: config_report(config),
+    }
+}
+
+impl Trits {
+    fn plus(self, other: Self) -> Self {
+        Self { minus: self.minus + other.minus, zero: self.zero + other.zero, plus: self.plus + other.plus }
+    }
+}
+
+fn trits(counts: &TritCounts) -> Trits {
+    Trits { minus: counts.minus, zero: counts.zero, plus: counts.plus }
+}
+
+fn tensor(matrix: MatrixReport) -> TensorReport {
+    let MatrixReport { name, shape, stored, bytes, trits: report } = matrix;
+    let scales = report.as_ref().map(|t| match t.granularity {
+        Granularity::Tensor => "one".into(),
+        Granularity::Row => "per row".into(),
+        Granularity::Group(size) => format!("per {size}"),
+    });
+    let scale_range = report.as_ref().map(|t| t.scale_range);
+    TensorReport { name, shape, stored, bytes, trits: report.map(|t| trits(&t.counts)), scales, scale_range }
+}
+
+fn config_report(config: Config) -> ConfigReport {
+    let rope_scaling = match &config.rope.scaling {
+        RopeScaling::None => "none".into(),
+        RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
+        RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
+        RopeScaling::Divisors(_) => "by frequency, as the file says".into(),
+    };
+    ConfigReport {
+        family: config.family,
+        hidden: config.hidden,
+        ffn: config.ffn,
+        layers: config.layers,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        vocabulary: config.vocab,
+        context: config.context,
+        norm_eps: config.norm_eps,
+        rope_theta: config.rope.theta,
+        rope_scaling,
+        activation: match config.activation {
+            GateActivation::Silu => "silu",
+            GateActivation::SquaredRelu => "relu2",
+        },
+        tied_head: config.tied_head,
+        trained_with_int8: config.trained_int8,
+        bos: config.bos,
+        eos: config.eos,
+    }
+}
+
+fn words(report: &Report, tensors: bool) -> String {
+    let heading = |text: &str| terminal::paint_output(Style::Heading, text);
+    let mut text = format!("{}\n{}", heading("Model"), model_words(report));
+    text += &format!("\n{}\n{}", heading("Memory to run it"), memory_words(report));
+    let table = if tensors { tensor_table(&report.tensors) } else { kind_table(&report.tensors) };
+    text += &format!("\n{}\n{table}", heading("Matrices"));
+    text += &format!("\n{}\n", heading("What looks wrong"));
+    if report.warnings.is_empty() {
+        text += "nothing\n";
+    }
+    for warning in &report.warnings {
+        text += &format!("- {warning}\n");
+    }
+    text
+}
+
+fn model_words(report: &Report) -> String {
+    let c = &report.config;
+    let mut pairs = Pairs::new();
+    pairs.row("path", &report.path);
+    pairs.row("family", format_args!("{} ({})", c.family, c.activation));
+    pairs.row(
+        "parameters",
+        format_args!(
+            "{}, {} of them ternary",
+            human::count(report.parameters),
+            human::count(report.ternary_parameters)
+        ),
+    );
+    pairs.row(
+        "file",
+        format_args!(
+            "{}, {:.2} bits per parameter",
+            human::bytes(report.file_bytes),
+            report.bits_per_parameter
+        ),
+    );
+    let Trits { minus, zero, plus } = report.trits;
+    let share = |n: u64| 100.0 * n as f64 / (minus + zero + plus).max(1) as f64;
+    pairs.row(
+        "trits",
+        format_args!("-1: {:.1} %   0: {:.1} %   +1: {:.1} %", share(minus), share(zero), share(plus)),
+    );
+    pairs.row("layers", format_args!("{} of width {}, feed-forward {}", c.layers, c.hidden, c.ffn));
+    pairs.row(
+        "heads",
+        format_args!("{} of {} dimensions, {} for keys and values", c.heads, c.head_dim, c.kv_heads),
+    );
+    let head = if c.tied_head { "tied head" } else { "head of its own" };
+    pairs.row("vocabulary", format_args!("{}, {head}", human::count(c.vocabulary as u64)));
+    pairs.row(
+        "context",
+        format_args!(
+            "{} (rope theta {}, scaling {})",
+            human::count(c.context as u64),
+            c.rope_theta,
+            c.rope_scaling
+        ),
+    );
+    pairs.row(
+        "activations",
+        if c.trained_with_int8 {
+            "int8 per token, as trained"
+        } else {
+            "trained with float; int8 per block of 32 by default"
+        },
+    );
+    pairs.text()
+}
+
+fn memory_words(report: &Report) -> String {
+    let m = &report.memory;
+    let mut pairs = Pairs::new();
+    pairs.row("weights", human::memory(m.weights_bytes));
+    let (kv, each) = (human::memory(m.kv_bytes), human::memory(m.kv_bytes_per_token));
+    pairs.row(
+        "keys and values",
+        format_args!("{kv} for {} tokens, {each} each", human::count(m.context as u64)),
+    );
+    pairs.row("free here", m.free_bytes.map_or("unknown".into(), human::memory));
+    pairs.row("kernel", report.kernel);
+    pairs.text()
+}
+
+fn tensor_table(tensors: &[TensorReport]) -> String {
+    let mut table = Table::new(&["name", "shape", "stored", "size", "zeros", "scales", "from", "to"]);
+    for t in tensors {
+        let zeros = t.trits.map_or("-".into(), |t| {
+            format!("{:.1} %", 100.0 * t.zero as f64 / (t.minus + t.zero + t.plus).max(1) as f64)
+        });
+        let (low, high) = t
+            .scale_range
+            .map_or(("-".into(), "-".into()), |(low, high)| (format!("{low:.5}"), format!("{high:.5}")));
+        let shape = format!("{} x {}", t.shape[0], t.shape[1]);
+        let scales = t.scales.clone().unwrap_or_else(|| "-".into());
+        table.row(vec![
+            t.name.clone(),
+            shape,
+            t.stored.clone(),
+            human::bytes(t.bytes),
+            zeros,
+            scales,
+            low,
+            high,
+        ]);
+    }
+    table.text()
+}
+
+/// Matrices that are stored alike, together.
+fn kind_table(tensors: &[TensorReport]) -> String {
+    let mut kinds: Vec<(String, String, u64, u64, Trits)> = Vec::new();
+    for t in tensors {
+        let scales = t.scales.clone().unwrap_or_else(|| "-".into());
+        let at = kinds.iter().position(|k| (&k.0, &k.1) == (&t.stored, &scales)).unwrap_or_else(|| {
+            kinds.push((t.stored.clone(), scales, 0, 0, Trits::default()));
+            kinds.len() - 1
+        });
+        let kind = &mut kinds[at];
+        (kind.2, kind.3, kind.4) = (kind.2 + 1, kind.3 + t.bytes, kind.4.plus(t.trits.unwrap_or_default()));
+    }
+    let mut table = Table::new(&["stored", "matrices", "size", "zeros", "scales"]);
+    for (stored, scales, count, bytes, trits) in kinds {
+        let all = trits.minus + trits.zero + trits.plus;
+        let zeros =
+            if all == 0 { "-".into() } else { format!("{:.1} %", 100.0 * trits.zero as f64 / all as f64) };
+        table.row(vec![stored, count.to_string(), human::bytes(bytes), zeros, scales]);
+    }
+    table.text()
+}

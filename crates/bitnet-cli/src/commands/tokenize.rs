@@ -1,0 +1,76 @@
+//! `bitnet tokenize MODEL [TEXT]`.
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    path::Path,
+};
+
+use bitnet_inference::{EngineError, vocabulary};
+use bitnet_text::{EncodeOptions, Tokenizer};
+
+use crate::{
+    args::TokenizeArgs,
+    failure::{Failure, Result},
+    files,
+    human::Table,
+    load, resolve, terminal,
+};
+
+pub fn run(args: &TokenizeArgs) -> Result<()> {
+    let (text, place) = input(args)?;
+    let tokenizer = tokenizer(&args.model)?;
+    if args.decode {
+        let ids = files::parse_ids(&text, &place)?;
+        let size = tokenizer.vocab_size();
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= size) {
+            return Err(Failure::new(format_args!("token id {id} is outside the vocabulary of {size}")));
+        }
+        return terminal::print_line(format_args!("{}", tokenizer.decode(&ids, args.no_special)));
+    }
+    let options = EncodeOptions { add_special: !args.no_special, parse_special: !args.plain };
+    let ids = tokenizer.encode(&text, options).map_err(|e| load::failure(e.into()))?;
+    if !args.pieces {
+        return terminal::print_line(format_args!("{}", serde_json::json!(ids)));
+    }
+    let mut table = Table::new(&["id", "token"]);
+    for id in ids {
+        let token = tokenizer.token_bytes(id).unwrap_or_default();
+        table.row(vec![id.to_string(), format!("{:?}", String::from_utf8_lossy(token))]);
+    }
+    terminal::print(&table.text())
+}
+
+/// The text and where it came from.
+fn input(args: &TokenizeArgs) -> Result<(String, String)> {
+    if let Some(text) = &args.text {
+        return Ok((text.clone(), "the argument".into()));
+    }
+    if let Some(path) = &args.file {
+        return Ok((files::read_text(path)?, path.display().to_string()));
+    }
+    if io::stdin().is_terminal() {
+        return Err(Failure::usage("there is no text")
+            .cure("bitnet tokenize MODEL 'text', --file FILE, or a pipe into it"));
+    }
+    Ok((files::read_text(Path::new("-"))?, "standard input".into()))
+}
+
+/// The tokenizer of a model, or a tokenizer.json itself; the weights are not needed.
+fn tokenizer(model: &str) -> Result<Tokenizer> {
+    let path = resolve::model(model)?;
+    let file = if path.is_dir() && fs::metadata(path.join("config.json")).is_err() {
+        path.join("tokenizer.json")
+    } else {
+        path
+    };
+    if file.extension().is_some_and(|e| e == "json") {
+        let json = fs::read(&file).map_err(|e| Failure::io("read", &file, &e))?;
+        return Tokenizer::from_json(json).map_err(|e| load::failure(e.into()));
+    }
+    let checkpoint = load::checkpoint(model, false)?;
+    let tokenizer = vocabulary::tokenizer(&checkpoint).map_err(load::failure)?;
+    tokenizer.ok_or_else(|| {
+        Failure::new(EngineError::NoTokenizer).cure("put the model's tokenizer.json beside it")
+    })
+}

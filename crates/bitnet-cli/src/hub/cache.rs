@@ -1,0 +1,146 @@
+//! The cache folder: `models--OWNER--REPO/{blobs, refs, snapshots}`, the same for every client of the hub.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{RepoName, safe};
+use crate::failure::{Failure, Result};
+
+/// Where downloads live.
+#[derive(Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What the cache has of a model.
+#[derive(Debug)]
+pub enum Found {
+    /// A directory or a file that can be opened.
+    Model(PathBuf),
+    /// Several model files, of which one must be named.
+    Several(Vec<String>),
+    /// Nothing to run.
+    Nothing,
+}
+
+impl Cache {
+    /// The folder that the variables HF_HUB_CACHE, HF_HOME and XDG_CACHE_HOME say, in this order.
+    pub fn from_env() -> Result<Self> {
+        let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let root = set("HF_HUB_CACHE")
+            .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(home()?.join("hub")));
+        root.map(|root| Self { root }).ok_or_else(|| {
+            Failure::new("there is no place for downloads: neither HF_HOME nor HOME is set")
+                .cure("HF_HOME=/some/folder bitnet ...")
+        })
+    }
+
+    /// The folder of one model.
+    pub fn folder(&self, repo: &RepoName) -> PathBuf {
+        self.root.join(repo.folder())
+    }
+
+    /// The blob that an etag names.
+    pub fn blob(&self, repo: &RepoName, etag: &str) -> PathBuf {
+        self.folder(repo).join("blobs").join(etag)
+    }
+
+    /// The folder of one commit.
+    pub fn snapshot(&self, repo: &RepoName, commit: &str) -> PathBuf {
+        self.folder(repo).join("snapshots").join(commit)
+    }
+
+    /// Gives a blob its name in a snapshot.
+    pub fn link(&self, repo: &RepoName, commit: &str, name: &str, etag: &str) -> Result<()> {
+        let path = self.snapshot(repo, commit).join(name);
+        let failed = |e| Failure::io("write", &path, &e);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        // A dangling link from an interrupted run would be in the way.
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        let mut relative = PathBuf::from("../..");
+        relative.extend(name.split('/').skip(1).map(|_| ".."));
+        relative.extend(["blobs", etag]);
+        symlink(&relative, &self.blob(repo, etag), &path).map_err(failed)
+    }
+
+    /// Says that `revision` is `commit`, once everything of it is here.
+    pub fn set_ref(&self, repo: &RepoName, revision: &str, commit: &str) -> Result<()> {
+        let path = self.folder(repo).join("refs").join(revision);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::write(&path, commit)).map_err(|e| Failure::io("write", &path, &e))
+    }
+
+    /// What there is of `repo`, without asking the network. `file` names one file of it.
+    pub fn find(&self, repo: &RepoName, file: Option<&str>) -> Found {
+        let Some(snapshot) = self.newest(repo) else { return Found::Nothing };
+        if let Some(file) = file {
+            let path = snapshot.join(file);
+            return if super::safe_path(file) && path.is_file() {
+                Found::Model(path)
+            } else {
+                Found::Nothing
+            };
+        }
+        let has = |suffix: &str| names(&snapshot).iter().any(|name| name.ends_with(suffix));
+        if has(".safetensors") && snapshot.join("config.json").is_file() {
+            return Found::Model(snapshot);
+        }
+        let single: Vec<_> =
+            names(&snapshot).into_iter().filter(|n| n.ends_with(".gguf") || n.ends_with(".bitnet")).collect();
+        match single.as_slice() {
+            [] => Found::Nothing,
+            [one] => Found::Model(snapshot.join(one)),
+            _ => Found::Several(single),
+        }
+    }
+
+    /// The snapshot of `main`, else of the one revision that was fetched. A snapshot without a ref is incomplete.
+    fn newest(&self, repo: &RepoName) -> Option<PathBuf> {
+        let refs = self.folder(repo).join("refs");
+        let snapshot = |name: &str| {
+            let commit = fs::read_to_string(refs.join(name)).ok()?;
+            let path = self.snapshot(repo, Some(commit.trim()).filter(|c| safe(c))?);
+            path.is_dir().then_some(path)
+        };
+        snapshot("main").or_else(|| match names(&refs).as_slice() {
+            [one] => snapshot(one),
+            _ => None,
+        })
+    }
+}
+
+/// HF_HOME, or where it is by default.
+pub fn home() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("HF_HOME").or_else(|| {
+        let cache = set("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")));
+        Some(cache?.join("huggingface"))
+    })
+}
+
+/// Names in a folder, sorted; none if it cannot be read.
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+#[cfg(unix)]
+fn symlink(relative: &Path, _blob: &Path, path: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(relative, path)
+}
+
+/// Links need a privilege on other systems; two names of one file do not.
+#[cfg(not(unix))]
+fn symlink(_relative: &Path, blob: &Path, path: &Path) -> io::Result<()> {
+    fs::hard_link(blob, path).or_else(|_| fs::copy(blob, path).map(|_| ()))
+}

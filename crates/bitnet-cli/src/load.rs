@@ -1,0 +1,89 @@
+//! From arguments to a loaded model.
+
+use std::sync::Arc;
+
+use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_inference::{
+    ActivationChoice, EngineError, InferenceEngine, LoadOptions, LoadProgress, SamplingOptions,
+};
+
+use crate::{
+    args::{Activations, EngineArgs, SamplingArgs},
+    failure::{Failure, Result, sentence},
+    progress::{Progress, Unit},
+    resolve,
+};
+
+/// Loads the model that the user calls `name`.
+pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
+    let path = resolve::model(name)?;
+    let progress = Progress::new("loading", 0, Unit::Bytes);
+    let options = LoadOptions {
+        threads: args.threads.map(usize::from),
+        kernel: args.kernel.clone(),
+        activations: choice(args.activations),
+        context: args.context.map(|n| n as usize),
+        i2s_64: args.i2s_64,
+        progress: Some(Arc::new(move |LoadProgress { done, total }| progress.set(done, total))),
+    };
+    InferenceEngine::load(path, &options).map_err(failure)
+}
+
+/// Opens the files of the model that the user calls `name`, without loading it.
+pub fn checkpoint(name: &str, i2s_64: bool) -> Result<Checkpoint> {
+    Checkpoint::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64))
+        .map_err(|e| failure(e.into()))
+}
+
+fn choice(activations: Activations) -> ActivationChoice {
+    match activations {
+        Activations::Auto => ActivationChoice::Auto,
+        Activations::Float => ActivationChoice::Float,
+        Activations::Int8 => ActivationChoice::Int8,
+    }
+}
+
+/// The engine's error in words, with the cure where it is a matter of the command line.
+pub fn failure(error: EngineError) -> Failure {
+    let told = Failure::new(sentence(&error));
+    match error {
+        EngineError::Kernel(_) => told.cure(
+            "`bitnet doctor` lists the kernels of this machine; or leave --kernel and BITNET_KERNEL out",
+        ),
+        EngineError::PromptTooLong { tokens, .. } => {
+            told.cure(format_args!("--context {}", tokens.saturating_add(256)))
+        }
+        EngineError::NoTokenizer => told.cure("--ids-file ids.json --print ids"),
+        _ => told,
+    }
+}
+
+/// What a person wants who says nothing: lively, but not wild. (The library's own default is greedy.)
+const TEMPERATURE: f32 = 0.6;
+const TOP_P: f32 = 0.9;
+const PENALTY_WINDOW: usize = 64;
+
+/// The sampler's options; a seed is made up where none is given.
+pub fn sampling(args: &SamplingArgs) -> SamplingOptions {
+    let default = SamplingOptions::default();
+    SamplingOptions {
+        temperature: if args.greedy { 0.0 } else { args.temperature.unwrap_or(TEMPERATURE) },
+        top_k: args.top_k.map_or(default.top_k, |k| k as usize),
+        top_p: args.top_p.unwrap_or(TOP_P),
+        min_p: args.min_p.unwrap_or(default.min_p),
+        repetition_penalty: args.repetition_penalty.unwrap_or(default.repetition_penalty),
+        frequency_penalty: args.frequency_penalty.unwrap_or(default.frequency_penalty),
+        presence_penalty: args.presence_penalty.unwrap_or(default.presence_penalty),
+        penalty_window: args.penalty_window.map_or(PENALTY_WINDOW, |n| n as usize),
+        logit_bias: args.logit_bias.iter().map(|b| (b.id, b.bias)).collect(),
+        seed: args.seed.unwrap_or_else(new_seed),
+    }
+}
+
+/// Six digits that differ from run to run, short enough to be typed again.
+fn new_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mixed =
+        (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) % 1_000_000
+}
