@@ -50,6 +50,12 @@ impl Isa for Dotprod {
     }
 
     #[inline(always)]
+    fn multiply(self, rounds: u64) -> (u64, i32) {
+        // SAFETY: as in `dot`.
+        unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
     fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
         // SAFETY: as in `dot`; `supported` includes that of NEON.
         unsafe { aarch64_neon::f16_to_f32(halves) }
@@ -100,4 +106,22 @@ fn sdot<const WORD: i32>(mut acc: int32x4_t, codes: int8x16_t, x: int8x16_t) -> 
             options(pure, nomem, nostack, preserves_flags));
     }
     acc
+}
+
+/// As many independent sums as a full tile has.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn multiply(rounds: u64) -> (u64, i32) {
+    let (codes, x) = (vdupq_n_s8(2), vdupq_n_s8(3));
+    let mut acc = [vdupq_n_s32(0); 16];
+    for _ in 0..rounds {
+        for a in &mut acc {
+            *a = sdot::<0>(*a, codes, x);
+        }
+    }
+    let mut sum = acc[0];
+    for &a in &acc[1..] {
+        sum = vaddq_s32(sum, a);
+    }
+    (16 * acc.len() as u64 * rounds, vaddvq_s32(sum))
 }

@@ -49,6 +49,12 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    fn multiply(self, rounds: u64) -> (u64, i32) {
+        // SAFETY: as in `dot`.
+        unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
     fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
         // SAFETY: as in `dot`.
         unsafe { f16_to_f32(halves) }
@@ -180,4 +186,23 @@ pub(crate) fn store(lanes: &mut Lanes<i32>, q: usize, sums: int32x4_t) {
     let quarter = &mut lanes.as_chunks_mut::<4>().0[q];
     // SAFETY: 16 writable bytes behind the reference.
     unsafe { vst1q_s32(quarter.as_mut_ptr(), sums) };
+}
+
+/// As many independent sums as a full tile has.
+#[target_feature(enable = "neon")]
+#[inline]
+fn multiply(rounds: u64) -> (u64, i32) {
+    let (mut codes, x) = (vdup_n_s8(2), vdup_n_s8(3));
+    let mut acc = [vdupq_n_s16(0); 8];
+    for _ in 0..rounds {
+        codes = veor_s8(codes, vreinterpret_s8_s16(vget_low_s16(acc[0])));
+        for a in &mut acc {
+            *a = vmlal_s8(*a, codes, x);
+        }
+    }
+    let mut sum = acc[0];
+    for &a in &acc[1..] {
+        sum = vaddq_s16(sum, a);
+    }
+    (8 * acc.len() as u64 * rounds, i32::from(vaddvq_s16(sum)))
 }

@@ -14,6 +14,7 @@ use crate::{
         quantize::{QuantizeBlocks, QuantizeToken},
         softmax::{LogSumExp, Softmax},
     },
+    isa::{Isa, Op},
     ternary::{FloatMatmul, Matmul, Strips},
 };
 
@@ -78,6 +79,43 @@ impl Kernel {
             Values::F16(w) => self.run(DenseMatmul { w: &w[range], cols, x, out }),
             Values::Bf16(w) => self.run(DenseMatmul { w: &w[range], cols, x, out }),
         }
+    }
+}
+
+/// Yardsticks: what this machine could do at most with this instruction set, to be measured beside real work.
+impl Kernel {
+    /// Reads all of `bytes` (whole 64-byte blocks) once, in order, with one cheap instruction per register: the time is
+    /// that of the memory. The sum returned only keeps the loop alive.
+    pub fn read_yardstick(&self, bytes: &[u8]) -> i32 {
+        self.run(Read(bytes))
+    }
+
+    /// Multiplies int8 registers without touching memory, `rounds` times over. Returns the number of products added
+    /// (each is two operations) and a sum that keeps the loop alive.
+    pub fn multiply_yardstick(&self, rounds: u64) -> (u64, i32) {
+        self.run(Multiply(rounds))
+    }
+}
+
+struct Read<'a>(&'a [u8]);
+
+impl Op for Read<'_> {
+    type Output = i32;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> i32 {
+        isa.read(self.0.as_chunks().0).iter().fold(0, |a, &b| a.wrapping_add(b))
+    }
+}
+
+struct Multiply(u64);
+
+impl Op for Multiply {
+    type Output = (u64, i32);
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> (u64, i32) {
+        isa.multiply(self.0)
     }
 }
 

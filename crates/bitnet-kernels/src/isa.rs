@@ -16,7 +16,7 @@ pub(crate) type Lanes<T> = [T; 16];
 /// An instruction set. Holding a value proves that this CPU has it, since values can only be made inside
 /// functions compiled for the set.
 pub(crate) trait Isa: Copy {
-    /// Strips in the widest tile of [`Isa::tile`].
+    /// Strips in the widest tile of [`Isa::tile`]: 1, 2, or 4 (which is used with up to 4 tokens, 2 with more).
     const STRIPS: usize;
     /// Tokens in the widest tile.
     const TOKENS: usize;
@@ -32,6 +32,33 @@ pub(crate) trait Isa: Copy {
         x: [&[Word]; T],
         out: &mut [[Lanes<i32>; T]; S],
     );
+
+    /// `((sums - x_sum) * step) * scales`, lane by lane. [`crate::ternary::finish`] is the definition; a set may spell it in
+    /// its own vectors where the compiler, having unrolled the tile around it, would not.
+    #[inline(always)]
+    fn finish(self, sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f32>) -> Lanes<f32> {
+        crate::ternary::finish(sums, x_sum, step, scales)
+    }
+
+    /// Begins to fetch the cache lines of `row`, which is about to be overwritten. Only a hint.
+    #[inline(always)]
+    fn prefetch_write(self, _row: &mut [f32]) {}
+
+    /// Reads every block with as little work as this set's `dot` could possibly do: the yardstick for streaming.
+    #[inline(always)]
+    fn read(self, blocks: &[Block]) -> Lanes<i32> {
+        let mut sums = [0i32; 16];
+        for block in blocks {
+            for (sum, word) in sums.iter_mut().zip(block.as_chunks::<4>().0) {
+                *sum = sum.wrapping_add(i32::from_le_bytes(*word));
+            }
+        }
+        sums
+    }
+
+    /// Multiplies registers with themselves `rounds` times, without touching memory: the yardstick for products.
+    /// Returns how many products were added, and a sum that keeps the loop alive.
+    fn multiply(self, rounds: u64) -> (u64, i32);
 
     /// Widens 16 binary16 values, exactly (a signalling NaN becomes quiet).
     #[inline(always)]

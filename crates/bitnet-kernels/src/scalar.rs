@@ -48,4 +48,15 @@ impl Isa for Scalar {
             }
         }
     }
+
+    #[inline]
+    fn multiply(self, rounds: u64) -> (u64, i32) {
+        let mut sums = [0i32; 16];
+        for round in 0..rounds {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(i32::from(round as u8 & 3) * i32::from(round as i8 ^ j as i8));
+            }
+        }
+        (16 * rounds, sums.iter().fold(0, |a, &b| a.wrapping_add(b)))
+    }
 }

@@ -14,8 +14,12 @@ const BLOCKS: usize = 37;
 pub(crate) fn self_test(kernel: &'static Kernel) -> Result<(), KernelError> {
     let failed = |what| KernelError::SelfTest { name: kernel.name(), what };
     let (strips, x) = inputs();
-    if kernel.run(Integers { strips: &strips, x: &x }) != scalar::run(Integers { strips: &strips, x: &x }) {
-        return Err(failed("the integer product"));
+    let (dots, tiles_agree) = kernel.run(Integers { strips: &strips, x: &x });
+    if dots != scalar::run(Integers { strips: &strips, x: &x }).0 {
+        return Err(failed("the integer product of one token"));
+    }
+    if !tiles_agree {
+        return Err(failed("the integer product of several tokens"));
     }
     let floats: [f32; 96] = std::array::from_fn(|i| (i as f32 - 40.3) * 0.37);
     if kernel.run(Floats(&floats)) != scalar::run(Floats(&floats)) {
@@ -53,19 +57,37 @@ struct Integers<'a> {
 }
 
 impl Op for Integers<'_> {
-    type Output = [Lanes<i32>; 4];
+    /// Both strips times both tokens as the single-token form gives them, and whether all tiles agree with that.
+    type Output = ([[Lanes<i32>; 2]; 2], bool);
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) -> Self::Output {
-        let mut one = [[[0; 16]; 1]; 1];
-        isa.tile([&self.strips[1]], [&self.x[1]], &mut one);
-        let mut two = [[[0; 16]; 2]; 1];
+        let want = [0, 1].map(|s| [0, 1].map(|t| isa.dot(&self.strips[s], &self.x[t])));
+        let mut agree = true;
         if I::TOKENS >= 2 {
-            isa.tile([&self.strips[0]], [&self.x[0], &self.x[1]], &mut two);
-        } else {
-            two[0] = std::array::from_fn(|t| isa.dot(&self.strips[0], &self.x[t]));
+            agree &= self.tile::<I, 1, 2>(isa, &want);
         }
-        [isa.dot(&self.strips[0], &self.x[0]), one[0][0], two[0][0], two[0][1]]
+        if I::TOKENS >= 4 {
+            agree &= self.tile::<I, 1, 4>(isa, &want);
+        }
+        if I::STRIPS >= 4 {
+            agree &= self.tile::<I, 4, 4>(isa, &want);
+        }
+        if I::STRIPS >= 2 && I::TOKENS >= 12 {
+            agree &= self.tile::<I, 2, 12>(isa, &want);
+        }
+        (want, agree)
+    }
+}
+
+impl Integers<'_> {
+    /// Whether a tile of alternating strips and tokens gives the sums in `want`.
+    #[inline(always)]
+    fn tile<I: Isa, const S: usize, const T: usize>(&self, isa: I, want: &[[Lanes<i32>; 2]; 2]) -> bool {
+        let mut out = [[[0; 16]; T]; S];
+        let strips = std::array::from_fn(|s| self.strips[s % 2].as_slice());
+        isa.tile::<S, T>(strips, std::array::from_fn(|t| self.x[t % 2].as_slice()), &mut out);
+        (0..S).all(|s| (0..T).all(|t| out[s][t] == want[s % 2][t % 2]))
     }
 }
 

@@ -10,7 +10,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::isa::{Block, Isa, Lanes, Op, Word, plane_word};
+use crate::{
+    isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    x86,
+};
 
 /// Proof that this CPU has the instruction set.
 #[derive(Clone, Copy)]
@@ -49,6 +52,17 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_write(self, row: &mut [f32]) {
+        x86::prefetch_write(row);
+    }
+
+    #[inline(always)]
+    fn multiply(self, rounds: u64) -> (u64, i32) {
+        // SAFETY: as in `dot`.
+        unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
     fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
         // SAFETY: as in `dot`.
         unsafe { f16_to_f32(halves) }
@@ -78,6 +92,7 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
         let mut small16 = [_mm256_setzero_si256(); 2];
         let mut large16 = [_mm256_setzero_si256(); 2];
         for (block, x) in blocks.iter().zip(x) {
+            x86::prefetch_ahead(block);
             let words = [0, 1, 2, 3].map(|p| _mm256_set1_epi32(plane_word(x, p)));
             for h in 0..2 {
                 let w = load(block, h);
@@ -208,4 +223,25 @@ pub(crate) fn store(lanes: &mut Lanes<i32>, h: usize, sums: __m256i) {
     let half = &mut lanes.as_chunks_mut::<8>().0[h];
     // SAFETY: 32 writable bytes behind the reference.
     unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), sums) };
+}
+
+/// As many independent sums as a full tile has, each a product and an i16 addition.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn multiply(rounds: u64) -> (u64, i32) {
+    const CHAINS: usize = 8;
+    // Opaque, or the compiler would multiply the constants once for all.
+    let (mut codes, x) = (_mm256_set1_epi8(2), _mm256_set1_epi8(3));
+    let mut acc = [_mm256_setzero_si256(); CHAINS];
+    for _ in 0..rounds {
+        codes = _mm256_xor_si256(codes, acc[0]);
+        for a in &mut acc {
+            *a = _mm256_add_epi16(*a, _mm256_maddubs_epi16(codes, x));
+        }
+    }
+    let mut sum = acc[0];
+    for &a in &acc[1..] {
+        sum = _mm256_add_epi16(sum, a);
+    }
+    (32 * CHAINS as u64 * rounds, _mm256_extract_epi32::<0>(sum))
 }

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use crate::{
     isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    x86,
     x86_avx2::{self, load, store},
 };
 
@@ -47,6 +48,17 @@ impl Isa for AvxVnni {
     }
 
     #[inline(always)]
+    fn prefetch_write(self, row: &mut [f32]) {
+        x86::prefetch_write(row);
+    }
+
+    #[inline(always)]
+    fn multiply(self, rounds: u64) -> (u64, i32) {
+        // SAFETY: as in `dot`.
+        unsafe { multiply(rounds) }
+    }
+
+    #[inline(always)]
     fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
         // SAFETY: as in `dot`; `supported` includes that of AVX2.
         unsafe { x86_avx2::f16_to_f32(halves) }
@@ -66,6 +78,7 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
     let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|m| _mm256_set1_epi8(m as i8));
     let mut acc = [[_mm256_setzero_si256(); 4]; 2];
     for (block, x) in blocks.iter().zip(x) {
+        x86::prefetch_ahead(block);
         let w = [load(block, 0), load(block, 1)];
         for p in 0..4 {
             let word = _mm256_set1_epi32(plane_word(x, p));
@@ -106,4 +119,23 @@ fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>;
         store(out, 0, acc[0]);
         store(out, 1, acc[1]);
     }
+}
+
+/// As many independent sums as a full tile has.
+#[target_feature(enable = "avx2,f16c,avxvnni")]
+#[inline]
+fn multiply(rounds: u64) -> (u64, i32) {
+    const CHAINS: usize = 12;
+    let (codes, x) = (_mm256_set1_epi8(2), _mm256_set1_epi8(3));
+    let mut acc = [_mm256_setzero_si256(); CHAINS];
+    for _ in 0..rounds {
+        for a in &mut acc {
+            *a = _mm256_dpbusd_avx_epi32(*a, codes, x);
+        }
+    }
+    let mut sum = acc[0];
+    for &a in &acc[1..] {
+        sum = _mm256_add_epi32(sum, a);
+    }
+    (32 * CHAINS as u64 * rounds, _mm256_extract_epi32::<0>(sum))
 }

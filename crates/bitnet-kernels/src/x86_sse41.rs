@@ -2,7 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::isa::{Block, Isa, Lanes, Op, Word, plane_word};
+use crate::{
+    isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    x86,
+};
 
 /// Proof that this CPU has the instruction set.
 #[derive(Clone, Copy)]
@@ -41,6 +44,17 @@ impl Isa for Sse41 {
             unsafe { tile(strip, x, out) }
         }
     }
+
+    #[inline(always)]
+    fn prefetch_write(self, row: &mut [f32]) {
+        x86::prefetch_write(row);
+    }
+
+    #[inline(always)]
+    fn multiply(self, rounds: u64) -> (u64, i32) {
+        // SAFETY: as in `dot`.
+        unsafe { multiply(rounds) }
+    }
 }
 
 /// Blocks whose i16 sums fit: in [`dot`] one block adds at most [-4096, 4064], in [`tile`] at most [-2048, 2032].
@@ -62,6 +76,7 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
             let mut small16 = [_mm_setzero_si128(); 2];
             let mut large16 = [_mm_setzero_si128(); 2];
             for (block, x) in blocks.iter().zip(x) {
+                x86::prefetch_ahead(block);
                 let words = [0, 1, 2, 3].map(|p| _mm_set1_epi32(plane_word(x, p)));
                 for (i, q) in pair.into_iter().enumerate() {
                     let w = load(block, q);
@@ -157,4 +172,25 @@ fn store(lanes: &mut Lanes<i32>, q: usize, sums: __m128i) {
     let quarter = &mut lanes.as_chunks_mut::<4>().0[q];
     // SAFETY: 16 writable bytes behind the reference.
     unsafe { _mm_storeu_si128(quarter.as_mut_ptr().cast(), sums) };
+}
+
+/// As many independent sums as a full tile has, each a product and an i16 addition.
+#[target_feature(enable = "sse4.1,ssse3")]
+#[inline]
+fn multiply(rounds: u64) -> (u64, i32) {
+    const CHAINS: usize = 8;
+    // Opaque, or the compiler would multiply the constants once for all.
+    let (mut codes, x) = (_mm_set1_epi8(2), _mm_set1_epi8(3));
+    let mut acc = [_mm_setzero_si128(); CHAINS];
+    for _ in 0..rounds {
+        codes = _mm_xor_si128(codes, acc[0]);
+        for a in &mut acc {
+            *a = _mm_add_epi16(*a, _mm_maddubs_epi16(codes, x));
+        }
+    }
+    let mut sum = acc[0];
+    for &a in &acc[1..] {
+        sum = _mm_add_epi16(sum, a);
+    }
+    (16 * CHAINS as u64 * rounds, _mm_extract_epi32::<0>(sum))
 }

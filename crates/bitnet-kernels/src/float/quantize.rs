@@ -70,7 +70,7 @@ pub(crate) fn quantize_by(len: usize, codes: &mut [i8], values: impl Fn(usize) -
         }
     }
     let amax = max_of(&largest, MIN_AMAX, |x| x);
-    let scale = 127.0 / amax;
+    let scale = 127.0 * (1.0 / amax);
     let (head, tail) = codes.split_at_mut(16 * chunks);
     let mut sums = [0i32; 16];
     for (i, codes) in head.as_chunks_mut::<16>().0.iter_mut().enumerate() {

@@ -45,7 +45,7 @@ impl Op for FloatMatmul<'_, '_> {
                         acc[r] += sum[r] * scales[r];
                     }
                 }
-                write(&acc, w.columns(s), token, out);
+                write(&acc, w.columns(s), out.row(token));
             }
         }
     }
