@@ -1,7 +1,9 @@
 //! From a token's vector to int8: absmax rounding.
 //!
-//! With `amax = max(max|x|, 1e-5)`: `q = round_to_even(x * (127 / amax))` and `step = amax / 127`, so that `q * step`
-//! stands for `x`. BitNet models were trained with one step per token. Models that were trained with float
+//! With `amax = max(max|x|, 1e-5)`: `q = round_to_even(x * a)` and `step = amax / 127`, so that `q * step` stands for `x`.
+//! The factor is `a = 127 * (1 / amax)`, rounded twice: PyTorch divides a number by a tensor in this way, models were
+//! trained and are checked with it, and where `x * a` comes out halfway between two integers (weights in bf16 make
+//! that happen) the last bit of `a` decides. BitNet models were trained with one step per token. Models that were trained with float
 //! activations lose less with one step per [`BLOCK`] columns.
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
@@ -29,7 +31,7 @@ pub enum Activations {
 /// NaN becomes 0; an infinite vector has an infinite step, so that the fault shows in the result.
 pub fn quantize(x: &[f32], out: &mut [i8]) -> f32 {
     let amax = x.iter().fold(MIN_AMAX, |m, v| m.max(v.abs()));
-    let scale = 127.0 / amax;
+    let scale = 127.0 * (1.0 / amax);
     let (head, tail) = out.split_at_mut(x.len());
     // `as` saturates and turns NaN into 0.
     head.iter_mut().zip(x).for_each(|(q, v)| *q = (v * scale).round_ties_even() as i8);

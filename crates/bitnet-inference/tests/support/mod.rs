@@ -1,5 +1,8 @@
 //! Readers of the expected values in `testdata/oracle`, made by other people's software.
 
+// Every test file uses its own part of this.
+#![allow(dead_code)]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -36,7 +39,6 @@ pub fn npy(bytes: &[u8]) -> Array {
 }
 
 /// The arrays of a `.npz`.
-#[allow(dead_code)]
 pub fn npz(path: PathBuf) -> BTreeMap<String, Array> {
     let mut archive = zip::ZipArchive::new(Cursor::new(fs::read(path).unwrap())).unwrap();
     let mut arrays = BTreeMap::new();
@@ -51,7 +53,6 @@ pub fn npz(path: PathBuf) -> BTreeMap<String, Array> {
 
 /// One prompt of `cases.json`.
 #[derive(Clone, Debug)]
-#[allow(dead_code)]
 pub struct Case {
     pub prompt: Vec<u32>,
     pub greedy: Vec<u32>,
