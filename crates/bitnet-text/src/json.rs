@@ -1,5 +1,7 @@
 //! tokenizer.json: reading with everything checked that the library takes on trust, and writing.
 
+mod post_processor;
+
 use crate::added::{AddedToken, AddedTokens};
 use crate::error::TextError;
 use crate::pieces::{DecodePlan, Entry, Pieces};
@@ -13,7 +15,6 @@ use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper, PreTokenizerWr
 const NORMALIZERS: &str = "BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Prepend, Replace, Sequence, Strip, StripAccents";
 const PRE_TOKENIZERS: &str = "BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, FixedLength, Metaspace, Punctuation, \
      Sequence, Split, UnicodeScripts, Whitespace, WhitespaceSplit";
-const POST_PROCESSORS: &str = "BertProcessing, ByteLevel, RobertaProcessing, Sequence, TemplateProcessing";
 /// Steps in one normalizer or pre-tokenizer; real files have at most a dozen.
 const MAX_STEPS: usize = 64;
 /// Ids may leave holes, but a table over them must stay in proportion to the file.
@@ -142,7 +143,7 @@ impl Parsed {
         let plan = DecodePlan::from_json(sections.decoder.as_ref())?;
         let pieces = pieces(&file.model.vocab, &added, &steps, plan, size)?;
         Ok(Self {
-            around: around(sections.post_processor.as_ref(), size)?,
+            around: post_processor::around(sections.post_processor.as_ref(), size)?,
             added: AddedTokens::new(added, |text| normalize(&steps, text))?,
             model: build_model(file.model)?,
             pieces,
@@ -248,6 +249,15 @@ fn table_size(vocab: &AHashMap<String, u32>, added: &[AddedToken]) -> Result<usi
             format!("the largest id is {size} for {count} tokens"),
         ));
     }
+    let mut taken = vec![false; size];
+    for (token, &id) in vocab {
+        if std::mem::replace(&mut taken[id as usize], true) {
+            return Err(TextError::invalid(
+                "model.vocab",
+                format!("{token:?} has the id {id} of another token"),
+            ));
+        }
+    }
     Ok(size)
 }
 
@@ -326,72 +336,6 @@ fn check_steps(
     }
     for inner in value.get(list).and_then(Value::as_array).into_iter().flatten() {
         check_steps(inner, part, list, known, count)?;
-    }
-    Ok(())
-}
-
-/// The ids that the post-processor puts around a single text.
-fn around(value: Option<&Value>, size: usize) -> Result<(Vec<u32>, Vec<u32>), TextError> {
-    let mut found = (Vec::new(), Vec::new());
-    if let Some(value) = value {
-        add_around(value, size, &mut found)?;
-    }
-    if found.0.len() + found.1.len() > MAX_STEPS {
-        return Err(TextError::invalid(
-            "post_processor",
-            format!("more than {MAX_STEPS} tokens around a text"),
-        ));
-    }
-    Ok(found)
-}
-
-fn add_around(value: &Value, size: usize, found: &mut (Vec<u32>, Vec<u32>)) -> Result<(), TextError> {
-    let checked = |id: Option<u64>| {
-        let id = id.and_then(|id| u32::try_from(id).ok()).filter(|&id| (id as usize) < size);
-        id.ok_or_else(|| TextError::invalid("post_processor", "names an id that is not in the vocabulary"))
-    };
-    match value.get("type").and_then(Value::as_str).unwrap_or("") {
-        "ByteLevel" => {}
-        "BertProcessing" | "RobertaProcessing" => {
-            let id = |key: &str| value.get(key).and_then(|pair| pair.get(1)).and_then(Value::as_u64);
-            found.0.insert(0, checked(id("cls"))?);
-            found.1.push(checked(id("sep"))?);
-        }
-        "Sequence" => {
-            for part in value.get("processors").and_then(Value::as_array).into_iter().flatten() {
-                add_around(part, size, found)?;
-            }
-        }
-        "TemplateProcessing" => {
-            let (mut before, mut after) = (Vec::new(), Vec::new());
-            let mut seen_text = false;
-            for item in value.get("single").and_then(Value::as_array).into_iter().flatten() {
-                if item.get("Sequence").is_some() {
-                    if std::mem::replace(&mut seen_text, true) {
-                        return Err(TextError::invalid("post_processor", "uses the text twice"));
-                    }
-                    continue;
-                }
-                let name = item.get("SpecialToken").and_then(|t| t.get("id")).and_then(Value::as_str);
-                let entry = name.and_then(|name| value.get("special_tokens").and_then(|t| t.get(name)));
-                let ids = entry.and_then(|e| e.get("ids")).and_then(Value::as_array);
-                let Some(ids) = ids else {
-                    return Err(TextError::invalid("post_processor", "a special token without ids"));
-                };
-                for id in ids {
-                    if seen_text { &mut after } else { &mut before }.push(checked(id.as_u64())?);
-                }
-            }
-            found.0.splice(0..0, before);
-            found.1.extend(after);
-        }
-        other => {
-            return Err(TextError::Unsupported {
-                part: "post_processor",
-                found: other.to_string(),
-                supported: POST_PROCESSORS,
-            });
-        }
     }
     Ok(())
 }

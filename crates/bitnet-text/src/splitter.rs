@@ -6,7 +6,7 @@
 //!
 //! | splitter | names | `ignore_merges` | adds BOS when the file does not say |
 //! |---|---|---|---|
-//! | LLaMA-3 | `llama-bpe`, `llama3`, `llama-v3`, `falcon3`, `pixtral` | yes | yes |
+//! | LLaMA-3 | `llama-bpe`, `llama3`, `llama-v3`, `falcon3`, `falcon-h1`, `pixtral`, `midm-2.0`, `lfm2` | yes | yes |
 //! | LLaMA-3 expression only | `smaug-bpe`, `dbrx`, `chatglm-bpe` | no | no |
 //! | Qwen2 | `qwen2`, `deepseek-r1-qwen`, `stablelm2`, `megrez`, `hunyuan` | no | no |
 //! | GPT-2 | `gpt-2`, `gpt2`, `phi-2`, `mpt`, `olmo`, `jina-es`, `jina-de`, `jais`, `trillion` | no | no |
@@ -43,7 +43,7 @@ const fn row(names: &'static [&'static str], patterns: &'static [&'static str]) 
 
 static TABLE: [Splitter; 8] = [
     Splitter {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"],
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         patterns: &[LLAMA3],
         ignore_merges: true,
         adds_bos: true,

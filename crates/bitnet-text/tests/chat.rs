@@ -204,6 +204,8 @@ fn hostile_templates_end_with_an_error() {
         "{{ messages.x.y }}",
         "{% set __bitnet_weigh = 1 %}",
         "{% include 'x' %}",
+        "{%}",
+        "{{ x }}{%}{% generation %}",
         "{% if %}",
         "{{ 1 / 0 }}",
         "{{",

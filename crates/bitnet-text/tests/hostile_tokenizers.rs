@@ -58,6 +58,7 @@ fn each_lie_has_its_own_sentence() {
             error(|f| f["model"]["vocab"]["a"] = json!(4_000_000_000u32)),
             "the largest id is 4000000001 for 5 tokens",
         ),
+        (error(|f| f["model"]["vocab"]["a"] = json!(1)), "has the id 1 of another token"),
         (error(|f| f["model"]["merges"] = json!([["a", "x"]])), "model.merges: Token `x` out of vocabulary"),
         (
             error(|f| f["model"]["merges"] = json!([["ab", "ab"]])),

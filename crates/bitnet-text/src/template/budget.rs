@@ -35,7 +35,7 @@ impl Budget {
     pub(super) fn new(input: usize) -> Arc<Self> {
         let input = input as u64;
         Arc::new(Self {
-            left: AtomicU64::new(TOTAL + 64 * input),
+            left: AtomicU64::new(TOTAL + 256 * input),
             largest: LARGEST + 8 * input,
             stop: Mutex::new(None),
         })
