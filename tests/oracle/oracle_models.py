@@ -184,6 +184,7 @@ def save(directory, config, state, tokenizer, shards=1, tokenizer_config=None, t
 
 MESSAGES = [
     [{"role": "user", "content": "Speak, speak."}],
+    [{"role": "system", "content": "You are  Rome."}, {"role": "user", "content": "Who is chief enemy?"}],
     [
         {"role": "system", "content": " You are Rome. "},
         {"role": "user", "content": "Who is chief\nenemy?\n"},

@@ -59,20 +59,25 @@ def argument(bitnet, model, cases):
 
 
 def chat(bitnet, model, cases):
-    """`bitnet tokenize MODEL --chat messages.json [--no-generation-prompt]`, if the command has it."""
-    usage = bitnet.must("tokenize", "--help").decode()
-    if "--chat" not in usage:
-        raise Skipped("`bitnet tokenize` has no --chat: only the library can express it")
-    prefix = bitnet.encode(model, "")
+    """`bitnet run MODEL PROMPT --chat [--system TEXT] --json` reports the prompt's ids.
+
+    Conversations of several turns are the library's tests' business: the command has no form for them in one call.
+    """
+    prefix, compared = bitnet.encode(model, ""), 0
     for i, case in enumerate(cases):
-        path = bitnet.path(".json")
-        path.write_text(json.dumps(case["messages"]))
-        options = [] if case["add_generation_prompt"] else ["--no-generation-prompt"]
-        got = json.loads(bitnet.must("tokenize", model, "--chat", path, *options))
+        roles = [m["role"] for m in case["messages"]]
+        if roles not in (["user"], ["system", "user"]) or not case["add_generation_prompt"]:
+            continue
+        *system, user = [m["content"] for m in case["messages"]]
+        options = ["--chat", *(["--system", system[0]] if system else []), "--greedy", "--max-new-tokens", 1, "--json"]
+        got = json.loads(bitnet.must("run", model, user, *options))["prompt_ids"]
         # Where the template leaves BOS out and the tokenizer puts one before every text, exactly one is right too.
         if got not in (case["ids"], prefix + case["ids"] if case["ids"][:1] != prefix[:1] else case["ids"]):
-            raise Failed(f"case {i}: {got}, expected {case['ids']}")
-    return f"{len(cases)} equal"
+            raise Failed(f"case {i} {user[:30]!r}: {got}, expected {case['ids']}")
+        compared += 1
+    if not compared:
+        raise Skipped("only conversations of several turns: the command cannot express them")
+    return f"{compared} equal, {len(cases) - compared} not expressible"
 
 
 def check_vocabularies(table, bitnet, oracle, quick):
