@@ -108,6 +108,20 @@ impl Checkpoint {
         Self::assemble(Path::new(""), Metadata::Bitnet(metadata), shard(bytes), visible(file.tensors))
     }
 
+    /// Opens the weights of a Hugging Face model, one or several safetensors files, that are in memory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_safetensors(files: Vec<SharedBytes>, metadata: HfMetadata) -> Result<Self, FormatError> {
+        let (mut shards, mut tensors) = (Vec::new(), Vec::new());
+        for bytes in files {
+            recognize(&bytes)?;
+            tensors.extend(safetensors::parse(&bytes, shards.len())?.tensors);
+            shards.push(Shard { path: PathBuf::new(), bytes });
+        }
+        Self::assemble(Path::new(""), Metadata::HuggingFace(metadata), shards, tensors)
+    }
+
     fn open_directory(path: &Path, options: &OpenOptions) -> Result<Self, FormatError> {
         match huggingface::weights(path)? {
             huggingface::Weights::Other(file) => Self::open(file, options),
@@ -193,7 +207,7 @@ impl Checkpoint {
     pub fn view<'a>(&'a self, info: &'a TensorInfo) -> Result<TensorView<'a>, FormatError> {
         let missing = || FormatError::from(Kind::NoTensor { tensor: info.name().into() }).at(&self.path);
         let shard = self.shards.get(info.shard()).ok_or_else(missing)?;
-        TensorView::new(info, &shard.bytes).map_err(|e| e.at(&shard.path))
+        TensorView::new(info, &shard.bytes, &shard.path).map_err(|e| e.at(&shard.path))
     }
 
     /// The files, in the order of [`TensorInfo::shard`].

@@ -26,6 +26,7 @@ pub fn hf_packed_to_ternary(
         let expected = format!("{} to {}", (packed_rows * 4).saturating_sub(3), packed_rows * 4);
         return Err(view.argument("the number of rows packed four to one", rows, expected));
     }
+    view.check_bytes()?;
     let stride = cols.div_ceil(4);
     let mut codes = vec![0; rows * stride];
     for (row, codes) in codes.chunks_exact_mut(stride).enumerate() {

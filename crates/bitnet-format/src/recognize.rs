@@ -1,62 +1,123 @@
 //! Float weights that are exactly ternary: by tensor, by row, or by group.
+//!
+//! Magnitudes are compared as bits, which for finite floats is comparing them as numbers, without widening them.
 
 use bitnet_quant::{QuantError, Scales, TernaryMatrix};
+use half::{bf16, f16};
 
-use crate::{FormatError, TensorView};
+use crate::{FormatError, TensorType, TensorView, blocks::gather::plane};
 
 /// The smallest run of columns for which a scale is looked for.
 const MIN_GROUP: usize = 32;
 /// The most equal parts of a row that are tried: models trained in parallel shards have a scale for each shard.
 const MAX_PARTS: usize = 16;
 
-/// Trits and scales of an F32, F16 or BF16 matrix whose weights are exactly 0 or plus or minus one scale by tensor, else by
-/// row, else by group (the largest that fits, of: equal parts of a row, and powers of two down to 32). `None` when
-/// it is not ternary. Minus zero is zero.
+/// Trits and scales of an F32, F16 or BF16 matrix whose weights are exactly 0 or plus or minus one scale by tensor,
+/// else by row, else by group (the largest that fits, of: equal parts of a row, and powers of two down to 32).
+/// `None` when it is not ternary. Minus zero is zero.
 ///
 /// # Errors
 /// For other types, and when a weight is infinite or no number.
 pub fn recognize_ternary(view: &TensorView<'_>) -> Result<Option<TernaryMatrix>, FormatError> {
     let info = view.info();
-    if !info.ty().is_float() {
+    let Some(float) = Float::of(info.ty()) else {
         return Err(view.unreadable("only F32, F16 and BF16 tensors can be looked at for exact trits"));
-    }
+    };
+    view.check_bytes()?;
     let (rows, cols) = (info.rows(), info.cols());
     if rows == 0 || cols == 0 {
         return Ok(None);
     }
-    let mut weights = vec![0.0; cols];
+    let stride = cols.div_ceil(4);
+    let (mut words, mut row_codes) = (vec![0u32; cols], vec![0u8; cols]);
+    // Grows with the rows that are ternary, so that a dense matrix costs nothing.
+    let mut codes = Vec::new();
     let mut survey = Survey::new(cols);
-    for row in 0..rows {
-        view.dequantize_row(row, &mut weights)?;
-        if let Some((col, &value)) = weights.iter().enumerate().find(|(_, w)| !w.is_finite()) {
-            return Err(view.quant(QuantError::NotFinite { row, col, value }));
+    for (row, bytes) in view.bytes().chunks_exact(cols * float.size).enumerate() {
+        float.read(bytes, &mut words);
+        if let Some(col) = words.iter().position(|w| w & float.mask >= float.infinity) {
+            return Err(view.quant(QuantError::NotFinite { row, col, value: float.value(words[col]) }));
         }
-        if !survey.see(&weights) {
+        row_codes.iter_mut().zip(&words).for_each(|(code, word)| *code = float.code(*word));
+        words.iter_mut().for_each(|word| *word &= float.mask);
+        if !survey.see(&words) {
             return Ok(None);
         }
+        codes.resize(codes.len() + stride, 0);
+        plane(&row_codes, 0, &mut codes[row * stride..]);
     }
     let Some(grain) = survey.coarsest() else { return Ok(None) };
-    let stride = cols.div_ceil(4);
-    let mut codes = vec![0u8; rows * stride];
-    let mut scales = Vec::new();
-    for (row, codes) in codes.chunks_exact_mut(stride).enumerate() {
-        view.dequantize_row(row, &mut weights)?;
-        weights.chunks(4).zip(codes).for_each(|(four, code)| *code = code_of(four));
-        // Of all nonzero weights of a group, which are equal up to their sign.
-        let scale = |group: &[f32]| group.iter().find(|w| **w != 0.0).map_or(0.0, |w| w.abs());
-        scales.extend(weights.chunks(grain.unwrap_or(cols)).map(scale));
-    }
-    let scales = match grain {
-        None => Scales::Row(scales),
-        Some(size) => Scales::Group { size, scales },
-    };
-    TernaryMatrix::new(rows, cols, codes, scales.coarsest(cols)).map(Some).map_err(|e| view.quant(e))
+    let scales = scales(view.bytes(), &float, cols, grain).coarsest(cols);
+    TernaryMatrix::new(rows, cols, codes, scales).map(Some).map_err(|e| view.quant(e))
 }
 
-/// Up to four weights as codes; missing ones are trit 0.
-fn code_of(four: &[f32]) -> u8 {
-    let code = |p: usize| four.get(p).map_or(1, |w| 1 + u8::from(*w > 0.0) - u8::from(*w < 0.0));
-    code(0) | code(1) << 2 | code(2) << 4 | code(3) << 6
+/// The magnitude of the nonzero weights of each row (no `grain`) or group, which are all equal; 0 where there are none.
+fn scales(bytes: &[u8], float: &Float, cols: usize, grain: Option<usize>) -> Scales {
+    let magnitude = |group: &[u8]| {
+        let mut words = group.chunks_exact(float.size).map(|b| float.word(b) & float.mask);
+        words.find(|w| *w != 0).map_or(0.0, |w| float.value(w))
+    };
+    let rows = bytes.chunks_exact(cols * float.size);
+    match grain {
+        None => Scales::Row(rows.map(magnitude).collect()),
+        Some(size) => Scales::Group {
+            size,
+            scales: rows.flat_map(|row| row.chunks(size * float.size).map(magnitude)).collect(),
+        },
+    }
+}
+
+/// How a type of float is laid out.
+struct Float {
+    ty: TensorType,
+    size: usize,
+    /// All bits but the sign.
+    mask: u32,
+    /// The bits of infinity: this and above is not finite.
+    infinity: u32,
+}
+
+impl Float {
+    fn of(ty: TensorType) -> Option<Self> {
+        let (size, mask, infinity) = match ty {
+            TensorType::F32 => (4, 0x7fff_ffff, 0x7f80_0000),
+            TensorType::F16 => (2, 0x7fff, 0x7c00),
+            TensorType::Bf16 => (2, 0x7fff, 0x7f80),
+            _ => return None,
+        };
+        Some(Self { ty, size, mask, infinity })
+    }
+
+    fn read(&self, bytes: &[u8], words: &mut [u32]) {
+        if self.size == 4 {
+            words.iter_mut().zip(bytes.as_chunks::<4>().0).for_each(|(w, b)| *w = u32::from_le_bytes(*b));
+        } else {
+            words
+                .iter_mut()
+                .zip(bytes.as_chunks::<2>().0)
+                .for_each(|(w, b)| *w = u16::from_le_bytes(*b).into());
+        }
+    }
+
+    fn word(&self, bytes: &[u8]) -> u32 {
+        let mut word = [0; 4];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u32::from_le_bytes(word)
+    }
+
+    /// Trit + 1.
+    fn code(&self, word: u32) -> u8 {
+        let nonzero = u8::from(word & self.mask != 0);
+        1 + nonzero - 2 * (nonzero & u8::from(word > self.mask))
+    }
+
+    fn value(&self, word: u32) -> f32 {
+        match self.ty {
+            TensorType::F16 => f16::from_bits(word as u16).to_f32(),
+            TensorType::Bf16 => bf16::from_bits(word as u16).to_f32(),
+            _ => f32::from_bits(word),
+        }
+    }
 }
 
 /// Which granularities are still possible.
@@ -76,21 +137,23 @@ impl Survey {
         Self { row: true, groups }
     }
 
-    /// Crosses out what a row forbids: a change of magnitude from one nonzero weight to the next must be a
-    /// change of group. Returns whether anything is left.
-    fn see(&mut self, weights: &[f32]) -> bool {
-        let mut last: Option<(usize, f32)> = None;
-        for (col, &weight) in weights.iter().enumerate().filter(|(_, w)| **w != 0.0) {
-            if let Some((before, magnitude)) = last
-                && magnitude != weight.abs()
-            {
-                self.row = false;
+    /// Crosses out what a row of magnitudes forbids: a change from one nonzero weight to the next must be a change
+    /// of group. Returns whether anything is left.
+    fn see(&mut self, magnitudes: &[u32]) -> bool {
+        let first = magnitudes.iter().copied().find(|m| *m != 0).unwrap_or(0);
+        if magnitudes.iter().fold(true, |same, &m| same & ((m == first) | (m == 0))) {
+            return true;
+        }
+        self.row = false;
+        let mut last: Option<(usize, u32)> = None;
+        for (col, &magnitude) in magnitudes.iter().enumerate().filter(|(_, m)| **m != 0) {
+            if let Some((before, _)) = last.filter(|(_, m)| *m != magnitude) {
                 self.groups.retain(|size| before / size != col / size);
                 if self.groups.is_empty() {
                     return false;
                 }
             }
-            last = Some((col, weight.abs()));
+            last = Some((col, magnitude));
         }
         true
     }

@@ -1,6 +1,6 @@
 //! What a file says of a tensor, and the view of its bytes.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
 
 use bitnet_core::{
     SharedBytes,
@@ -76,23 +76,25 @@ impl TensorInfo {
 pub struct TensorView<'a> {
     info: &'a TensorInfo,
     bytes: SharedBytes,
+    /// Of the file, for errors; empty for bytes in memory.
+    path: &'a Path,
 }
 
 impl<'a> TensorView<'a> {
-    /// The view of `info` in the file whose bytes are `file`.
-    pub(crate) fn new(info: &'a TensorInfo, file: &SharedBytes) -> Result<Self, FormatError> {
+    /// The view of `info` in the file at `path`, whose bytes are `file`.
+    pub(crate) fn new(info: &'a TensorInfo, file: &SharedBytes, path: &'a Path) -> Result<Self, FormatError> {
         let bytes = file.slice(info.range()).ok_or_else(|| Kind::OutsideFile {
             tensor: info.name.clone(),
             end: info.range.end as u64,
             len: file.len() as u64,
         })?;
-        Ok(Self { info, bytes })
+        Ok(Self { info, bytes, path })
     }
 
     /// A view of bytes that were taken from the tensor `info` describes ([`TensorView::shared`]) and kept beyond its
     /// checkpoint. Reading checks every length, so other bytes give errors.
     pub fn from_parts(info: &'a TensorInfo, bytes: SharedBytes) -> Self {
-        Self { info, bytes }
+        Self { info, bytes, path: Path::new("") }
     }
 
     /// Name, type and shape.
@@ -131,12 +133,18 @@ impl<'a> TensorView<'a> {
         })
     }
 
+    /// An error, said of the file.
+    pub(crate) fn error(&self, kind: Kind) -> FormatError {
+        let error = FormatError::from(kind);
+        if self.path.as_os_str().is_empty() { error } else { error.at(self.path) }
+    }
+
     pub(crate) fn unreadable(&self, advice: &'static str) -> FormatError {
-        Kind::Unreadable { tensor: self.info.name.clone(), ty: self.info.ty, advice }.into()
+        self.error(Kind::Unreadable { tensor: self.info.name.clone(), ty: self.info.ty, advice })
     }
 
     pub(crate) fn argument(&self, what: &'static str, got: usize, expected: String) -> FormatError {
-        Kind::Argument { tensor: self.info.name.clone(), what, got, expected }.into()
+        self.error(Kind::Argument { tensor: self.info.name.clone(), what, got, expected })
     }
 }
 

@@ -158,9 +158,19 @@ impl TensorView<'_> {
     fn check_ternary(&self) -> Result<(), FormatError> {
         let ty = self.info().ty();
         match ty {
-            _ if ty.is_ternary() => Ok(()),
+            _ if ty.is_ternary() => self.check_bytes(),
             TensorType::Tl1 | TensorType::Tl2 | TensorType::Unknown(_) => Err(self.unreadable(advice(ty))),
             _ => Err(self.unreadable("this is not one of the ternary block types")),
+        }
+    }
+
+    /// A view need not be of the bytes that its tensor has in the file.
+    pub(crate) fn check_bytes(&self) -> Result<(), FormatError> {
+        let (len, expected) = (self.bytes().len(), self.info().byte_len());
+        if len == expected {
+            Ok(())
+        } else {
+            Err(self.argument("the number of bytes", len, expected.to_string()))
         }
     }
 
@@ -171,11 +181,11 @@ impl TensorView<'_> {
         if len != expected {
             return Err(self.argument("the length of the output", len, expected.to_string()));
         }
-        Ok(())
+        self.check_bytes()
     }
 
     pub(crate) fn quant(&self, error: QuantError) -> FormatError {
-        Kind::Quant { tensor: self.info().name().to_owned(), error }.into()
+        self.error(Kind::Quant { tensor: self.info().name().to_owned(), error })
     }
 }
 

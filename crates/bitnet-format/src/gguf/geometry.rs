@@ -152,6 +152,10 @@ fn decide_alone(entry: &Entry, next: Option<&Entry>, alignment: u64, i2s_64: boo
 fn rival_bytes(entry: &Entry) -> Option<u64> {
     let (weights, bytes) = rival_block(entry.id)?;
     let (rows, cols) = matrix(&entry.shape)?;
+    // IQ4_NL_4_4 interleaves four rows.
+    if entry.id == 36 && !rows.is_multiple_of(4) {
+        return None;
+    }
     let blocks = (rows as u64).checked_mul(cols.is_multiple_of(weights).then_some(cols / weights)? as u64)?;
     blocks.checked_mul(bytes)
 }
