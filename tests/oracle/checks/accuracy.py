@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from .command import Failed, Skipped, difference, load_json
+from .command import Failed, Known, Skipped, difference, load_json
 
 # max, rms of every prompt; `strict`: at least half of the prompts must have max <= strict (None: no such rule).
 INT8 = {"max": 0.15, "rms": 0.02, "strict": 1e-3}
@@ -125,21 +125,29 @@ def blocks_differ(bitnet, directory, prompts):
 
 def top32(bitnet, directory, cases):
     folder = directory / "expected" / "f32"
-    worst_value, worst_sum = 0.0, 0.0
+    worst_value, worst_sum, known = 0.0, 0.0, []
     for i, case in enumerate(cases):
         ids, values = np.load(folder / f"top32_ids_{i}.npy"), np.load(folder / f"top32_logits_{i}.npy")
         logsumexp = np.load(folder / f"logsumexp_{i}.npy").reshape(-1)
-        got = bitnet.logits(directory, case["prompt_ids"])
-        for t in range(len(ids)):
-            row = got[t].astype(np.float64)
-            if values[t][0] - values[t][1] > 0.2 and int(row.argmax()) != int(ids[t][0]):
-                raise Failed(f"prompt {i} position {t}: top-1 is {int(row.argmax())}, expected {int(ids[t][0])}")
-            worst_value = max(worst_value, float(np.abs(row[ids[t]] - values[t]).max()))
-            peak = row.max()
-            worst_sum = max(worst_sum, abs(float(peak + np.log(np.exp(row - peak).sum())) - float(logsumexp[t])))
+        got = bitnet.logits(directory, case["prompt_ids"]).astype(np.float64)
+        if not np.isfinite(got).all():
+            raise Failed(f"prompt {i}: values that are not finite")
+        off = np.abs(np.take_along_axis(got, ids.astype(np.int64), axis=1) - values).max(axis=1)
+        peak = got.max(axis=1)
+        off_sum = np.abs(peak + np.log(np.exp(got - peak[:, None]).sum(axis=1)) - logsumexp)
+        for t in np.flatnonzero(values[:, 0] - values[:, 1] > 0.2):
+            if int(got[t].argmax()) != int(ids[t][0]):
+                raise Failed(f"prompt {i} position {t}: top-1 is {int(got[t].argmax())}, expected {int(ids[t][0])}")
+        start = KNOWN_FLIP.get((directory.name, i), len(off))
+        if (off > 0.15).any() and off[:start].max() <= 1e-3 and off.max() <= 0.3 and off_sum.max() <= 0.1:
+            known.append(f"prompt {i} from position {start}: {off.max():.2g}, {off_sum.max():.2g}")
+            off, off_sum = off[:start], off_sum[:start]
+        worst_value, worst_sum = max(worst_value, off.max()), max(worst_sum, off_sum.max())
     text = f"values {worst_value:.2g}, logsumexp {worst_sum:.2g}"
     if worst_value > 0.15 or worst_sum > 0.05:
         raise Failed(text)
+    if known:
+        raise Known(f"{text}; " + "; ".join(known))
     return text
 
 
@@ -198,6 +206,11 @@ def check_refusal(table, bitnet, directory):
         return "refused: " + sentence[:60]
 
     table.run(f"{directory.name}/refused", "non-zero exit, a sentence that says how to quantize", check)
+
+
+# The exact value of one int8 decision (layer 0, o_proj input, token 15, channel 24) is 74.49998; transformers lands on
+# 74.500008 because it multiplies fake-quantized floats instead of integers. README.md has the measurement.
+KNOWN_FLIP = {("bitnet-r-llama3vocab-offline-packed", 1): 15}
 
 
 def group_scaled(stem):

@@ -64,6 +64,8 @@ def convert(bitnet, source, target):
     out = bitnet.path("-" + target + TARGETS[target])
     code, stdout, err = bitnet.call("convert", source, out, "--to", target)
     text = stdout.decode("utf-8", "replace") + err
+    if code == 2:
+        raise Failed(f"wrong usage: {short(err)}")
     if code != 0:
         sentence = bitnet.sentence(code, err)
         if out.exists():
