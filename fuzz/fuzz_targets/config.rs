@@ -1,11 +1,14 @@
 //! The JSON files of a model directory, of any bytes: config, generation config, tokenizer config and shard index, in one
-//! input, separated by zero bytes.
+//! input, separated by zero bytes; and what a model makes of the config.
 #![no_main]
 
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::OnceLock};
 
 use bitnet_format::{Checkpoint, HfMetadata, OpenOptions, bitnet_keys};
+use bitnet_model::Source;
 use libfuzzer_sys::fuzz_target;
+
+const SHARD: &[u8] = include_bytes!("../../testdata/seeds/tiny.safetensors");
 
 /// A directory of this process with one small shard in it.
 fn directory() -> &'static PathBuf {
@@ -13,9 +16,7 @@ fn directory() -> &'static PathBuf {
     DIRECTORY.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("bitnet-fuzz-config-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a directory for the fuzzer");
-        let header = br#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
-        let shard = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
-        fs::write(path.join("model-00001-of-00001.safetensors"), shard).expect("a shard for the fuzzer");
+        fs::write(path.join("model-00001-of-00001.safetensors"), SHARD).expect("a shard for the fuzzer");
         path
     })
 }
@@ -28,7 +29,11 @@ fuzz_target!(|data: &[u8]| {
         .zip(&parts)
         .filter_map(|(key, part)| Some(((*key).to_owned(), String::from_utf8(part.to_vec()).ok()?)))
         .collect();
-    let _ = HfMetadata::embedded(&texts);
+    if let Ok(metadata) = HfMetadata::embedded(&texts) {
+        let checkpoint = Checkpoint::from_safetensors(vec![SHARD.to_vec().into()], metadata);
+        // The shard has an embedding and a norm, so that the sizes of the config are compared with something.
+        let _ = Source::new(checkpoint.expect("the shard is valid"));
+    }
     // The index is read from the disk, which is slower; only inputs that have one pay.
     if let Some(index) = parts.get(3) {
         let directory = directory();

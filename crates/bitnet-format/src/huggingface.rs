@@ -221,10 +221,14 @@ pub(crate) fn weights(directory: &Path) -> Result<Weights, FormatError> {
 fn list(directory: &Path) -> Result<Vec<String>, FormatError> {
     let io = |e: std::io::Error| FormatError::from(Kind::Io(e)).at(directory);
     let entries = fs::read_dir(directory).map_err(io)?;
-    let mut names = entries
-        .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<Vec<_>, std::io::Error>>()
-        .map_err(io)?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io)?.path();
+        // A directory may be named like a model, too.
+        if path.is_file() {
+            names.push(file_name(&path));
+        }
+    }
     names.sort_unstable();
     Ok(names)
 }

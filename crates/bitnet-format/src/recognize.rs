@@ -7,8 +7,9 @@ use half::{bf16, f16};
 
 use crate::{FormatError, TensorType, TensorView, blocks::gather::plane};
 
-/// The smallest run of columns for which a scale is looked for.
+/// The smallest power of two of columns for which a scale is looked for, and the smallest equal part of a row.
 const MIN_GROUP: usize = 32;
+const MIN_PART: usize = 8;
 /// The most equal parts of a row that are tried: models trained in parallel shards have a scale for each shard.
 const MAX_PARTS: usize = 16;
 
@@ -129,9 +130,12 @@ struct Survey {
 
 impl Survey {
     fn new(cols: usize) -> Self {
-        let parts = (2..=MAX_PARTS).filter(|p| cols.is_multiple_of(*p)).map(|p| cols / p);
+        let parts = (2..=MAX_PARTS)
+            .filter(|p| cols.is_multiple_of(*p))
+            .map(|p| cols / p)
+            .filter(|&part| part >= MIN_PART);
         let powers = (0..usize::BITS).map(|b| 1usize << b).take_while(|&size| size < cols);
-        let mut groups: Vec<usize> = parts.chain(powers).filter(|&size| size >= MIN_GROUP).collect();
+        let mut groups: Vec<usize> = parts.chain(powers.filter(|&size| size >= MIN_GROUP)).collect();
         groups.sort_unstable_by(|a, b| b.cmp(a));
         groups.dedup();
         Self { row: true, groups }

@@ -15,7 +15,7 @@ fn shard(names: &[&str]) -> Vec<u8> {
     safetensors(format!("{{{}}}", entries.join(",")), &vec![0; names.len()])
 }
 
-fn index(map: &[(&str, &str)]) -> Vec<u8> {
+pub fn index(map: &[(&str, &str)]) -> Vec<u8> {
     let entries: Vec<String> = map.iter().map(|(tensor, shard)| format!(r#""{tensor}":"{shard}""#)).collect();
     format!(r#"{{"metadata":{{"total_size":2}},"weight_map":{{{}}}}}"#, entries.join(",")).into_bytes()
 }
@@ -130,13 +130,4 @@ fn shards() -> Vec<Case> {
         ),
         with("tensor-in-two-shards", both, &["a", "b"], &["b"], ("TwoShards", "\"b\" stands in two shards")),
     ]
-}
-
-/// Inputs of the fuzz target `config`: four texts, separated by zero bytes.
-pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let config = r#"{"architectures":["BitNetForCausalLM"],"hidden_size":256,"rms_norm_eps":1e-5,"rope_scaling":null}"#;
-    let tokenizer = r#"{"chat_template":[{"name":"default","template":"{{ messages }}"}],"bos_token":"<s>"}"#;
-    let map = index(&[("a", "model-00001-of-00001.safetensors")]);
-    let texts = [config.as_bytes(), br#"{"eos_token_id":[1,2]}"#, tokenizer.as_bytes(), &map];
-    vec![("directory.config", texts.join(&0))]
 }

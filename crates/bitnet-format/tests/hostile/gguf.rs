@@ -25,19 +25,22 @@ fn keys(extra: Vec<Vec<u8>>) -> RawGguf {
 }
 
 /// A file of one tensor.
-fn one(dims: &[u64], ty: u32, data: usize) -> RawGguf {
+pub fn one(dims: &[u64], ty: u32, data: usize) -> RawGguf {
     RawGguf::new(vec![tensor("blk.0.ffn_up.weight", dims, ty, 0)], vec![0x15; data])
 }
 
 /// A file of a tensor and, `gap` bytes after it, eight floats.
-fn two(dims: &[u64], ty: u32, gap: u64) -> RawGguf {
+pub fn two(dims: &[u64], ty: u32, gap: u64) -> RawGguf {
     let tensors =
         vec![tensor("blk.0.ffn_up.weight", dims, ty, 0), tensor("output_norm.weight", &[8], 0, gap)];
     RawGguf::new(tensors, vec![0x15; gap as usize + 32])
 }
 
 pub fn cases() -> Vec<Case> {
-    [headers(), values(), tensors(), geometry(), contents(), splits()].into_iter().flatten().collect()
+    [headers(), values(), tensors(), offsets(), geometry(), types(), contents(), splits()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn headers() -> Vec<Case> {
@@ -173,29 +176,35 @@ fn tensors() -> Vec<Case> {
             ("Overflow", "[2, 4294967296, 4294967296] overflows"),
         ),
         gguf("dims-bytes-overflow.gguf", dims(&[1 << 62]), ("Overflow", "[4611686018427387904] overflows")),
+    ]
+}
+
+fn offsets() -> Vec<Case> {
+    let raw = |entry, data| RawGguf::new(vec![entry], vec![0; data]);
+    vec![
         gguf(
             "misaligned.gguf",
-            raw(tensor("t", &[8], 0, 4)),
+            raw(tensor("t", &[8], 0, 4), 64),
             ("Misaligned", "starts at offset 4, which is not a multiple of 32"),
         ),
         gguf(
             "offset-past-end.gguf",
-            raw(tensor("t", &[8], 0, 64)),
+            raw(tensor("t", &[8], 0, 64), 64),
             ("OutsideFile", "ends at byte 65, but the data ends at 64"),
         ),
         gguf(
             "offset-overflow.gguf",
-            raw(tensor("t", &[8], 0, u64::MAX - 31)),
+            raw(tensor("t", &[8], 0, u64::MAX - 31), 64),
             ("OutsideFile", "ends at byte 18446744073709551585"),
         ),
         gguf(
             "data-cut.gguf",
-            RawGguf::new(vec![tensor("t", &[64], 0, 0)], vec![0; 200]),
+            raw(tensor("t", &[64], 0, 0), 200),
             ("OutsideFile", "ends at byte 256, but the data ends at 200"),
         ),
         gguf(
             "data-none.gguf",
-            RawGguf::new(vec![tensor("t", &[8], 0, 0)], vec![]),
+            raw(tensor("t", &[8], 0, 0), 0),
             ("OutsideFile", "ends at byte 1, but the data ends at 0"),
         ),
     ]
@@ -245,6 +254,12 @@ fn geometry() -> Vec<Case> {
             one(&[256, 2], 34, 96),
             ("OutsideFile", "ends at byte 108, but the data ends at 96"),
         ),
+    ]
+}
+
+/// Types that cannot be read.
+fn types() -> Vec<Case> {
+    vec![
         gguf(
             "type-unknown.gguf",
             two(&[128, 4], 777, 128),
@@ -348,59 +363,5 @@ fn splits() -> Vec<Case> {
             FIRST,
             ("Unrecognized", "it should be a part of a split GGUF file"),
         ),
-    ]
-}
-
-/// Valid files, from which the fuzzers start: a tensor of every type that is read, and a key of every type.
-pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let types: [(u32, &[u64], usize); 14] = [
-        (0, &[8], 32),
-        (1, &[4, 4], 32),
-        (30, &[4, 4], 32),
-        (2, &[64, 1], 36),
-        (8, &[32, 2], 68),
-        (12, &[256], 144),
-        (14, &[256], 210),
-        (34, &[256, 2], 108),
-        (35, &[256, 2], 132),
-        (36, &[128, 2], 96),
-        (42, &[64, 8], 144),
-        (134, &[64, 2], 30),
-        (135, &[64, 2], 40),
-        (335, &[64, 4], 80),
-    ];
-    let (mut entries, mut data) = (Vec::new(), Vec::new());
-    for (i, (ty, dims, len)) in types.into_iter().enumerate() {
-        entries.push(tensor(format!("t{i}"), dims, ty, data.len() as u64));
-        // Bytes of code 1, and exponents of ordinary floats.
-        data.extend(std::iter::repeat_n(0x15, len));
-        data.resize(data.len().next_multiple_of(32), 0);
-    }
-    let strings = array(8, 2, [string("a b"), string("c")].concat());
-    let mut keys: Vec<Vec<u8>> = (0..8u32)
-        .chain(10..13)
-        .map(|ty| {
-            key(
-                format!("k{ty}"),
-                ty,
-                [1u8; 8]
-                    .split_at(match ty {
-                        0 | 1 | 7 => 1,
-                        2 | 3 => 2,
-                        4..=6 => 4,
-                        _ => 8,
-                    })
-                    .0,
-            )
-        })
-        .collect();
-    keys.push(key("tokens", 9, strings));
-    keys.push(key("nested", 9, array(9, 1, array(5, 2, [7; 8]))));
-    let all = RawGguf { keys, ..RawGguf::new(entries, data) };
-    let group_128 = two(&[128, 32], 42, 1088);
-    vec![
-        ("all-types.gguf", all.bytes()),
-        ("q2_0-128.gguf", group_128.bytes()),
-        ("i2_s.gguf", one(&[64, 4], 36, 96).bytes()),
     ]
 }

@@ -12,6 +12,7 @@ mod common;
 mod directories;
 mod gguf;
 mod safetensors;
+mod seeds;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -94,7 +95,7 @@ fn every_hostile_file_has_its_own_error() {
 #[test]
 fn seeds_of_the_fuzzers_are_valid() {
     let root = common::testdata("seeds");
-    for (name, bytes) in gguf::seeds().into_iter().chain(safetensors::seeds()).chain(directories::seeds()) {
+    for (name, bytes) in seeds::seeds() {
         let path = root.join(name);
         if std::env::var_os("BITNET_WRITE_HOSTILE").is_some() {
             fs::create_dir_all(&root).unwrap();
