@@ -106,6 +106,43 @@ fn what_is_wrong_with_a_vocabulary_is_named() {
 }
 
 #[test]
+fn each_splitter_cuts_in_its_own_way() {
+    let mut tokens: Vec<&str> = "1 2 3 4 a b c . ` Ġ 12 123 1234 ab abc .` Ġ1 Ġ12".split(' ').collect();
+    tokens.push("<s>");
+    let merges = ["Ġ 1", "Ġ1 2", "1 2", "12 3", "123 4", "a b", ". `"];
+    let expected = [
+        ("llama-bpe", "123 4|abc|Ġ 12|.`"),
+        ("falcon3", "123 4|abc|Ġ 12|.`"),
+        ("smaug-bpe", "123 4|ab c|Ġ 12|.`"),
+        ("qwen2", "1 2 3 4|ab c|Ġ 1 2|.`"),
+        ("gpt-2", "1234|ab c|Ġ12|.`"),
+        ("starcoder", "1 2 3 4|ab c|Ġ 1 2|.`"),
+        ("falcon", "123 4|ab c|Ġ12|.`"),
+        ("falcon_e", "1 2 3 4|ab c|Ġ 1 2|.`"),
+        ("default", "123 4|ab c|Ġ 12|. `"),
+    ];
+    for (pre, expected) in expected {
+        let vocabulary = GgufVocabulary {
+            model: "gpt2".into(),
+            pre: Some(pre.into()),
+            tokens: tokens.iter().map(|t| t.as_bytes().to_vec()).collect(),
+            merges: merges.map(str::to_string).to_vec(),
+            bos: Some(18),
+            ..GgufVocabulary::default()
+        };
+        let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+        for (text, expected) in ["1234", "abc", " 12", ".`"].iter().zip(expected.split('|')) {
+            let ids = tokenizer.encode(text, PLAIN).unwrap();
+            let got: Vec<&str> = ids.iter().map(|&id| tokens[id as usize]).collect();
+            assert_eq!(got.join(" "), expected, "{pre}: {text:?}");
+        }
+        // Files of LLaMA-3 kind mean BOS also where they do not say so.
+        let llama3 = ["llama-bpe", "falcon3"].contains(&pre);
+        assert_eq!(tokenizer.adds_bos(), llama3, "{pre}");
+    }
+}
+
+#[test]
 fn a_splitter_without_a_gguf_name_is_refused() {
     let json = fs::read_to_string(format!("{ORACLE}/bitnet-a-offline-packed/tokenizer.json")).unwrap();
     let odd = Tokenizer::from_json(json.replace("{1,3}", "{1,7}")).unwrap();
