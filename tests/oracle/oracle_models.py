@@ -225,8 +225,11 @@ def hook_layer0(model, store):
 
 
 @torch.no_grad()
-def expect(model, prompts, directory, steps=32, rows=None, acts=True):
-    """Writes logits, greedy ids with margins and layer-0 activations of a loaded f32 model."""
+def expect(model, prompts, directory, steps=32, acts=True, keep=None):
+    """Writes logits, greedy ids with margins and layer-0 activations of a loaded f32 model.
+
+    `keep` maps a prompt's index to the number of rows kept of it, for long prompts.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     model.eval()
     cases = []
@@ -238,8 +241,8 @@ def expect(model, prompts, directory, steps=32, rows=None, acts=True):
             h.remove()
         if handles:
             np.savez_compressed(directory / "acts_0.npz", **{k: v.float().numpy() for k, v in store.items()})
-        kept = logits if rows is None else logits[-rows:]
-        np.save(directory / (f"logits_{i}.npy" if rows is None else f"logits_{i}_last{rows}.npy"), kept.numpy())
+        rows = (keep or {}).get(i)
+        np.save(directory / (f"logits_{i}_last{rows}.npy" if rows else f"logits_{i}.npy"), logits[-(rows or 0) :].numpy())
         nll = F.cross_entropy(logits[:-1], torch.tensor(prompt[1:])).item() if len(prompt) > 1 else None
         ids, greedy, margins = list(prompt), [], []
         for _ in range(steps):
