@@ -5,6 +5,9 @@ use bitnet_text::{ChatTemplate, GgufVocabulary, Tokenizer};
 
 use crate::EngineError;
 
+/// The key of a GGUF file with the whole `tokenizer.json`, which says more than the other keys (GGUF specification).
+pub const TOKENIZER_JSON_KEY: &str = "tokenizer.huggingface.json";
+
 /// The tokenizer of a checkpoint, or `None` when it has none.
 ///
 /// # Errors
@@ -13,6 +16,7 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, EngineErr
     match checkpoint.metadata() {
         Metadata::HuggingFace(m) => from_json(m),
         Metadata::Bitnet(m) => from_json(&m.hf),
+        Metadata::Gguf(m) if m.opt_str(TOKENIZER_JSON_KEY)?.is_some() => whole(m),
         Metadata::Gguf(m) => match gguf_vocabulary(m)? {
             Some(vocabulary) => Ok(Some(Tokenizer::from_gguf(vocabulary)?)),
             None => Ok(None),
@@ -66,6 +70,17 @@ fn from_json(metadata: &HfMetadata) -> Result<Option<Tokenizer>, EngineError> {
     let Some(source) = &metadata.tokenizer_json else { return Ok(None) };
     let (bos, eos) = (special_text(metadata, "bos_token"), special_text(metadata, "eos_token"));
     Ok(Some(Tokenizer::from_json(source.read()?)?.with_bos_eos(bos.as_deref(), eos.as_deref())))
+}
+
+/// The tokenizer of a GGUF file that carries `tokenizer.json`; the other keys name its special tokens.
+fn whole(m: &GgufMetadata) -> Result<Option<Tokenizer>, EngineError> {
+    let tokenizer = Tokenizer::from_json(m.str(TOKENIZER_JSON_KEY)?)?;
+    let text = |key: &str| -> Result<Option<String>, FormatError> {
+        let id = m.opt_u64(&format!("tokenizer.ggml.{key}"))?.and_then(|id| u32::try_from(id).ok());
+        Ok(id.and_then(|id| String::from_utf8(tokenizer.token_bytes(id)?.to_vec()).ok()))
+    };
+    let (bos, eos) = (text("bos_token_id")?, text("eos_token_id")?);
+    Ok(Some(tokenizer.with_bos_eos(bos.as_deref(), eos.as_deref())))
 }
 
 /// A special token's text in `tokenizer_config.json`: a string, or an object with its content.

@@ -84,7 +84,8 @@ impl Source {
             _ => false,
         };
         let head = checkpoint.info(&gguf::name(Part::Head)).is_some();
-        gguf::config(metadata, vocab, head, divisors, fine)
+        let input_norms = checkpoint.info(&gguf::name(Part::InputNorm(0, Projection::Query))).is_some();
+        gguf::config(metadata, vocab, head, input_norms, divisors, fine)
     }
 
     /// Sizes and constants.
@@ -189,7 +190,8 @@ impl Source {
         }
         if self.config.input_norm_eps.is_some() {
             let parts = (0..self.config.layers).flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
-            for part in parts.filter(|&part| !self.has(part)) {
+            let absent = parts.into_iter().find(|&part| !self.has(part));
+            if let Some(part) = absent {
                 return Err(ModelError::MissingTensor { name: self.name(part) });
             }
         }

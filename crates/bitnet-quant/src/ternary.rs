@@ -61,8 +61,9 @@ impl Scales {
         }
     }
 
-    /// The same scales at the coarsest granularity that holds them: equal groups become a row's scale, equal
-    /// rows the tensor's. A scale of 0 belongs to a group without nonzero weights and agrees with any other.
+    /// The same scales at the coarsest granularity that holds them: equal groups become larger groups (equal parts of a
+    /// row, or powers of two) or a row's scale, equal rows the tensor's. A scale of 0 belongs to a group without nonzero
+    /// weights and agrees with any other. So a model has the same scales whatever blocks its file is made of.
     pub fn coarsest(self, cols: usize) -> Self {
         let common = |scales: &[f32]| {
             let mut nonzero = scales.iter().copied().filter(|&s| s != 0.0);
@@ -77,7 +78,7 @@ impl Scales {
                     scales.chunks(cols.div_ceil(size.max(1)).max(1)).map(common).collect();
                 match rows {
                     Some(rows) => rows,
-                    None => return Self::Group { size, scales },
+                    None => return Self::widest_groups(size, scales, cols, common),
                 }
             }
         };
@@ -85,6 +86,35 @@ impl Scales {
             Some(scale) => Self::Tensor(scale),
             None => Self::Row(per_row),
         }
+    }
+
+    /// The group sizes that are looked for in rows of `cols`, largest first: up to 16 equal parts, and powers of two
+    /// down to 32.
+    pub fn group_sizes(cols: usize) -> Vec<usize> {
+        let parts = (2..=16).filter(|p| cols.is_multiple_of(*p)).map(|p| cols / p);
+        let powers = (0..usize::BITS).map(|b| 1usize << b).take_while(|&size| size < cols);
+        let mut sizes: Vec<usize> = parts.chain(powers).filter(|&size| size >= 32).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes.dedup();
+        sizes
+    }
+
+    /// Joins groups of `size` to the largest groups within which `common` finds one scale.
+    fn widest_groups(
+        size: usize,
+        scales: Vec<f32>,
+        cols: usize,
+        common: impl Fn(&[f32]) -> Option<f32>,
+    ) -> Self {
+        let rows = || scales.chunks(cols.div_ceil(size));
+        let wider = Self::group_sizes(cols).into_iter().filter(|&s| s > size && s.is_multiple_of(size));
+        for wide in wider {
+            let joined: Option<Vec<f32>> = rows().flat_map(|row| row.chunks(wide / size)).map(&common).collect();
+            if let Some(scales) = joined {
+                return Self::Group { size: wide, scales };
+            }
+        }
+        Self::Group { size, scales }
     }
 }
 
@@ -316,5 +346,11 @@ mod tests {
         assert_eq!(group(&[2.0, 0.0, 3.0, 3.0]).coarsest(8), Scales::Row(vec![2.0, 3.0]));
         assert_eq!(group(&[2.0, 1.0, 3.0, 3.0]).coarsest(8), group(&[2.0, 1.0, 3.0, 3.0]));
         assert_eq!(Scales::Row(vec![0.0, 5.0]).coarsest(8), Scales::Tensor(5.0));
+        let by = |size: usize, scales: &[f32]| Scales::Group { size, scales: scales.to_vec() };
+        // Two rows of 256: groups of 64 that are pairwise equal are groups of 128, or a power of two in a longer row.
+        let pairs = [1.0, 0.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0];
+        assert_eq!(by(64, &pairs).coarsest(256), by(128, &[1.0, 2.0, 3.0, 4.0]));
+        assert_eq!(by(64, &[1.0, 1.0, 2.0, 2.0, 3.0]).coarsest(320), by(128, &[1.0, 2.0, 3.0]));
+        assert_eq!(by(64, &[1.0, 2.0, 2.0, 3.0]).coarsest(256), by(64, &[1.0, 2.0, 2.0, 3.0]));
     }
 }

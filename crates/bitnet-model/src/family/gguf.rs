@@ -11,6 +11,13 @@ pub const ACTIVATIONS_KEY: &str = "bitnet.activations";
 pub const INT8_PER_TOKEN: &str = "int8_per_token";
 /// Its value for float.
 pub const FLOAT: &str = "float";
+/// Our converter's key with all stop tokens; llama.cpp's own keys name at most two.
+pub const STOP_TOKENS_KEY: &str = "bitnet.eos_token_ids";
+/// Our converter's key with Llama 3's rotary scaling: factor, low, high, original context. `rope_freqs` holds the
+/// same as divisors, rounded.
+pub const LLAMA3_ROPE_KEY: &str = "bitnet.rope.llama3";
+/// Our converter's key with the epsilon of norms in front of projections; those of the other norms where it is missing.
+pub const INPUT_NORM_KEY: &str = "bitnet.input_norm_epsilon";
 
 /// What a GGUF architecture string stands for.
 pub(crate) fn family(architecture: &str) -> Option<&'static str> {
@@ -25,8 +32,8 @@ pub(crate) fn family(architecture: &str) -> Option<&'static str> {
 
 /// Reads the hyper-parameters.
 ///
-/// `vocab` is the number of the embedding's rows, `head` whether the file has a head of its own, `rope_divisors` the
-/// `rope_freqs` tensor where there is one, and `fine_scales` whether any projection has more than one scale (which no
+/// `vocab` is the number of the embedding's rows, `head` whether the file has a head of its own, `input_norms` whether it has
+/// norms in front of projections, `rope_divisors` the `rope_freqs` tensor where there is one, and `fine_scales` whether any projection has more than one scale (which no
 /// model trained with int8 activations has).
 ///
 /// # Errors
@@ -35,6 +42,7 @@ pub(crate) fn config(
     metadata: &GgufMetadata,
     vocab: usize,
     head: bool,
+    input_norms: bool,
     rope_divisors: Option<Vec<f32>>,
     fine_scales: bool,
 ) -> Result<Config, ModelError> {
@@ -70,7 +78,7 @@ pub(crate) fn config(
         }
     }
     let theta = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
-    let eos = ["eos_token_id", "eot_token_id"].map(|k| metadata.opt_u64(&format!("tokenizer.ggml.{k}")));
+    let norm_eps = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
     let config = Config {
         family,
         hidden,
@@ -81,22 +89,29 @@ pub(crate) fn config(
         head_dim,
         vocab,
         context: optional("context_length")?.unwrap_or(2048),
-        norm_eps: metadata.f32(&key("attention.layer_norm_rms_epsilon"))?,
+        norm_eps,
         rope: Rope { theta, scaling: scaling(metadata, architecture, rope_divisors)? },
         activation: if family == BITNET_B158 { GateActivation::SquaredRelu } else { GateActivation::Silu },
         sub_norms: matches!(family, BITNET | BITNET_B158),
         qk_norms: family == QWEN3,
-        input_norm_eps: None,
+        input_norm_eps: match input_norms {
+            true => Some(metadata.opt_f32(INPUT_NORM_KEY)?.unwrap_or(norm_eps)),
+            false => None,
+        },
         tied_head: !head,
         trained_int8: trained_int8(metadata, family, fine_scales)?,
         bos: metadata.opt_u64("tokenizer.ggml.bos_token_id")?.and_then(|id| u32::try_from(id).ok()),
-        eos: eos
-            .into_iter()
-            .filter_map(|id| id.ok().flatten())
-            .filter_map(|id| u32::try_from(id).ok())
-            .collect(),
+        eos: stop_tokens(metadata)?,
     };
     config.check()
+}
+
+fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, ModelError> {
+    if let Some(ids) = metadata.opt_i64s(STOP_TOKENS_KEY)? {
+        return Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect());
+    }
+    let ids = ["eos_token_id", "eot_token_id"].map(|k| metadata.opt_u64(&format!("tokenizer.ggml.{k}")));
+    Ok(ids.into_iter().filter_map(|id| id.ok().flatten()).filter_map(|id| u32::try_from(id).ok()).collect())
 }
 
 fn to_size(key: &str, value: u64) -> Result<usize, ModelError> {
@@ -127,6 +142,12 @@ fn scaling(
     architecture: &str,
     divisors: Option<Vec<f32>>,
 ) -> Result<RopeScaling, ModelError> {
+    if let Some(parameters) = metadata.opt_f32s(LLAMA3_ROPE_KEY)? {
+        return match parameters[..] {
+            [factor, low, high, original_context] => Ok(RopeScaling::Llama3 { factor, low, high, original_context }),
+            _ => Err(ModelError::config(LLAMA3_ROPE_KEY, "four numbers", parameters.len())),
+        };
+    }
     if let Some(divisors) = divisors {
         return Ok(RopeScaling::Divisors(divisors));
     }
@@ -171,7 +192,7 @@ pub fn name(part: Part) -> String {
 }
 
 /// The optional tensor with a factor of a projection's scale.
-pub(crate) fn scale_name(layer: usize, projection: Projection) -> String {
+pub fn scale_name(layer: usize, projection: Projection) -> String {
     format!("blk.{layer}.{}.scale", stem(projection))
 }
 

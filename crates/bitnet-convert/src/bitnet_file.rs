@@ -1,0 +1,73 @@
+//! Our own file: strips, names of Hugging Face, everything else embedded.
+
+use std::collections::BTreeMap;
+
+use bitnet_format::{TensorSpec, TensorType, bitnet_keys};
+use bitnet_model::{ModelError, Source, family::bitnet_file};
+use bitnet_quant::{PackedTernary, Scales};
+
+use crate::{
+    ConvertError, Target,
+    config_json::QuantizationJson,
+    hf,
+    items::{From, How, Item},
+    survey::{Held, Survey, Surveyed, Trits},
+    text,
+};
+
+/// Metadata and tensors.
+pub(crate) struct Plan {
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) items: Vec<Item>,
+}
+
+/// What the file will hold.
+///
+/// # Errors
+/// What `config.json` cannot say; texts that cannot be read.
+pub(crate) fn plan(source: &Source, survey: &Survey, notes: &mut Vec<String>) -> Result<Plan, ConvertError> {
+    let mut metadata = BTreeMap::new();
+    metadata.insert(bitnet_keys::FORMAT.to_owned(), bitnet_keys::VERSION.to_owned());
+    let mut items = Vec::new();
+    for m in &survey.matrices {
+        match &m.held {
+            Held::Table(ty) => items.push(hf::table(m, *ty, notes)),
+            Held::Trits(trits) => items.push(strips(m, trits, &mut metadata)?),
+        }
+    }
+    for part in source.vectors() {
+        items.push(hf::vector(source, part)?);
+    }
+    // Says that the model was trained with int8 activations; strips carry their scales themselves.
+    let quantization = source.config().trained_int8.then(|| QuantizationJson {
+        linear_class: "autobitlinear",
+        mode: "offline",
+        dense: survey.dense_modules(),
+    });
+    let config = hf::config(source, Target::Bitnet, "float32", quantization.as_ref())?;
+    metadata.insert(bitnet_keys::CONFIG.to_owned(), config.to_string());
+    let files = text::files(source.checkpoint(), source.config(), notes)?;
+    metadata.extend(text::embedded(files)?);
+    Ok(Plan { metadata, items })
+}
+
+fn strips(
+    m: &Surveyed,
+    trits: &Trits,
+    metadata: &mut BTreeMap<String, String>,
+) -> Result<Item, ConvertError> {
+    let [rows, cols] = m.shape;
+    let name = hf::name_of(m.part);
+    let impossible =
+        || ModelError::Shape { name: m.name.clone(), expected: vec![1, 1], got: m.shape.to_vec() };
+    let bytes = PackedTernary::byte_len(rows, cols).ok_or_else(impossible)?;
+    let scales = Scales::count(trits.granularity, rows, cols).ok_or_else(impossible)?;
+    let count = rows.div_ceil(PackedTernary::STRIP);
+    let entry = bitnet_file::Entry { rows, cols, granularity: trits.granularity };
+    metadata.insert(bitnet_file::key(&name), entry.to_text());
+    let specs = vec![
+        TensorSpec::new(bitnet_file::strips_name(&name), TensorType::U8, [count, bytes / count]),
+        TensorSpec::new(bitnet_file::scales_name(&name), TensorType::F32, [scales]),
+    ];
+    Ok(Item { specs, from: From::Matrix(m.part, How::Strips) })
+}

@@ -1,0 +1,90 @@
+//! Why a model cannot be converted.
+
+use std::path::{Path, PathBuf};
+
+/// What stands in the way of a conversion, naming the tensor or the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// Reading or writing a model file.
+    #[error(transparent)]
+    Format(#[from] bitnet_format::FormatError),
+    /// The model that is read.
+    #[error(transparent)]
+    Model(#[from] bitnet_model::ModelError),
+    /// The tokenizer of the model that is read.
+    #[error(transparent)]
+    Engine(#[from] bitnet_inference::EngineError),
+    /// A matrix that the target cannot hold.
+    #[error("tensor '{name}' does not fit: {source}. `--to bitnet` and `--to hf-master` hold every model")]
+    Encode {
+        /// Its name in the file that is read.
+        name: String,
+        /// What does not fit.
+        source: bitnet_format::encode::EncodeError,
+    },
+    /// A model that the target cannot hold.
+    #[error("{target} cannot hold this model: {reason}")]
+    Refused {
+        /// The target.
+        target: crate::Target,
+        /// What it cannot hold, and what can.
+        reason: String,
+    },
+    /// The word is no target.
+    #[error("'{word}' is no target: one of {}", crate::Target::ALL.map(|t| t.name()).join(", "))]
+    NoSuchTarget {
+        /// The word.
+        word: String,
+    },
+    /// Something is there already.
+    #[error("{path} exists already: give another name, or --force to replace it")]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// What is there is not an earlier output.
+    #[error("{path} is not replaced: {reason}")]
+    NotReplaced {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Output and input are the same, or one would destroy the other.
+    #[error("writing {output} would destroy {input}, which is being read: give another name")]
+    SamePath {
+        /// What is read.
+        input: PathBuf,
+        /// What would be written.
+        output: PathBuf,
+    },
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What was written does not read back as what was read. The output has been removed.
+    #[error("the written model does not read back as the same model, and was removed: {what}")]
+    Mismatch {
+        /// The first difference.
+        what: String,
+    },
+}
+
+impl ConvertError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        |source| Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn encode(name: &str) -> impl FnOnce(bitnet_format::encode::EncodeError) -> Self {
+        |source| Self::Encode { name: name.into(), source }
+    }
+
+    pub(crate) fn quant(name: &str) -> impl FnOnce(bitnet_quant::QuantError) -> Self {
+        |source| bitnet_model::ModelError::quant(name)(source).into()
+    }
+}

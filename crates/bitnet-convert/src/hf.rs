@@ -1,0 +1,280 @@
+//! A directory for transformers: packed, online masters, or exact floats.
+
+use bitnet_format::{Metadata, TensorType};
+use bitnet_model::{Config, ModelError, Part, Projection, RopeScaling, Source, family::huggingface};
+use half::{bf16, f16};
+use serde_json::Value;
+
+use crate::{
+    ConvertError, Target,
+    config_json::{self, QuantizationJson},
+    items::{How, Item},
+    master::Master,
+    rope,
+    survey::{Held, Survey, Surveyed, Trits},
+};
+
+/// What the directory will hold besides texts.
+pub(crate) struct Plan {
+    pub(crate) config: Value,
+    pub(crate) items: Vec<Item>,
+    /// Biases may differ in the last bit: no number in the file is multiplied to the right one.
+    pub(crate) biases_rounded: bool,
+}
+
+/// How projections are stored.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// uint8; scales multiply (`autobitlinear`) or divide (`bitlinear`).
+    Packed { multiply: bool },
+    /// Masters that are quantized at every use.
+    Online,
+    /// The weights themselves, which this engine recognizes as ternary.
+    Exact,
+}
+
+/// What the directory will hold.
+///
+/// # Errors
+/// What neither packed tensors nor `config.json` can say.
+pub(crate) fn plan(
+    source: &Source,
+    survey: &Survey,
+    target: Target,
+    notes: &mut Vec<String>,
+) -> Result<Plan, ConvertError> {
+    let (mode, biases_rounded) = match target {
+        Target::HfPacked => packed_mode(source, survey)?,
+        _ => (float_mode(source.config(), survey, notes), false),
+    };
+    let layout = Layout { source, survey, mode };
+    let mut items = Vec::new();
+    for m in &survey.matrices {
+        items.extend(layout.matrix(m, notes)?);
+    }
+    for part in source.vectors() {
+        items.push(layout.vector(part)?);
+    }
+    if biases_rounded {
+        notes.push(
+            "some biases differ in their last bit (about 1e-7 relative): transformers multiplies a packed layer's bias with \
+             the weight's scale, and no f32 number times it is the exact bias. `--to hf-master` keeps them"
+                .into(),
+        );
+    }
+    let quantization = source.config().trained_int8.then(|| QuantizationJson {
+        linear_class: if mode == (Mode::Packed { multiply: false }) { "bitlinear" } else { "autobitlinear" },
+        mode: if mode == Mode::Online { "online" } else { "offline" },
+        dense: survey.dense_modules(),
+    });
+    let config = config(source, target, dtype(&items, survey), quantization.as_ref())?;
+    Ok(Plan { config, items, biases_rounded })
+}
+
+/// `config.json`: the original's with what changes, or one made from the configuration.
+///
+/// # Errors
+/// Rotary scaling that has no parameters.
+pub(crate) fn config(
+    source: &Source,
+    target: Target,
+    dtype: &str,
+    quantization: Option<&QuantizationJson>,
+) -> Result<Value, ConvertError> {
+    let config = source.config();
+    match source.checkpoint().metadata() {
+        Metadata::HuggingFace(m) => Ok(config_json::patched(&m.config, config, dtype, quantization)),
+        Metadata::Bitnet(m) => Ok(config_json::patched(&m.hf.config, config, dtype, quantization)),
+        _ => {
+            let reason = "its rotary frequencies are divided by numbers that neither linear nor llama3 scaling gives. A GGUF \
+                          target holds them";
+            let scaling: RopeScaling = rope::parameters(config)
+                .ok_or_else(|| ConvertError::Refused { target, reason: reason.into() })?;
+            let attention = [Projection::Query, Projection::Key, Projection::Value, Projection::Output];
+            let has = |of: &dyn Fn(Projection) -> bool| {
+                source.vectors().iter().any(|part| matches!(part, Part::Bias(_, p) if of(*p)))
+            };
+            let biases = (has(&|p| attention.contains(&p)), has(&|p| !attention.contains(&p)));
+            Ok(config_json::to_config_json(config, &scaling, biases, dtype, quantization))
+        }
+    }
+}
+
+/// The type of all float tensors, if they have one and it holds every scale; else float32.
+fn dtype(items: &[Item], survey: &Survey) -> &'static str {
+    let specs = items.iter().flat_map(|item| &item.specs);
+    let floats = specs.filter(|s| s.ty.is_float() && !s.name.ends_with("_scale"));
+    let mut types: Vec<TensorType> = floats.map(|s| s.ty).collect();
+    types.dedup();
+    let scales = || survey.projections().filter_map(|(m, ..)| m.trits()?.one);
+    match types[..] {
+        [TensorType::Bf16] if scales().all(|s| bf16::from_f32(s).to_f32() == s) => "bfloat16",
+        [TensorType::F16] if scales().all(|s| f16::from_f32(s).to_f32() == s) => "float16",
+        _ => "float32",
+    }
+}
+
+/// Numbers next to a first guess.
+fn around(guess: f32) -> [f32; 5] {
+    let (up, down) = (guess.next_up(), guess.next_down());
+    [guess, up, down, up.next_up(), down.next_down()]
+}
+
+/// What a reader multiplies with `scale` to get `bias` exactly.
+fn unscaled(bias: f32, scale: f32) -> Option<f32> {
+    around(bias / scale).into_iter().find(|b| b * scale == bias)
+}
+
+/// What a reader divides 1 by to get `scale` exactly.
+fn reciprocal(scale: f32) -> Option<f32> {
+    around(1.0 / scale).into_iter().find(|r| 1.0 / r == scale && r.is_finite())
+}
+
+/// `autobitlinear`, unless its biases, which are multiplied with the scale, come out exact only as `bitlinear`'s.
+fn packed_mode(source: &Source, survey: &Survey) -> Result<(Mode, bool), ConvertError> {
+    let refused = |reason: String| Err(ConvertError::Refused { target: Target::HfPacked, reason });
+    if !source.config().trained_int8 {
+        return refused(
+            "it was trained with float activations, and readers of the packed form round activations to int8. `--to \
+             hf-master` writes its exact weights"
+                .into(),
+        );
+    }
+    let zero = survey.projections().find(|(m, ..)| m.trits().is_some_and(|t| t.one == Some(0.0)));
+    if let Some((m, ..)) = zero {
+        return refused(format!("the scale of '{}' is 0. `--to hf-master` holds it", m.name));
+    }
+    let mut exact = true;
+    for part in source.vectors() {
+        let Part::Bias(layer, projection) = part else { continue };
+        let (Some(scale), Some(values)) = (survey.scale_of(layer, projection), source.vector(part)?) else {
+            continue;
+        };
+        exact &= values.iter().all(|&bias| unscaled(bias, scale).is_some());
+    }
+    if exact {
+        return Ok((Mode::Packed { multiply: true }, false));
+    }
+    let mut scales = survey.projections().filter_map(|(m, ..)| m.trits()?.one);
+    match scales.all(|s| reciprocal(s).is_some()) {
+        true => Ok((Mode::Packed { multiply: false }, false)),
+        false => Ok((Mode::Packed { multiply: true }, true)),
+    }
+}
+
+/// Masters, where absmean gives the scales back; else exact weights.
+fn float_mode(config: &Config, survey: &Survey, notes: &mut Vec<String>) -> Mode {
+    if !config.trained_int8 {
+        return Mode::Exact;
+    }
+    let possible = |m: &Surveyed| match m.trits() {
+        Some(t) => t.one.is_some_and(|scale| Master::new(weights(m), t.nonzero, scale).is_some()),
+        None => true,
+    };
+    match survey.projections().find(|(m, ..)| !possible(m)) {
+        None => Mode::Online,
+        Some(_) if survey.online => Mode::Online,
+        Some((m, ..)) => {
+            notes.push(format!(
+                "'{}' has scales that online quantization cannot give (several, or one below 1e-5): the directory holds exact \
+                 float weights, which this engine reads and transformers does not",
+                m.name
+            ));
+            Mode::Exact
+        }
+    }
+}
+
+fn weights(m: &Surveyed) -> u64 {
+    m.shape[0] as u64 * m.shape[1] as u64
+}
+
+/// How parts are laid out in the directory.
+struct Layout<'a> {
+    source: &'a Source,
+    survey: &'a Survey,
+    mode: Mode,
+}
+
+/// The name of a part in directories that this crate writes.
+pub(crate) fn name_of(part: Part) -> String {
+    huggingface::names(part).swap_remove(0)
+}
+
+/// A matrix of floats: copied where safetensors can hold it, else decoded to f32.
+pub(crate) fn table(m: &Surveyed, ty: TensorType, notes: &mut Vec<String>) -> Item {
+    let name = name_of(m.part);
+    if ty.is_float() {
+        return Item::raw(name, ty, &m.shape, &m.name);
+    }
+    notes.push(format!("'{}' was {ty} and is written as F32 with the same values", m.name));
+    Item::matrix(name, TensorType::F32, m.shape, m.part, How::Floats)
+}
+
+/// A vector, in the type that the original has it in.
+pub(crate) fn vector(source: &Source, part: Part) -> Result<Item, ConvertError> {
+    let name = source.name(part);
+    let missing = || ModelError::MissingTensor { name: name.clone() };
+    let info = source.checkpoint().info(&name).ok_or_else(missing)?;
+    if info.ty().is_float() && !matches!(part, Part::Bias(..)) {
+        return Ok(Item::raw(name_of(part), info.ty(), info.shape(), &name));
+    }
+    Ok(Item::floats(name_of(part), &source.vector(part)?.ok_or_else(missing)?))
+}
+
+impl Layout<'_> {
+    fn matrix(&self, m: &Surveyed, notes: &mut Vec<String>) -> Result<Vec<Item>, ConvertError> {
+        let trits = match &m.held {
+            Held::Table(ty) => return Ok(vec![table(m, *ty, notes)]),
+            Held::Trits(trits) => trits,
+        };
+        let name = name_of(m.part);
+        match (self.mode, m.projection()) {
+            (Mode::Packed { multiply }, Some(_)) => self.packed(m, name, trits, multiply),
+            (Mode::Online, Some(_)) => Ok(vec![self.master(m, name, trits)]),
+            _ => Ok(vec![exact(m, name, trits)]),
+        }
+    }
+
+    fn packed(
+        &self,
+        m: &Surveyed,
+        name: String,
+        trits: &Trits,
+        multiply: bool,
+    ) -> Result<Vec<Item>, ConvertError> {
+        // The survey has found one scale, or the encoder has refused.
+        let scale = trits.one.unwrap_or(1.0);
+        let stored = if multiply { scale } else { reciprocal(scale).unwrap_or(1.0 / scale) };
+        let packed = [m.shape[0].div_ceil(4), m.shape[1]];
+        let scale = Item::floats(format!("{name}_scale"), &[stored]);
+        Ok(vec![Item::matrix(name, TensorType::U8, packed, m.part, How::HfPacked), scale])
+    }
+
+    fn master(&self, m: &Surveyed, name: String, trits: &Trits) -> Item {
+        match trits.stored.filter(|_| self.survey.online) {
+            Some(ty) => Item::raw(name, ty, &m.shape, &m.name),
+            None => Item::matrix(name, TensorType::F32, m.shape, m.part, How::Master),
+        }
+    }
+
+    fn vector(&self, part: Part) -> Result<Item, ConvertError> {
+        let Part::Bias(layer, projection) = part else { return vector(self.source, part) };
+        let scale = self.survey.scale_of(layer, projection);
+        let (Some(scale), true) = (scale, self.mode == Mode::Packed { multiply: true }) else {
+            return vector(self.source, part);
+        };
+        let missing = || ModelError::MissingTensor { name: self.source.name(part) };
+        let values = self.source.vector(part)?.ok_or_else(missing)?;
+        let stored: Vec<f32> = values.iter().map(|&b| unscaled(b, scale).unwrap_or(b / scale)).collect();
+        Ok(Item::floats(name_of(part), &stored))
+    }
+}
+
+/// The weights themselves, copied or in the narrowest type that holds them.
+fn exact(m: &Surveyed, name: String, trits: &Trits) -> Item {
+    match trits.stored {
+        Some(ty) => Item::raw(name, ty, &m.shape, &m.name),
+        None => Item::matrix(name, trits.width, m.shape, m.part, How::Floats),
+    }
+}

@@ -1,0 +1,189 @@
+//! What is to be written, tensor by tensor, and writing it.
+
+use std::{borrow::Cow, path::Path};
+
+use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_format::{FormatError, GgufWriter, SafetensorsWriter, TensorSpec, TensorType};
+use bitnet_model::{Part, Source};
+use bitnet_quant::TernaryMatrix;
+
+use crate::{
+    ConvertError, encode,
+    master::Master,
+    survey::{self, Matrix},
+};
+
+/// One or two tensors that come from one read.
+pub(crate) struct Item {
+    /// What readers will see.
+    pub(crate) specs: Vec<TensorSpec>,
+    pub(crate) from: From,
+}
+
+/// Where the bytes come from.
+pub(crate) enum From {
+    /// The tensor of that name, as it stands.
+    Raw(String),
+    /// Made already: vectors and single scales.
+    Bytes(Vec<u8>),
+    /// A matrix, read again.
+    Matrix(Part, How),
+}
+
+/// How a matrix becomes bytes.
+pub(crate) enum How {
+    /// Values as floats of the spec's type.
+    Floats,
+    /// Master weights in F32.
+    Master,
+    /// The packed form of transformers.
+    HfPacked,
+    /// Blocks of the spec's type, rows in `order`, with `scale` for all weights where it is given.
+    Blocks { order: Option<Vec<usize>>, scale: Option<f32> },
+    /// Strips and scales.
+    Strips,
+}
+
+impl Item {
+    /// A tensor that is copied.
+    pub(crate) fn raw(name: impl Into<String>, ty: TensorType, shape: &[usize], from: &str) -> Self {
+        Self { specs: vec![TensorSpec::new(name, ty, shape)], from: From::Raw(from.into()) }
+    }
+
+    /// f32 numbers.
+    pub(crate) fn floats(name: impl Into<String>, values: &[f32]) -> Self {
+        let specs = vec![TensorSpec::new(name, TensorType::F32, [values.len()])];
+        Self { specs, from: From::Bytes(encode::floats(values)) }
+    }
+
+    /// A matrix.
+    pub(crate) fn matrix(
+        name: impl Into<String>,
+        ty: TensorType,
+        shape: [usize; 2],
+        part: Part,
+        how: How,
+    ) -> Self {
+        Self { specs: vec![TensorSpec::new(name, ty, shape)], from: From::Matrix(part, how) }
+    }
+}
+
+/// Either kind of file, or for safetensors the one of a directory.
+pub(crate) enum Writer {
+    Gguf(GgufWriter),
+    Safetensors(SafetensorsWriter),
+}
+
+impl Writer {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), FormatError> {
+        match self {
+            Self::Gguf(writer) => writer.write(name, bytes),
+            Self::Safetensors(writer) => writer.write(name, bytes),
+        }
+    }
+
+    fn finish(self) -> Result<u64, FormatError> {
+        match self {
+            Self::Gguf(writer) => writer.finish(),
+            Self::Safetensors(writer) => writer.finish(),
+        }
+    }
+}
+
+/// The specs of all items.
+pub(crate) fn specs(items: &[Item]) -> Vec<TensorSpec> {
+    items.iter().flat_map(|item| item.specs.clone()).collect()
+}
+
+/// Makes and writes matrices one at a time.
+pub(crate) struct Filler<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) threads: &'a ThreadPool,
+    pub(crate) pool: HybridMemoryPool,
+}
+
+impl Filler<'_> {
+    /// Writes every item and closes the file; returns its size.
+    pub(crate) fn fill(
+        &self,
+        mut writer: Writer,
+        items: &[Item],
+        mut progress: impl FnMut(Part),
+    ) -> Result<u64, ConvertError> {
+        for item in items {
+            match &item.from {
+                From::Raw(name) => {
+                    let view = self.source.checkpoint().tensor(name)?;
+                    writer.write(&item.specs[0].name, view.bytes())?;
+                }
+                From::Bytes(bytes) => writer.write(&item.specs[0].name, bytes)?,
+                From::Matrix(part, how) => {
+                    self.matrix(&mut writer, item, *part, how)?;
+                    progress(*part);
+                }
+            }
+        }
+        Ok(writer.finish()?)
+    }
+
+    fn matrix(&self, writer: &mut Writer, item: &Item, part: Part, how: &How) -> Result<(), ConvertError> {
+        let spec = &item.specs[0];
+        let name = self.source.name(part);
+        let matrix = survey::read(self.source, part)?;
+        let trits = match (how, matrix) {
+            (How::Floats, matrix) => {
+                return Ok(encode::stream_floats(&matrix, spec.ty, |bytes| writer.write(&spec.name, bytes))?);
+            }
+            (_, Matrix::Trits(trits)) => trits,
+            (_, Matrix::Table(_)) => {
+                let what = format!("'{name}' held trits when it was first read, and floats now");
+                return Err(ConvertError::Mismatch { what });
+            }
+        };
+        match how {
+            How::Floats => Ok(()),
+            How::Master => master(writer, &spec.name, &trits),
+            How::HfPacked => {
+                let encoded = bitnet_format::encode::encode_hf_packed(&trits);
+                Ok(writer.write(&spec.name, &encoded.map_err(ConvertError::encode(&name))?.bytes)?)
+            }
+            How::Blocks { order, scale } => {
+                let ordered = match order {
+                    Some(order) => trits.reorder_rows(order),
+                    None => trits,
+                };
+                let scaled = match scale {
+                    Some(scale) => {
+                        encode::with_one_scale(ordered, *scale).map_err(ConvertError::quant(&name))?
+                    }
+                    None => ordered,
+                };
+                let encoded = encode::blocks(&scaled, spec.ty).map_err(ConvertError::encode(&name))?;
+                Ok(writer.write(&spec.name, &encoded.bytes)?)
+            }
+            How::Strips => {
+                let (packed, scales) =
+                    encode::strips(&trits, &self.pool, self.threads).map_err(ConvertError::quant(&name))?;
+                writer.write(&spec.name, packed.bytes())?;
+                Ok(writer.write(&item.specs[1].name, &scales)?)
+            }
+        }
+    }
+}
+
+fn master(writer: &mut Writer, name: &str, trits: &TernaryMatrix) -> Result<(), ConvertError> {
+    let counts = trits.counts();
+    let scale = trits.scales().clone().coarsest(trits.cols());
+    let weights = (trits.rows() * trits.cols()) as u64;
+    let scale = scale.values().first().copied().unwrap_or(1.0);
+    let master = Master::new(weights, counts.minus + counts.plus, scale).ok_or_else(|| {
+        let what = format!("'{name}' held another scale when it was first read");
+        ConvertError::Mismatch { what }
+    })?;
+    Ok(master.rows(trits, |row| writer.write(name, &encode::floats(row)))?)
+}
+
+/// A file name as text, for names of models.
+pub(crate) fn stem(path: &Path) -> Cow<'_, str> {
+    path.file_stem().map_or("model".into(), |s| s.to_string_lossy())
+}

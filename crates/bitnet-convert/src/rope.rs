@@ -1,0 +1,65 @@
+//! Rotary scaling in both spellings: parameters (Hugging Face) and divisors (GGUF).
+
+use bitnet_model::{Config, Rope, RopeScaling};
+
+/// Original contexts of models with this scaling are powers of two.
+const CONTEXTS: std::ops::RangeInclusive<u32> = 9..=20;
+/// Ramps of the field: Llama 3's is 1 to 4.
+const RAMPS: [(f32, f32); 6] = [(1.0, 4.0), (1.0, 2.0), (1.0, 8.0), (1.0, 32.0), (2.0, 4.0), (2.0, 8.0)];
+/// Frequencies that differ by less come from another order of rounding, not from other parameters.
+const CLOSE: f32 = 1.0 / (1 << 20) as f32;
+
+/// The divisor of each frequency, such that dividing gives the bent frequencies, where f32 has such a divisor.
+pub(crate) fn divisors(config: &Config) -> Option<Vec<f32>> {
+    match &config.rope.scaling {
+        RopeScaling::Divisors(divisors) => return Some(divisors.clone()),
+        RopeScaling::Llama3 { .. } => {}
+        RopeScaling::None | RopeScaling::Linear { .. } => return None,
+    }
+    let plain = Rope { theta: config.rope.theta, scaling: RopeScaling::None }.frequencies(config.head_dim);
+    let bent = config.rope.frequencies(config.head_dim);
+    let divisor = |(&frequency, &want): (&f32, &f32)| {
+        let guess = frequency / want;
+        let around = [guess, guess.next_up(), guess.next_down()];
+        around.into_iter().find(|d| frequency / d == want).unwrap_or(guess)
+    };
+    Some(plain.iter().zip(&bent).map(divisor).collect())
+}
+
+/// The largest relative difference of the frequencies of two configurations.
+pub(crate) fn difference(a: &Config, b: &Config) -> f32 {
+    let (a, b) = (a.rope.frequencies(a.head_dim), b.rope.frequencies(b.head_dim));
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    a.iter().zip(&b).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max)
+}
+
+/// Scaling by parameters that gives the frequencies of `config`: the exact ones, or ones that differ only in rounding.
+/// `None` when no parameters of the field do.
+pub(crate) fn parameters(config: &Config) -> Option<RopeScaling> {
+    let RopeScaling::Divisors(divisors) = &config.rope.scaling else {
+        return Some(config.rope.scaling.clone());
+    };
+    let factor = divisors.iter().copied().fold(1.0, f32::max);
+    let ramps = CONTEXTS.flat_map(|bits| RAMPS.map(|(low, high)| (low, high, (1u32 << bits) as f32)));
+    let llama3 = ramps.map(|(low, high, original_context)| RopeScaling::Llama3 {
+        factor,
+        low,
+        high,
+        original_context,
+    });
+    let candidates = [RopeScaling::None, RopeScaling::Linear { factor }].into_iter().chain(llama3);
+    let measured = candidates.map(|scaling| {
+        let rope = Rope { theta: config.rope.theta, scaling };
+        let with = Config { rope, ..config.clone() };
+        (difference(config, &with), with.rope.scaling)
+    });
+    let best = measured.min_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(difference, _)| *difference <= CLOSE).map(|(_, scaling)| scaling)
+}
+
+/// Whether two configurations rotate alike but for rounding.
+pub(crate) fn close(a: &Config, b: &Config) -> bool {
+    difference(a, b) <= CLOSE
+}

@@ -1,0 +1,222 @@
+//! The proof: what was written, read back by the ordinary reader and compared with what was read.
+
+use bitnet_model::{Config, ModelError, Part, Source};
+use bitnet_quant::{Granularity, Scales, TernaryMatrix};
+
+use crate::{
+    ConvertError, rope,
+    survey::{self, Matrix},
+};
+
+/// What was compared, and how much of it is equal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Proof {
+    pub(crate) matrices: u64,
+    pub(crate) trits: u64,
+    pub(crate) trits_equal: u64,
+    pub(crate) scales: u64,
+    pub(crate) scales_equal: u64,
+    pub(crate) max_scale_loss: f32,
+    pub(crate) vectors: u64,
+    pub(crate) vectors_equal: u64,
+    /// The largest relative difference of rotary frequencies.
+    pub(crate) rope_difference: f32,
+}
+
+/// What may differ.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowed {
+    /// The largest relative difference of a scale.
+    pub(crate) scale: f32,
+    /// Biases, in their last bit.
+    pub(crate) biases: bool,
+}
+
+/// Half a unit in the last place of a bias, generously.
+const BIAS_LOSS: f32 = 1e-6;
+
+/// Compares every part of two models.
+///
+/// # Errors
+/// The first difference that is not allowed.
+pub(crate) fn compare(
+    before: &Source,
+    after: &Source,
+    allowed: Allowed,
+    mut progress: impl FnMut(Part),
+) -> Result<Proof, ConvertError> {
+    let mut proof = Proof { rope_difference: configs(before.config(), after.config())?, ..Proof::default() };
+    for part in before.matrices() {
+        let name = after.name(part);
+        match (survey::read(before, part)?, survey::read(after, part)?) {
+            (Matrix::Trits(a), Matrix::Trits(b)) => trits(&name, &a, &b, allowed, &mut proof)?,
+            (a, b) => {
+                same_values(&name, &a, &b)?;
+                if let Matrix::Trits(a) = &a {
+                    let (n, scales) = ((a.rows() * a.cols()) as u64, a.scales().values().len() as u64);
+                    proof.matrices += 1;
+                    proof.trits += n;
+                    proof.trits_equal += n;
+                    proof.scales += scales;
+                    proof.scales_equal += scales;
+                }
+            }
+        }
+        progress(part);
+    }
+    vectors(before, after, allowed, &mut proof)?;
+    Ok(proof)
+}
+
+fn mismatch(what: String) -> ConvertError {
+    ConvertError::Mismatch { what }
+}
+
+/// Compares what a configuration means; returns the largest difference of rotary frequencies.
+fn configs(a: &Config, b: &Config) -> Result<f32, ConvertError> {
+    let sizes = |c: &Config| [c.hidden, c.ffn, c.layers, c.heads, c.kv_heads, c.head_dim, c.vocab, c.context];
+    let switches = |c: &Config| (c.activation, c.sub_norms, c.qk_norms, c.tied_head, c.trained_int8);
+    let epsilons = |c: &Config| (c.norm_eps.to_bits(), c.input_norm_eps.map(f32::to_bits));
+    let stops = |c: &Config| {
+        let mut ids = c.eos.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    let check = |what: &str, same: bool, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| match same {
+        true => Ok(()),
+        false => Err(mismatch(format!("{what}: {a:?} became {b:?}"))),
+    };
+    check("sizes", sizes(a) == sizes(b), &sizes(a), &sizes(b))?;
+    check("switches", switches(a) == switches(b), &switches(a), &switches(b))?;
+    let eps = |c: &Config| (c.norm_eps, c.input_norm_eps);
+    check("norm epsilons", epsilons(a) == epsilons(b), &eps(a), &eps(b))?;
+    check("stop tokens", stops(a) == stops(b), &stops(a), &stops(b))?;
+    check("the first token", a.bos.is_none() || a.bos == b.bos, &a.bos, &b.bos)?;
+    check("rotary frequencies", rope::close(a, b), &a.rope, &b.rope)?;
+    Ok(rope::difference(a, b))
+}
+
+fn same_values(name: &str, a: &Matrix, b: &Matrix) -> Result<(), ConvertError> {
+    if a.shape() != b.shape() {
+        return Err(mismatch(format!("'{name}': shape {:?} became {:?}", a.shape(), b.shape())));
+    }
+    let [rows, cols] = a.shape();
+    let (mut x, mut y) = (vec![0.0; cols], vec![0.0; cols]);
+    for row in 0..rows {
+        a.row_to_f32(row, &mut x);
+        b.row_to_f32(row, &mut y);
+        // Minus zero is zero: trits have only one of them.
+        if let Some(col) =
+            x.iter().zip(&y).position(|(x, y)| x.to_bits() != y.to_bits() && (*x != 0.0 || *y != 0.0))
+        {
+            let (x, y) = (x[col], y[col]);
+            return Err(mismatch(format!("'{name}', row {row}, column {col}: {x:e} became {y:e}")));
+        }
+    }
+    Ok(())
+}
+
+/// Counts equal trits and scales. A trit whose scale is 0, and a scale all of whose trits are 0, change no weight.
+fn trits(
+    name: &str,
+    a: &TernaryMatrix,
+    b: &TernaryMatrix,
+    allowed: Allowed,
+    proof: &mut Proof,
+) -> Result<(), ConvertError> {
+    if (a.rows(), a.cols()) != (b.rows(), b.cols()) {
+        let shapes = ([a.rows(), a.cols()], [b.rows(), b.cols()]);
+        return Err(mismatch(format!("'{name}': shape {:?} became {:?}", shapes.0, shapes.1)));
+    }
+    let count = (a.rows() * a.cols()) as u64;
+    let unequal = if a.codes() == b.codes() { 0 } else { unequal_trits(a, b) };
+    proof.matrices += 1;
+    proof.trits += count;
+    proof.trits_equal += count - unequal;
+    if unequal > 0 {
+        return Err(mismatch(format!("'{name}': {unequal} of {count} trits are others")));
+    }
+    let (equal, loss) = scales(a, b);
+    proof.scales += a.scales().values().len() as u64;
+    proof.scales_equal += equal;
+    proof.max_scale_loss = proof.max_scale_loss.max(loss);
+    if loss > allowed.scale {
+        return Err(mismatch(format!("'{name}': a scale differs by {loss:e} of its value")));
+    }
+    Ok(())
+}
+
+fn unequal_trits(a: &TernaryMatrix, b: &TernaryMatrix) -> u64 {
+    let (mut x, mut y) = (vec![0i8; a.cols()], vec![0i8; a.cols()]);
+    let mut unequal = 0;
+    for row in 0..a.rows() {
+        a.row_trits(row, &mut x);
+        b.row_trits(row, &mut y);
+        let zero = |m: &TernaryMatrix, trit: i8, col: usize| trit == 0 || m.scale(row, col) == 0.0;
+        let differs = |&col: &usize| x[col] != y[col] && !(zero(a, x[col], col) && zero(b, y[col], col));
+        unequal += (0..a.cols()).filter(differs).count() as u64;
+    }
+    unequal
+}
+
+/// How many scales of `a` every nonzero weight under them still has in `b`, and the largest relative difference.
+fn scales(a: &TernaryMatrix, b: &TernaryMatrix) -> (u64, f32) {
+    let all = a.scales().values().len() as u64;
+    if a.scales() == b.scales() {
+        return (all, 0.0);
+    }
+    let width = |m: &TernaryMatrix| match m.scales().granularity() {
+        Granularity::Group(size) => size,
+        Granularity::Tensor | Granularity::Row => m.cols(),
+    };
+    let (width_a, width_b) = (width(a), width(b));
+    let per_row = a.cols().div_ceil(width_a);
+    let mut equal = vec![true; all as usize];
+    let mut largest = 0.0f32;
+    let mut trits = vec![0i8; a.cols()];
+    for row in 0..a.rows() {
+        a.row_trits(row, &mut trits);
+        let mut start = 0;
+        while start < a.cols() {
+            // A run of columns with one scale on either side.
+            let end = ((start / width_a + 1) * width_a).min((start / width_b + 1) * width_b).min(a.cols());
+            let (x, y) = (a.scale(row, start), b.scale(row, start));
+            if x.to_bits() != y.to_bits() && trits[start..end].iter().any(|&t| t != 0) {
+                let index = match a.scales() {
+                    Scales::Tensor(_) => 0,
+                    _ => row * per_row + start / width_a,
+                };
+                equal[index] = false;
+                largest = largest.max(((y - x) / x).abs());
+            }
+            start = end;
+        }
+    }
+    (equal.iter().filter(|&&e| e).count() as u64, largest)
+}
+
+fn vectors(before: &Source, after: &Source, allowed: Allowed, proof: &mut Proof) -> Result<(), ConvertError> {
+    let (parts, written) = (before.vectors(), after.vectors());
+    if let Some(more) = written.iter().find(|part| !parts.contains(part)) {
+        return Err(mismatch(format!("'{}' is in the output only", after.name(*more))));
+    }
+    for part in parts {
+        let name = after.name(part);
+        let read = |source: &Source| -> Result<Vec<f32>, ConvertError> {
+            let missing = || ModelError::MissingTensor { name: source.name(part) };
+            Ok(source.vector(part)?.ok_or_else(missing)?)
+        };
+        let (a, b) = (read(before)?, read(after)?);
+        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let same = bits(&a) == bits(&b);
+        let close = |(x, y): (&f32, &f32)| (x - y).abs() <= BIAS_LOSS * x.abs();
+        let rounded = allowed.biases && matches!(part, Part::Bias(..)) && a.len() == b.len();
+        if !same && !(rounded && a.iter().zip(&b).all(close)) {
+            return Err(mismatch(format!("vector '{name}' holds other numbers")));
+        }
+        proof.vectors += 1;
+        proof.vectors_equal += u64::from(same);
+    }
+    Ok(())
+}
