@@ -25,6 +25,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for Dotprod {
+    type Floats = crate::simd::aarch64_neon::Quads;
+    const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
     const TOKENS: usize = 4;
 
@@ -53,18 +55,6 @@ impl Isa for Dotprod {
     fn multiply(self, rounds: u64) -> (u64, i32) {
         // SAFETY: as in `dot`.
         unsafe { multiply(rounds) }
-    }
-
-    #[inline(always)]
-    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
-        // SAFETY: as in `dot`; `supported` includes that of NEON.
-        unsafe { aarch64_neon::f16_to_f32(halves) }
-    }
-
-    #[inline(always)]
-    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
-        // SAFETY: as in `f16_to_f32`.
-        unsafe { aarch64_neon::f32_to_f16(values) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! [-256, 254]. A lane of an i16 accumulator gets one per plane, four per block, so [`FLUSH_BLOCKS`] = 32 blocks
 //! stay within [-32768, 32512]. Then lanes are added pairwise into i32.
 
-use std::{arch::aarch64::*, arch::asm};
+use std::arch::aarch64::*;
 
 use crate::isa::{Block, Isa, Lanes, Op, Word};
 
@@ -24,6 +24,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for Neon {
+    type Floats = crate::simd::aarch64_neon::Quads;
+    const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
     const TOKENS: usize = 4;
 
@@ -52,18 +54,6 @@ impl Isa for Neon {
     fn multiply(self, rounds: u64) -> (u64, i32) {
         // SAFETY: as in `dot`.
         unsafe { multiply(rounds) }
-    }
-
-    #[inline(always)]
-    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
-        // SAFETY: as in `dot`.
-        unsafe { f16_to_f32(halves) }
-    }
-
-    #[inline(always)]
-    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
-        // SAFETY: as in `dot`.
-        unsafe { f32_to_f16(values) }
     }
 }
 
@@ -123,44 +113,6 @@ pub(crate) fn planes(w: uint8x16_t) -> [int8x16_t; 4] {
         vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8::<4>(w), low)),
         vreinterpretq_s8_u8(vshrq_n_u8::<6>(w)),
     ]
-}
-
-#[target_feature(enable = "neon")]
-#[inline]
-pub(crate) fn f16_to_f32(halves: &[u16; 16]) -> Lanes<f32> {
-    let mut out = [0.0; 16];
-    let (halves, _) = halves.as_chunks::<4>();
-    for (out, halves) in out.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
-        // SAFETY: 8 readable bytes behind the reference.
-        let halves = unsafe { vld1_u16(halves.as_ptr()) };
-        let wide: float32x4_t;
-        // SAFETY: fcvtl is part of every aarch64 CPU and only reads and writes the named registers. (Its intrinsic is not stable.)
-        unsafe {
-            asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
-        }
-        // SAFETY: 16 writable bytes behind the reference.
-        unsafe { vst1q_f32(out.as_mut_ptr(), wide) };
-    }
-    out
-}
-
-#[target_feature(enable = "neon")]
-#[inline]
-pub(crate) fn f32_to_f16(values: &Lanes<f32>) -> [u16; 16] {
-    let mut out = [0; 16];
-    let (values, _) = values.as_chunks::<4>();
-    for (out, values) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-        // SAFETY: 16 readable bytes behind the reference.
-        let values = unsafe { vld1q_f32(values.as_ptr()) };
-        let halves: uint16x4_t;
-        // SAFETY: as for fcvtl; fcvtn rounds as the control register says, which is to nearest even in Rust programs.
-        unsafe {
-            asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) halves, in(vreg) values, options(pure, nomem, nostack, preserves_flags));
-        }
-        // SAFETY: 8 writable bytes behind the reference.
-        unsafe { vst1_u16(out.as_mut_ptr(), halves) };
-    }
-    out
 }
 
 /// Rows `4 * q ..` of a block.

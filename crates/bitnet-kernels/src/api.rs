@@ -7,7 +7,7 @@ use half::f16;
 use crate::{
     Kernel,
     float::{
-        attention::{self, AttendChunk, AttentionInputs, CacheRows, CombineChunks},
+        attention::{self, AttendChunk, AttentionInputs, CacheRows, CombineChunks, QueryBlock},
         dense::DenseMatmul,
         elementwise::{Add, Relu2Mul, Rope, RoundToF16, Scale, SiluMul},
         norm::{RmsNorm, RmsNormInPlace, RmsNormQuantize},
@@ -254,10 +254,33 @@ impl Kernel {
     ) {
         let first = chunk * ATTENTION_CHUNK;
         assert!(first < positions, "chunk {chunk} of {positions} positions");
-        let group = check(&inputs, positions);
-        assert_eq!(partial.len(), Self::attention_partial_len(group, inputs.head_dim));
-        let count = (positions - first).min(ATTENTION_CHUNK);
-        self.run(AttendChunk { inputs, first, count, partial });
+        let AttentionInputs { queries, stride, .. } = inputs;
+        let inputs = AttentionInputs {
+            keys: inputs.keys.from(first, stride),
+            values: inputs.values.from(first, stride),
+            ..inputs
+        };
+        let first_seen = (positions - first).min(ATTENTION_CHUNK);
+        let group = group(&inputs);
+        let block = QueryBlock { tokens: 1, token_stride: queries.len(), group, first_seen };
+        self.attend_chunk_block(inputs, block, partial);
+    }
+
+    /// The partial results of one chunk for several tokens, each of which sees one position more than the one before
+    /// it, up to the end of the chunk: bit-equal to as many calls of [`Kernel::attend_chunk`], but keys and values are
+    /// read fewer times. `inputs` begins at the chunk's first position; `inputs.queries` holds the heads of token `t` at
+    /// `[t * token_stride ..][.. group * head_dim]`; `partials` is `[tokens, attention_partial_len]`.
+    ///
+    /// # Panics
+    /// When the first token sees nothing, or a slice is too short.
+    pub fn attend_chunk_block(&self, inputs: AttentionInputs<'_>, block: QueryBlock, partials: &mut [f32]) {
+        let QueryBlock { tokens, token_stride, group, first_seen } = block;
+        assert!(tokens > 0 && group > 0 && first_seen > 0, "attention of or over nothing");
+        check(&inputs, (first_seen + tokens - 1).min(ATTENTION_CHUNK));
+        let queries = (tokens - 1) * token_stride + group * inputs.head_dim;
+        assert!(inputs.queries.len() >= queries, "queries of {tokens} tokens");
+        assert_eq!(partials.len(), tokens * Self::attention_partial_len(group, inputs.head_dim));
+        self.run(AttendChunk { inputs, block, partials });
     }
 
     /// The attention output of a query from the partial results of all its chunks, in order
@@ -278,7 +301,7 @@ impl Kernel {
         scratch: &mut [f32],
         out: &mut [f32],
     ) {
-        let len = Self::attention_partial_len(check(&inputs, positions), inputs.head_dim);
+        let len = Self::attention_partial_len(group(&inputs), inputs.head_dim);
         let partials = &mut scratch[..positions.div_ceil(ATTENTION_CHUNK) * len];
         for (chunk, partial) in partials.chunks_exact_mut(len).enumerate() {
             self.attend_chunk(inputs, chunk, positions, partial);
@@ -287,10 +310,10 @@ impl Kernel {
     }
 }
 
-/// Panics unless the cache holds `positions`; returns the number of query heads.
-fn check(inputs: &AttentionInputs<'_>, positions: usize) -> usize {
-    let AttentionInputs { queries, keys, values, stride, head_dim, .. } = *inputs;
-    assert!(head_dim > 0 && stride >= head_dim && queries.len().is_multiple_of(head_dim), "shape of queries");
+/// Panics unless keys and values hold `positions`.
+fn check(inputs: &AttentionInputs<'_>, positions: usize) {
+    let AttentionInputs { keys, values, stride, head_dim, .. } = *inputs;
+    assert!(head_dim > 0 && stride >= head_dim, "heads of {head_dim} at a stride of {stride}");
     assert!(positions > 0, "attention over nothing");
     let need = (positions - 1) * stride + head_dim;
     for rows in [keys, values] {
@@ -301,5 +324,11 @@ fn check(inputs: &AttentionInputs<'_>, positions: usize) -> usize {
         };
         assert!(len >= need && scales >= positions, "cache shorter than {positions} positions");
     }
+}
+
+/// The number of query heads of one token; panics when the queries are not whole heads.
+fn group(inputs: &AttentionInputs<'_>) -> usize {
+    let AttentionInputs { queries, head_dim, .. } = *inputs;
+    assert!(head_dim > 0 && queries.len().is_multiple_of(head_dim), "queries are not whole heads");
     queries.len() / head_dim
 }

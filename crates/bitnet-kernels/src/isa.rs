@@ -6,6 +6,8 @@
 //! and divided in an order that the source fixes (Rust never contracts to fused operations), so every
 //! compilation gives the same bits.
 
+use crate::simd::Floats;
+
 /// One 64-byte block of a strip: 16 rows by 16 columns, see `bitnet_quant::PackedTernary`.
 pub(crate) type Block = [u8; 64];
 /// The activations of the 16 columns of one block.
@@ -16,6 +18,10 @@ pub(crate) type Lanes<T> = [T; 16];
 /// An instruction set. Holding a value proves that this CPU has it, since values can only be made inside
 /// functions compiled for the set.
 pub(crate) trait Isa: Copy {
+    /// Sixteen floats in its registers.
+    type Floats: Floats;
+    /// Whether a register file holds more than twenty of [`Isa::Floats`], so that float tiles may be wide.
+    const WIDE_FLOATS: bool;
     /// Strips in the widest tile of [`Isa::tile`]: 1, 2, or 4 (which is used with up to 4 tokens, 2 with more).
     const STRIPS: usize;
     /// Tokens in the widest tile.
@@ -60,24 +66,39 @@ pub(crate) trait Isa: Copy {
     /// Returns how many products were added, and a sum that keeps the loop alive.
     fn multiply(self, rounds: u64) -> (u64, i32);
 
-    /// Widens 16 binary16 values, exactly (a signalling NaN becomes quiet).
+    /// All lanes `x`.
     #[inline(always)]
-    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
-        let mut out = [0.0; 16];
-        for (o, &h) in out.iter_mut().zip(halves) {
-            *o = crate::float::half::widen(h);
-        }
-        out
+    fn splat(self, x: f32) -> Self::Floats {
+        // SAFETY: `self` proves the instruction set.
+        unsafe { Self::Floats::splat(x) }
     }
 
-    /// Rounds 16 values to binary16, ties to even (a signalling NaN becomes quiet).
+    /// The sixteen values.
     #[inline(always)]
-    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
-        let mut out = [0; 16];
-        for (o, &v) in out.iter_mut().zip(values) {
-            *o = crate::float::half::round(v);
-        }
-        out
+    fn load(self, x: &Lanes<f32>) -> Self::Floats {
+        // SAFETY: as in `splat`.
+        unsafe { Self::Floats::load(x) }
+    }
+
+    /// The sixteen binary16 values, widened.
+    #[inline(always)]
+    fn load_f16(self, x: &[u16; 16]) -> Self::Floats {
+        // SAFETY: as in `splat`.
+        unsafe { Self::Floats::load_f16(x) }
+    }
+
+    /// The sixteen bfloat16 values, widened.
+    #[inline(always)]
+    fn load_bf16(self, x: &[u16; 16]) -> Self::Floats {
+        // SAFETY: as in `splat`.
+        unsafe { Self::Floats::load_bf16(x) }
+    }
+
+    /// The sixteen integers, widened.
+    #[inline(always)]
+    fn load_i8(self, x: &[i8; 16]) -> Self::Floats {
+        // SAFETY: as in `splat`.
+        unsafe { Self::Floats::load_i8(x) }
     }
 }
 

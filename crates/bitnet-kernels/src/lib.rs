@@ -30,6 +30,7 @@ mod float;
 mod isa;
 mod scalar;
 mod selftest;
+mod simd;
 mod table;
 mod ternary;
 #[cfg(target_arch = "x86_64")]
@@ -46,7 +47,7 @@ mod x86_sse41;
 pub use api::ATTENTION_CHUNK;
 pub use bitnet_core::threads::ColumnsMut;
 pub use float::{
-    attention::{AttentionInputs, CacheRows},
+    attention::{AttentionInputs, CacheRows, QueryBlock},
     exp::exp,
 };
 pub use table::{KERNEL_VARIABLE, Kernel, KernelError, all_names, available, by_name, select};

@@ -17,6 +17,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for Scalar {
+    type Floats = crate::simd::Array;
+    const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
     const TOKENS: usize = 1;
 

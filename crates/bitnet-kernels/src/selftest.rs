@@ -5,6 +5,7 @@ use crate::{
     Kernel, KernelError,
     isa::{Block, Isa, Lanes, Op, Word},
     scalar,
+    simd::Floats as _,
 };
 
 /// Enough blocks to pass every unrolled loop and i16 flush of the kernels, with a remainder.
@@ -101,7 +102,7 @@ impl Op for Floats<'_> {
         let (lanes, _) = self.0.as_chunks::<16>();
         let sum = crate::float::lanes::sum_of(self.0, |x| x * x);
         let exp = crate::float::lanes::sum_of(self.0, crate::float::exp::exp);
-        let halves = isa.f32_to_f16(&lanes[1]);
-        ([sum.to_bits(), exp.to_bits()], halves, isa.f16_to_f32(&halves).map(f32::to_bits))
+        let halves = isa.load(&lanes[1]).to_f16();
+        ([sum.to_bits(), exp.to_bits()], halves, isa.load_f16(&halves).store().map(f32::to_bits))
     }
 }

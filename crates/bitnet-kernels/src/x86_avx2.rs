@@ -31,6 +31,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for Avx2 {
+    type Floats = crate::simd::x86_avx2::Ymm;
+    const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
     const TOKENS: usize = 8;
 
@@ -60,18 +62,6 @@ impl Isa for Avx2 {
     fn multiply(self, rounds: u64) -> (u64, i32) {
         // SAFETY: as in `dot`.
         unsafe { multiply(rounds) }
-    }
-
-    #[inline(always)]
-    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
-        // SAFETY: as in `dot`.
-        unsafe { f16_to_f32(halves) }
-    }
-
-    #[inline(always)]
-    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
-        // SAFETY: as in `dot`.
-        unsafe { f32_to_f16(values) }
     }
 }
 
@@ -168,36 +158,6 @@ fn half_tile<const T: usize>(strip: &[Block], h: usize, x: [&[Word]; T]) -> [__m
         *a = _mm256_madd_epi16(*a, _mm256_set1_epi16(1));
     }
     acc
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(crate) fn f16_to_f32(halves: &[u16; 16]) -> Lanes<f32> {
-    let mut out = [0.0; 16];
-    let (halves, _) = halves.as_chunks::<8>();
-    for (out, halves) in out.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
-        // SAFETY: 16 readable bytes behind the reference; unaligned loads are allowed.
-        let halves = unsafe { _mm_loadu_si128(halves.as_ptr().cast()) };
-        let wide = _mm256_cvtph_ps(halves);
-        // SAFETY: 32 writable bytes behind the reference.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), wide) };
-    }
-    out
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(crate) fn f32_to_f16(values: &Lanes<f32>) -> [u16; 16] {
-    let mut out = [0; 16];
-    let (values, _) = values.as_chunks::<8>();
-    for (out, values) in out.as_chunks_mut::<8>().0.iter_mut().zip(values) {
-        // SAFETY: 32 readable bytes behind the reference.
-        let values = unsafe { _mm256_loadu_ps(values.as_ptr()) };
-        let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
-        // SAFETY: 16 writable bytes behind the reference.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), halves) };
-    }
-    out
 }
 
 /// Rows `8 * h ..` of a block.

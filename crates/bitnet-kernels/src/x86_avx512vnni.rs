@@ -33,6 +33,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for Avx512Vnni {
+    type Floats = crate::simd::x86_avx512::Zmm;
+    const WIDE_FLOATS: bool = true;
     const STRIPS: usize = 4;
     const TOKENS: usize = 12;
 
@@ -74,18 +76,6 @@ impl Isa for Avx512Vnni {
     fn multiply(self, rounds: u64) -> (u64, i32) {
         // SAFETY: as in `dot`.
         unsafe { multiply(rounds) }
-    }
-
-    #[inline(always)]
-    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
-        // SAFETY: as in `dot`.
-        unsafe { f16_to_f32(halves) }
-    }
-
-    #[inline(always)]
-    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
-        // SAFETY: as in `dot`.
-        unsafe { f32_to_f16(values) }
     }
 }
 
@@ -215,30 +205,6 @@ fn multiply(rounds: u64) -> (u64, i32) {
         sum = _mm512_add_epi32(sum, a);
     }
     (64 * CHAINS as u64 * rounds, _mm512_reduce_add_epi32(sum))
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-fn f16_to_f32(halves: &[u16; 16]) -> Lanes<f32> {
-    // SAFETY: 32 readable bytes behind the reference; unaligned loads are allowed.
-    let halves = unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) };
-    let mut out = [0.0; 16];
-    let wide = _mm512_cvtph_ps(halves);
-    // SAFETY: 64 writable bytes behind the reference.
-    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), wide) };
-    out
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-fn f32_to_f16(values: &Lanes<f32>) -> [u16; 16] {
-    // SAFETY: 64 readable bytes behind the reference.
-    let values = unsafe { _mm512_loadu_ps(values.as_ptr()) };
-    let mut out = [0; 16];
-    let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
-    // SAFETY: 32 writable bytes behind the reference.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), halves) };
-    out
 }
 
 #[target_feature(enable = "avx512f")]

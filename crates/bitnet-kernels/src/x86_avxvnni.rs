@@ -25,6 +25,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for AvxVnni {
+    type Floats = crate::simd::x86_avx2::Ymm;
+    const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
     const TOKENS: usize = 6;
 
@@ -56,18 +58,6 @@ impl Isa for AvxVnni {
     fn multiply(self, rounds: u64) -> (u64, i32) {
         // SAFETY: as in `dot`.
         unsafe { multiply(rounds) }
-    }
-
-    #[inline(always)]
-    fn f16_to_f32(self, halves: &[u16; 16]) -> Lanes<f32> {
-        // SAFETY: as in `dot`; `supported` includes that of AVX2.
-        unsafe { x86_avx2::f16_to_f32(halves) }
-    }
-
-    #[inline(always)]
-    fn f32_to_f16(self, values: &Lanes<f32>) -> [u16; 16] {
-        // SAFETY: as in `f16_to_f32`.
-        unsafe { x86_avx2::f32_to_f16(values) }
     }
 }
 

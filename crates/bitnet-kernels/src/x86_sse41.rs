@@ -23,6 +23,8 @@ pub(crate) fn run<O: Op>(op: O) -> O::Output {
 }
 
 impl Isa for Sse41 {
+    type Floats = crate::simd::x86_sse41::Xmm;
+    const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
     const TOKENS: usize = 8;
 

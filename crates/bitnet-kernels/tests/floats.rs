@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use bitnet_core::{HybridMemoryPool, tensor::Values, threads::ColumnsMut};
-use bitnet_kernels::{ATTENTION_CHUNK, AttentionInputs, CacheRows, Kernel, available, by_name};
+use bitnet_kernels::{ATTENTION_CHUNK, AttentionInputs, CacheRows, Kernel, QueryBlock, available, by_name};
 use bitnet_quant::QuantizedRows;
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -59,11 +59,31 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// The sum of squares in the order of norms, lane by lane instead of step by step.
+fn cascade_sum(x: &[f32]) -> f32 {
+    let squares: Vec<f32> = x.iter().map(|x| x * x).collect();
+    let sum = |values: &[f32]| values.iter().fold(0.0f32, |a, b| a + b);
+    let (whole, rest) = squares.split_at(x.len() / 32 * 32);
+    let mut lanes = [0.0f32; 32];
+    for (j, lane) in lanes.iter_mut().enumerate() {
+        let mut values: Vec<f32> = whole.iter().skip(j).step_by(32).copied().collect();
+        // What a level has not passed on is its part of the lane; the sums of 16 are the next level's values.
+        while !values.is_empty() {
+            let passed = values.len() / 16 * 16;
+            *lane += sum(&values[passed..]);
+            values = values[..passed].chunks(16).map(sum).collect();
+        }
+    }
+    let (eights, tail) = rest.split_at(rest.len() / 8 * 8);
+    eights.iter().enumerate().for_each(|(i, square)| lanes[i % 8] += square);
+    (0..8).fold(sum(tail), |total, j| total + (lanes[j] + lanes[8 + j] + lanes[16 + j] + lanes[24 + j]))
+}
+
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn norms_follow_their_order(x in vector(1..300), eps in prop_oneof![Just(1e-5f32), Just(1e-6)]) {
+    fn norms_follow_their_order(x in prop_oneof![vector(1..300), vector(500..9000)], eps in prop_oneof![Just(1e-5f32), Just(1e-6)]) {
         let weight: Vec<f32> = (0..x.len()).map(|i| 0.5 + (i % 7) as f32 * 0.25).collect();
         let got = on_all("rmsnorm", |k| {
             let mut out = vec![0.0; x.len()];
@@ -73,7 +93,7 @@ proptest! {
             assert_eq!(bits(&out), bits(&in_place));
             out
         });
-        let r = 1.0 / (lane_sum(x.iter().map(|x| x * x)) / x.len() as f32 + eps).sqrt();
+        let r = 1.0 / (cascade_sum(&x) / x.len() as f32 + eps).sqrt();
         let want: Vec<f32> = x.iter().zip(&weight).map(|(x, w)| (x * r) * w).collect();
         prop_assert_eq!(bits(&got), bits(&want));
     }
@@ -150,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn dense_rows_are_lane_dots(rows in 1usize..12, cols in 1usize..70, tokens in 1usize..4, seed in vector(70)) {
+    fn dense_rows_are_lane_dots(rows in 1usize..24, cols in 1usize..70, tokens in 1usize..10, seed in vector(70)) {
         let w: Vec<f32> = (0..rows * cols).map(|i| seed[i % 70] * 0.5 + (i % 11) as f32 * 0.125).collect();
         let x: Vec<f32> = (0..tokens * cols).map(|i| seed[(i * 7) % 70]).collect();
         let f16s: Vec<f16> = w.iter().map(|&w| f16::from_f32(w)).collect();
@@ -292,6 +312,44 @@ fn attention_is_the_same_everywhere_and_near_the_truth() {
                     (f64::from(got) - want).abs() < 3e-6,
                     "{head_dim} {kind} {positions}: {got} for {want}"
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_of_tokens_gives_what_single_tokens_give() {
+    let (stride, positions) = (72, ATTENTION_CHUNK);
+    for (head_dim, group, tokens, first_seen) in
+        [(64, 4, 5, 1), (64, 1, 9, 3), (72, 3, 7, 250), (40, 2, 6, 100), (64, 4, 3, 256)]
+    {
+        let (k, v) = (Cache::new(positions, stride, 11), Cache::new(positions, stride, 13));
+        let token_stride = group * head_dim + 5;
+        let queries: Vec<f32> =
+            (0..tokens * token_stride).map(|i| ((i * 31) % 23) as f32 / 9.0 - 1.1).collect();
+        for kind in 0..3 {
+            let inputs = AttentionInputs {
+                queries: &queries,
+                keys: k.rows(kind),
+                values: v.rows(kind),
+                stride,
+                head_dim,
+                scale: 0.2,
+            };
+            let len = Kernel::attention_partial_len(group, head_dim);
+            let got = on_all("block", |kernel| {
+                let mut partials = vec![f32::NAN; tokens * len];
+                let block = QueryBlock { tokens, token_stride, group, first_seen };
+                kernel.attend_chunk_block(inputs, block, &mut partials);
+                partials
+            });
+            for (token, got) in got.chunks(len).enumerate() {
+                let queries = &queries[token * token_stride..][..group * head_dim];
+                let seen = (first_seen + token).min(ATTENTION_CHUNK);
+                let mut want = vec![f32::NAN; len];
+                let scalar = by_name("scalar").unwrap();
+                scalar.attend_chunk(AttentionInputs { queries, ..inputs }, 0, seen, &mut want);
+                assert_eq!(bits(got), bits(&want), "head {head_dim} group {group} token {token} kind {kind}");
             }
         }
     }

@@ -16,6 +16,8 @@ use bitnet_kernels::{Kernel, select};
 use bitnet_quant::{Activations, PackedTernary, QuantizedRows, Scales};
 use cpu_time::ThreadTime;
 
+mod floats;
+
 /// Output rows and input columns of a layer's projections: q, k and v together, o, gate and up together, down.
 const LAYER: [(usize, usize); 4] = [(3840, 2560), (2560, 2560), (13_824, 2560), (2560, 6912)];
 const LAYERS: usize = 30;
@@ -36,6 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for tokens in [4, 16, 128, 512] {
             prefill(kernel, tokens)?;
         }
+    }
+    if matches!(what, "all" | "float") {
+        floats::run(kernel)?;
     }
     Ok(())
 }

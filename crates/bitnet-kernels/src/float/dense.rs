@@ -1,25 +1,28 @@
-//! Dense matrices (heads, unquantized projections) times float vectors.
+//! Dense rows (heads, unquantized projections, keys) times float vectors.
 
 use bitnet_core::threads::ColumnsMut;
 use half::{bf16, f16};
 
-use super::lanes::tree;
-use crate::isa::{Isa, Lanes, Op};
+use crate::{
+    isa::{Isa, Lanes, Op},
+    simd::Floats,
+};
 
-/// How a stored element becomes an f32, exactly.
+/// How stored elements become f32, exactly.
 pub(crate) trait Element: Copy {
-    /// Sixteen at once.
-    fn widen<I: Isa>(isa: I, x: &[Self; 16]) -> Lanes<f32>;
     /// What pads a tail; it widens to 0.
     const ZERO: Self;
+
+    /// Sixteen at once.
+    fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats;
 }
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
 
     #[inline(always)]
-    fn widen<I: Isa>(_: I, x: &[Self; 16]) -> Lanes<f32> {
-        *x
+    fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats {
+        isa.load(x)
     }
 }
 
@@ -27,8 +30,8 @@ impl Element for f16 {
     const ZERO: Self = f16::ZERO;
 
     #[inline(always)]
-    fn widen<I: Isa>(isa: I, x: &[Self; 16]) -> Lanes<f32> {
-        isa.f16_to_f32(&x.map(f16::to_bits))
+    fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats {
+        isa.load_f16(bytemuck::must_cast_ref(x))
     }
 }
 
@@ -36,8 +39,8 @@ impl Element for bf16 {
     const ZERO: Self = bf16::ZERO;
 
     #[inline(always)]
-    fn widen<I: Isa>(_: I, x: &[Self; 16]) -> Lanes<f32> {
-        x.map(|x| f32::from_bits(u32::from(x.to_bits()) << 16))
+    fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats {
+        isa.load_bf16(bytemuck::must_cast_ref(x))
     }
 }
 
@@ -45,12 +48,12 @@ impl Element for i8 {
     const ZERO: Self = 0;
 
     #[inline(always)]
-    fn widen<I: Isa>(_: I, x: &[Self; 16]) -> Lanes<f32> {
-        x.map(f32::from)
+    fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats {
+        isa.load_i8(x)
     }
 }
 
-/// The last elements of a row, padded with zeros.
+/// The last elements of a row, padded with zeros. (A lane is never -0, so adding 0 * 0 to it changes nothing.)
 #[inline(always)]
 pub(crate) fn pad<E: Element>(tail: &[E]) -> [E; 16] {
     let mut out = [E::ZERO; 16];
@@ -58,34 +61,87 @@ pub(crate) fn pad<E: Element>(tail: &[E]) -> [E; 16] {
     out
 }
 
-/// `N` rows dot one vector, each in lane order; `N` only hides latency.
+/// The lanes of `Q` vectors times `P` rows, before they are added up.
 #[inline(always)]
-pub(crate) fn dots<I: Isa, E: Element, const N: usize>(isa: I, rows: [&[E]; N], x: &[f32]) -> [f32; N] {
-    let (x_chunks, x_tail) = x.as_chunks::<16>();
-    let rows = rows.map(|row| row[..x.len()].as_chunks::<16>());
-    let mut lanes = [[0.0; 16]; N];
-    for (i, x) in x_chunks.iter().enumerate() {
-        for (lanes, row) in lanes.iter_mut().zip(&rows) {
-            let w = E::widen(isa, &row.0[i]);
-            for j in 0..16 {
-                lanes[j] += w[j] * x[j];
-            }
-        }
+fn lanes_of<I: Isa, E: Element, const Q: usize, const P: usize>(
+    isa: I,
+    rows: [&[E]; P],
+    x: [&[f32]; Q],
+) -> [[I::Floats; P]; Q] {
+    let len = x[0].len();
+    assert!(x.iter().all(|x| x.len() == len) && rows.iter().all(|row| row.len() == len));
+    let (row_chunks, x_chunks) = (rows.map(|row| row.as_chunks::<16>()), x.map(|x| x.as_chunks::<16>()));
+    let mut acc = [[isa.splat(0.0); P]; Q];
+    for i in 0..len / 16 {
+        // No bounds checks: with a way to panic inside the loop the sums are kept in memory.
+        // SAFETY: all slices have `len` elements, hence `len / 16` chunks.
+        let rows = row_chunks.map(|row| unsafe { row.0.get_unchecked(i) });
+        // SAFETY: as above.
+        let x = x_chunks.map(|x| unsafe { x.0.get_unchecked(i) });
+        accumulate(isa, &mut acc, rows, x);
     }
-    if !x_tail.is_empty() {
-        for (lanes, row) in lanes.iter_mut().zip(&rows) {
-            let w = E::widen(isa, &pad(row.1));
-            for (j, &x) in x_tail.iter().enumerate() {
-                lanes[j] += w[j] * x;
-            }
-        }
+    if !len.is_multiple_of(16) {
+        let (rows, x) = (row_chunks.map(|row| pad(row.1)), x_chunks.map(|x| pad(x.1)));
+        accumulate(isa, &mut acc, rows.each_ref(), x.each_ref());
     }
-    lanes.map(tree)
+    acc
 }
 
-/// `out[t][r] = dot(w[first_row + r], x[t])`, `x` being `[tokens, cols]`.
+/// `acc[q][p] += rows[p] * x[q]`. A function, since a closure is only inlined when the compiler likes, and what is not
+/// inlined is not compiled for the instruction set.
+#[inline(always)]
+fn accumulate<I: Isa, E: Element, const Q: usize, const P: usize>(
+    isa: I,
+    acc: &mut [[I::Floats; P]; Q],
+    rows: [&[E; 16]; P],
+    x: [&Lanes<f32>; Q],
+) {
+    let mut w = [isa.splat(0.0); P];
+    for p in 0..P {
+        w[p] = E::load(isa, rows[p]);
+    }
+    for q in 0..Q {
+        let x = isa.load(x[q]);
+        for p in 0..P {
+            acc[q][p] = acc[q][p].add(w[p].mul(x));
+        }
+    }
+}
+
+/// `Q` vectors times `count` (at most 16) rows: `out[q][i] = dot(row(i), x[q])` in lane order. What lies behind `count`
+/// has no meaning.
+#[inline(always)]
+pub(crate) fn dots<'a, I: Isa, E: Element + 'a, const Q: usize>(
+    isa: I,
+    count: usize,
+    row: impl Fn(usize) -> &'a [E],
+    x: [&[f32]; Q],
+) -> [Lanes<f32>; Q] {
+    let mut all = [[isa.splat(0.0); 16]; Q];
+    let mut i = 0;
+    while i + 4 <= count.min(16) {
+        let four = lanes_of(isa, [row(i), row(i + 1), row(i + 2), row(i + 3)], x);
+        for (all, four) in all.iter_mut().zip(&four) {
+            all[i..i + 4].copy_from_slice(four);
+        }
+        i += 4;
+    }
+    while i < count.min(16) {
+        let one = lanes_of(isa, [row(i)], x);
+        for (all, one) in all.iter_mut().zip(&one) {
+            all[i] = one[0];
+        }
+        i += 1;
+    }
+    let mut out = [[0.0; 16]; Q];
+    for (out, all) in out.iter_mut().zip(&all) {
+        *out = I::Floats::sums(all).store();
+    }
+    out
+}
+
+/// `out[t][r] = dot(w[r], x[t])`, `w` being `[rows, cols]` and `x` `[tokens, cols]`.
 pub(crate) struct DenseMatmul<'a, 'b, E> {
-    /// Rows `first_row ..` of the matrix, `cols` elements each.
     pub(crate) w: &'a [E],
     pub(crate) cols: usize,
     pub(crate) x: &'a [f32],
@@ -96,23 +152,34 @@ impl<E: Element> Op for DenseMatmul<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
-        let Self { w, cols, x, out } = self;
-        let row = |r: usize| &w[r * cols..(r + 1) * cols];
-        let rows = out.width();
-        let mut r = 0;
-        while r < rows {
-            let four = r + 4 <= rows;
-            for token in 0..out.rows() {
-                let x = &x[token * cols..(token + 1) * cols];
-                let out = &mut out.row(token)[r..];
-                if four {
-                    out[..4].copy_from_slice(&dots(isa, [row(r), row(r + 1), row(r + 2), row(r + 3)], x));
+    fn eval<I: Isa>(mut self, isa: I) {
+        let (rows, tokens) = (self.out.width(), self.out.rows());
+        for first in (0..rows).step_by(16) {
+            let mut token = 0;
+            while token < tokens {
+                if I::WIDE_FLOATS && token + 4 <= tokens {
+                    self.tile::<I, 4>(isa, first, token);
+                    token += 4;
                 } else {
-                    out[0] = dots(isa, [row(r)], x)[0];
+                    self.tile::<I, 1>(isa, first, token);
+                    token += 1;
                 }
             }
-            r += if four { 4 } else { 1 };
+        }
+    }
+}
+
+impl<E: Element> DenseMatmul<'_, '_, E> {
+    /// Up to 16 rows times `Q` tokens.
+    #[inline(always)]
+    fn tile<I: Isa, const Q: usize>(&mut self, isa: I, first: usize, token: usize) {
+        let (w, cols) = (self.w, self.cols);
+        let count = (self.out.width() - first).min(16);
+        let row = |i: usize| &w[(first + i) * cols..(first + i + 1) * cols];
+        let x = std::array::from_fn(|q| &self.x[(token + q) * cols..(token + q + 1) * cols]);
+        let dots = dots::<I, E, Q>(isa, count, row, x);
+        for (q, dots) in dots.iter().enumerate() {
+            self.out.row(token + q)[first..first + count].copy_from_slice(&dots[..count]);
         }
     }
 }

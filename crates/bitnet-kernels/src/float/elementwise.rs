@@ -1,7 +1,10 @@
 //! Rotary embedding, gates and residual sums.
 
 use super::exp::exp;
-use crate::isa::{Isa, Op};
+use crate::{
+    isa::{Isa, Op},
+    simd::Floats,
+};
 
 /// Rotates the pairs `(x[i], x[i + half])` of one head by the angles whose cosines and sines are given.
 pub(crate) struct Rope<'a> {
@@ -106,7 +109,7 @@ impl Op for RoundToF16<'_> {
         let (chunks, tail) = self.x.as_chunks::<16>();
         let (out, out_tail) = self.out.as_chunks_mut::<16>();
         for (out, x) in out.iter_mut().zip(chunks) {
-            *out = isa.f32_to_f16(x).map(half::f16::from_bits);
+            *out = isa.load(x).to_f16().map(half::f16::from_bits);
         }
         for (out, &x) in out_tail.iter_mut().zip(tail) {
             *out = half::f16::from_bits(super::half::round(x));

@@ -2,7 +2,7 @@
 
 use bitnet_quant::activations::{BLOCK, MIN_AMAX};
 
-use super::lanes::max_of;
+use super::{dense::pad, lanes::max_of};
 use crate::isa::{Isa, Lanes, Op};
 
 /// One token with one step.
@@ -18,7 +18,7 @@ impl Op for QuantizeToken<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) -> (f32, i32) {
-        quantize_by(self.x.len(), self.codes, |i| chunk(self.x, i))
+        quantize_by(self.x, self.x, self.codes, |x, _| x)
     }
 }
 
@@ -39,49 +39,65 @@ impl Op for QuantizeBlocks<'_> {
         for (b, ((codes, step), sum)) in blocks.enumerate() {
             let x = self.x.get(b * BLOCK..).unwrap_or(&[]);
             let x = &x[..x.len().min(BLOCK)];
-            (*step, *sum) = quantize_by(x.len(), codes, |i| chunk(x, i));
+            (*step, *sum) = quantize_by(x, x, codes, |x, _| x);
         }
     }
 }
 
-/// Elements `16 * i ..` of `x`, zeros past its end.
+/// Quantizes `value(x[i], w[i])`, computed twice: once for the largest magnitude, once for the codes. `w` is as long as
+/// `x`, and `value(0, 0)` is 0. Returns the step and the sum of the codes.
 #[inline(always)]
-pub(crate) fn chunk(x: &[f32], i: usize) -> Lanes<f32> {
-    let (whole, tail) = x.as_chunks::<16>();
-    whole.get(i).copied().unwrap_or_else(|| {
-        let mut lanes = [0.0; 16];
-        lanes[..tail.len()].copy_from_slice(tail);
-        lanes
-    })
-}
-
-/// Quantizes `len` values given 16 at a time (zeros past the end); every chunk is asked for twice.
-/// Returns the step and the sum of the codes.
-#[inline(always)]
-pub(crate) fn quantize_by(len: usize, codes: &mut [i8], values: impl Fn(usize) -> Lanes<f32>) -> (f32, i32) {
-    let chunks = len.div_ceil(16);
+pub(crate) fn quantize_by(
+    x: &[f32],
+    w: &[f32],
+    codes: &mut [i8],
+    value: impl Fn(f32, f32) -> f32,
+) -> (f32, i32) {
+    let ((x, x_tail), (w, w_tail)) = (x.as_chunks::<16>(), w.as_chunks::<16>());
+    let tails = (!x_tail.is_empty()).then(|| (pad(x_tail), pad(w_tail)));
     let mut largest = [MIN_AMAX; 16];
-    for i in 0..chunks {
-        let x = values(i);
-        for j in 0..16 {
-            let magnitude = x[j].abs();
-            // False for NaN, which the definition ignores too.
-            largest[j] = if magnitude > largest[j] { magnitude } else { largest[j] };
-        }
+    for (x, w) in x.iter().zip(w) {
+        grow(&mut largest, x, w, &value);
+    }
+    if let Some((x, w)) = &tails {
+        grow(&mut largest, x, w, &value);
     }
     let amax = max_of(&largest, MIN_AMAX, |x| x);
-    let scale = 127.0 * (1.0 / amax);
-    let (head, tail) = codes.split_at_mut(16 * chunks);
+    let scale = 127.0 / amax;
     let mut sums = [0i32; 16];
-    for (i, codes) in head.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let x = values(i);
-        for j in 0..16 {
-            codes[j] = round(x[j] * scale);
-            sums[j] += i32::from(codes[j]);
-        }
+    let (head, tail) = codes.split_at_mut(16 * x.len());
+    for ((x, w), codes) in x.iter().zip(w).zip(head.as_chunks_mut().0) {
+        encode(codes, &mut sums, x, w, scale, &value);
     }
     tail.fill(0);
+    if let (Some((x, w)), Some(codes)) = (&tails, tail.first_chunk_mut()) {
+        encode(codes, &mut sums, x, w, scale, &value);
+    }
     (amax / 127.0, sums.iter().sum())
+}
+
+#[inline(always)]
+fn grow(largest: &mut Lanes<f32>, x: &Lanes<f32>, w: &Lanes<f32>, value: &impl Fn(f32, f32) -> f32) {
+    for j in 0..16 {
+        let magnitude = value(x[j], w[j]).abs();
+        // False for NaN, which the definition ignores too.
+        largest[j] = if magnitude > largest[j] { magnitude } else { largest[j] };
+    }
+}
+
+#[inline(always)]
+fn encode(
+    codes: &mut [i8; 16],
+    sums: &mut Lanes<i32>,
+    x: &Lanes<f32>,
+    w: &Lanes<f32>,
+    scale: f32,
+    value: &impl Fn(f32, f32) -> f32,
+) {
+    for j in 0..16 {
+        codes[j] = round(value(x[j], w[j]) * scale);
+        sums[j] += i32::from(codes[j]);
+    }
 }
 
 /// Rounds to the nearest integer, ties to even; NaN becomes 0. `|y|` is at most a rounding error above 127, so
