@@ -48,9 +48,13 @@ pub struct Rope {
 impl Rope {
     /// The frequencies of a head of `head_dim` dimensions, `[head_dim / 2]`, in radians per position.
     ///
-    /// Computed in f64 and rounded once, so that every platform has the same bits.
+    /// Rounded as `1 / theta^(2 j / head_dim)` in f32 rounds in the models' own code: the exponent, the power and the
+    /// reciprocal each once. The power is libm's in f64, so that every platform has the same bits.
     pub fn frequencies(&self, head_dim: usize) -> Vec<f32> {
-        let base = |j: usize| libm::pow(f64::from(self.theta), -2.0 * j as f64 / head_dim as f64) as f32;
+        let base = |j: usize| {
+            let exponent = (2 * j) as f32 / head_dim as f32;
+            1.0 / libm::pow(f64::from(self.theta), f64::from(exponent)) as f32
+        };
         (0..head_dim / 2).map(|j| self.bend(base(j), j)).collect()
     }
 

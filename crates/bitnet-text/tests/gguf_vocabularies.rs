@@ -8,12 +8,9 @@ mod common;
 use bitnet_text::{EncodeOptions, GgufVocabulary, TextError, Tokenizer};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
 
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle");
-const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
 const PLAIN: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
-const PARSED: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 
 /// Every way to convert a tokenizer and read it back.
 fn conversions(tokenizer: &Tokenizer) -> Vec<(&'static str, Tokenizer)> {
@@ -149,54 +146,68 @@ fn a_splitter_without_a_gguf_name_is_refused() {
     assert!(matches!(odd.to_gguf_vocabulary(), Err(TextError::Invalid { part: "pre_tokenizer", .. })));
 }
 
-/// llama.cpp's vocabulary files are not ours to ship. `BITNET_VOCAB_DIR` names a folder with `ggml-vocab-*.gguf` and their
-/// `.inp` and `.out` (llama.cpp, `models/`), and `llama3-tiktoken-cases.json`.
-fn vocab_dir() -> Option<PathBuf> {
-    std::env::var_os("BITNET_VOCAB_DIR").map(PathBuf::from)
-}
+/// Vocabularies that are not ours to ship, and so are only tested with the feature `external-vocabularies` (see
+/// `tests/oracle/run.sh`). `BITNET_VOCAB_DIR` names a folder with `ggml-vocab-*.gguf` and their `.inp` and `.out` (llama.cpp,
+/// `models/`), and `llama3-tiktoken-cases.json`.
+#[cfg(feature = "external-vocabularies")]
+mod external {
+    use std::path::PathBuf;
 
-#[test]
-fn llama_cpp_vocabularies_give_llama_cpp_ids() {
-    let Some(dir) = vocab_dir() else { return };
-    for name in ["llama-bpe", "llama-spm", "gpt-2"] {
-        let file = dir.join(format!("ggml-vocab-{name}.gguf"));
-        let tokenizer = Tokenizer::from_gguf(common::vocabulary(&file)).unwrap();
-        let inputs = fs::read_to_string(file.with_extension("gguf.inp")).unwrap();
-        let outputs = fs::read_to_string(file.with_extension("gguf.out")).unwrap();
-        // A separator ends every case, also the last.
-        let inputs: Vec<&str> = inputs.strip_suffix(SEPARATOR).unwrap().split(SEPARATOR).collect();
-        let outputs: Vec<Vec<u32>> =
-            outputs.lines().map(|l| l.split_whitespace().map(|id| id.parse().unwrap()).collect()).collect();
-        assert_eq!((inputs.len(), outputs.len()), (46, 46), "{name}");
-        let mut all = vec![("itself", tokenizer)];
-        all.extend(conversions(&all[0].1));
-        for (how, tokenizer) in &all {
-            for (input, output) in inputs.iter().zip(&outputs) {
-                assert_eq!(&tokenizer.encode(input, PLAIN).unwrap(), output, "{name} {how}: {input:?}");
-                assert_eq!(tokenizer.decode(output, false), *input, "{name} {how}");
+    use super::*;
+
+    const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
+    const PARSED: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
+
+    fn vocab_dir() -> PathBuf {
+        std::env::var_os("BITNET_VOCAB_DIR").expect("BITNET_VOCAB_DIR names the vocabularies").into()
+    }
+
+    #[test]
+    fn llama_cpp_vocabularies_give_llama_cpp_ids() {
+        let dir = vocab_dir();
+        for name in ["llama-bpe", "llama-spm", "gpt-2"] {
+            let file = dir.join(format!("ggml-vocab-{name}.gguf"));
+            let tokenizer = Tokenizer::from_gguf(common::vocabulary(&file)).unwrap();
+            let inputs = fs::read_to_string(file.with_extension("gguf.inp")).unwrap();
+            let outputs = fs::read_to_string(file.with_extension("gguf.out")).unwrap();
+            // A separator ends every case, also the last.
+            let inputs: Vec<&str> = inputs.strip_suffix(SEPARATOR).unwrap().split(SEPARATOR).collect();
+            let outputs: Vec<Vec<u32>> = outputs
+                .lines()
+                .map(|l| l.split_whitespace().map(|id| id.parse().unwrap()).collect())
+                .collect();
+            assert_eq!((inputs.len(), outputs.len()), (46, 46), "{name}");
+            let mut all = vec![("itself", tokenizer)];
+            all.extend(conversions(&all[0].1));
+            for (how, tokenizer) in &all {
+                for (input, output) in inputs.iter().zip(&outputs) {
+                    assert_eq!(&tokenizer.encode(input, PLAIN).unwrap(), output, "{name} {how}: {input:?}");
+                    assert_eq!(tokenizer.decode(output, false), *input, "{name} {how}");
+                }
             }
         }
     }
-}
 
-#[test]
-fn tiktoken_cases_give_tiktoken_ids() {
-    let Some(dir) = vocab_dir() else { return };
-    let tokenizer = Tokenizer::from_gguf(common::vocabulary(dir.join("ggml-vocab-llama-bpe.gguf"))).unwrap();
-    let file: Value =
-        serde_json::from_slice(&fs::read(dir.join("llama3-tiktoken-cases.json")).unwrap()).unwrap();
-    let mut all = vec![("GGUF", tokenizer)];
-    all.extend(conversions(&all[0].1));
-    let json = dir.join("../bitnet-r-llama3vocab-offline-packed/tokenizer.json");
-    if let Ok(json) = fs::read(json) {
-        all.push(("bitnet-r", Tokenizer::from_json(json).unwrap()));
-    }
-    for case in file["cases"].as_array().unwrap() {
-        let text = case["text"].as_str().unwrap();
-        let ids = |key: &str| serde_json::from_value::<Vec<u32>>(case[key].clone()).unwrap();
-        for (how, tokenizer) in &all {
-            assert_eq!(tokenizer.encode(text, PLAIN).unwrap(), ids("ids"), "{how}: {text:?}");
-            assert_eq!(tokenizer.encode(text, PARSED).unwrap(), ids("ids_special"), "{how}: {text:?}");
+    #[test]
+    fn tiktoken_cases_give_tiktoken_ids() {
+        let dir = vocab_dir();
+        let tokenizer =
+            Tokenizer::from_gguf(common::vocabulary(dir.join("ggml-vocab-llama-bpe.gguf"))).unwrap();
+        let file: Value =
+            serde_json::from_slice(&fs::read(dir.join("llama3-tiktoken-cases.json")).unwrap()).unwrap();
+        let mut all = vec![("GGUF", tokenizer)];
+        all.extend(conversions(&all[0].1));
+        let json = dir.join("../bitnet-r-llama3vocab-offline-packed/tokenizer.json");
+        if let Ok(json) = fs::read(json) {
+            all.push(("bitnet-r", Tokenizer::from_json(json).unwrap()));
+        }
+        for case in file["cases"].as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            let ids = |key: &str| serde_json::from_value::<Vec<u32>>(case[key].clone()).unwrap();
+            for (how, tokenizer) in &all {
+                assert_eq!(tokenizer.encode(text, PLAIN).unwrap(), ids("ids"), "{how}: {text:?}");
+                assert_eq!(tokenizer.encode(text, PARSED).unwrap(), ids("ids_special"), "{how}: {text:?}");
+            }
         }
     }
 }

@@ -95,7 +95,8 @@ pub fn config(
         vocab: fields.size("vocab_size")?,
         context: fields.optional_size("max_position_embeddings")?.unwrap_or(2048),
         norm_eps: fields.optional_number("rms_norm_eps")?.unwrap_or(if sub_norms { 1e-5 } else { 1e-6 }),
-        rope: rope(json)?,
+        // The defaults of the classes in `transformers`.
+        rope: rope(json, if family == BITNET_B158 { 500_000.0 } else { 10_000.0 })?,
         activation: activation(fields.optional_str("hidden_act").unwrap_or(default_activation))?,
         sub_norms,
         qk_norms: family == QWEN3,
@@ -194,11 +195,11 @@ fn refuse_windows(json: &Value) -> Result<(), ModelError> {
 }
 
 /// `rope_theta` and `rope_scaling`, or the newer `rope_parameters` that hold both.
-fn rope(json: &Value) -> Result<Rope, ModelError> {
+fn rope(json: &Value, default_theta: f32) -> Result<Rope, ModelError> {
     let object = |key: &str| json.get(key).filter(|v| v.is_object());
     let scaling = object("rope_parameters").or_else(|| object("rope_scaling"));
     let theta = number(json.get("rope_theta")).or_else(|| number(scaling.and_then(|s| s.get("rope_theta"))));
-    let theta = theta.unwrap_or(10_000.0);
+    let theta = theta.unwrap_or(default_theta);
     let Some(scaling) = scaling else { return Ok(Rope { theta, scaling: RopeScaling::None }) };
     let fields = Fields::new(scaling, "rope_scaling")?;
     let kind = fields.optional_str("rope_type").or_else(|| fields.optional_str("type")).unwrap_or("default");
