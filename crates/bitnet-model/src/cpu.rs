@@ -119,7 +119,7 @@ impl Backend for Cpu {
                 PackedTernary::pack(&m, &self.pool, &self.threads).map_err(ModelError::quant(name))?,
             ),
             Weight::Packed(m) => Matrix::Ternary(m),
-            Weight::Table(t) => Matrix::Table(t),
+            Weight::Table(t) => Matrix::Table(t.prepare(self.threads.threads(), ROWS_PER_CHUNK)),
         })
     }
 

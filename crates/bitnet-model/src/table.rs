@@ -1,6 +1,6 @@
 //! Tables of floats as files store them: embeddings, heads, projections that stay dense.
 
-use std::cell::RefCell;
+use std::sync::{Arc, Mutex, TryLockError};
 
 use bitnet_core::{DenseMatrix, SharedBytes, tensor::Values, threads::ColumnsMut};
 use bitnet_format::{TensorInfo, TensorView};
@@ -28,7 +28,20 @@ impl Table {
         }
         // One row proves that the type is readable and its rows have their bytes.
         view.dequantize_row(0, &mut vec![0.0; view.info().cols()])?;
-        Ok(Self::Blocks(BlockTable { info: view.info().clone(), bytes: view.shared() }))
+        let decoded = Arc::new([]);
+        Ok(Self::Blocks(BlockTable { info: view.info().clone(), bytes: view.shared(), decoded }))
+    }
+
+    /// Makes room for products on `threads` threads, up to `rows` rows at a time, so that they allocate nothing.
+    pub(crate) fn prepare(self, threads: usize, rows: usize) -> Self {
+        match self {
+            Self::Blocks(mut table) => {
+                let room = rows * table.info.cols();
+                table.decoded = (0..threads).map(|_| Mutex::new(vec![0.0; room])).collect();
+                Self::Blocks(table)
+            }
+            dense => dense,
+        }
     }
 
     /// Number of rows.
@@ -77,11 +90,8 @@ impl Table {
 pub struct BlockTable {
     info: TensorInfo,
     bytes: SharedBytes,
-}
-
-thread_local! {
-    /// Decoded rows of the piece that a thread works on; grows once.
-    static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Room for the decoded rows of one piece of work, for as many threads as there are.
+    decoded: Arc<[Mutex<Vec<f32>>]>,
 }
 
 impl BlockTable {
@@ -96,11 +106,16 @@ impl BlockTable {
     /// Decodes the wanted rows, then multiplies them as any floats.
     fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
         let cols = self.info.cols();
-        DECODED.with_borrow_mut(|decoded| {
-            decoded.resize(decoded.len().max(out.width() * cols), 0.0);
-            let rows = &mut decoded[..out.width() * cols];
-            rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| self.row_to_f32(first + i, row));
-            kernel.dense_matmul(Values::F32(rows), cols, x, 0, out);
+        assert!(!self.decoded.is_empty(), "a table of blocks is prepared before it is multiplied");
+        // One room for each thread: one of them is always free. What a panicking thread left behind is overwritten.
+        let mut free = self.decoded.iter().cycle().filter_map(|room| match room.try_lock() {
+            Ok(room) => Some(room),
+            Err(TryLockError::Poisoned(room)) => Some(room.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         });
+        let Some(mut decoded) = free.next() else { return };
+        let rows = &mut decoded[..out.width() * cols];
+        rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| self.row_to_f32(first + i, row));
+        kernel.dense_matmul(Values::F32(rows), cols, x, 0, out);
     }
 }

@@ -144,7 +144,9 @@ fn scaling(
 ) -> Result<RopeScaling, ModelError> {
     if let Some(parameters) = metadata.opt_f32s(LLAMA3_ROPE_KEY)? {
         return match parameters[..] {
-            [factor, low, high, original_context] => Ok(RopeScaling::Llama3 { factor, low, high, original_context }),
+            [factor, low, high, original_context] => {
+                Ok(RopeScaling::Llama3 { factor, low, high, original_context })
+            }
             _ => Err(ModelError::config(LLAMA3_ROPE_KEY, "four numbers", parameters.len())),
         };
     }
