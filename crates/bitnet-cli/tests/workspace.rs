@@ -1,5 +1,8 @@
 //! Rules of the workspace, as tests: layers, sizes of files, and words that do not belong.
 
+// A test that cannot read its data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -60,11 +63,17 @@ fn arrows_point_one_way() {
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let dir = entry.unwrap().path();
         let name = dir.file_name().unwrap().to_string_lossy().into_owned();
-        let place = ORDER.iter().position(|&n| n == name).unwrap_or_else(|| panic!("{name} has no place in the order"));
+        let place = ORDER
+            .iter()
+            .position(|&n| n == name)
+            .unwrap_or_else(|| panic!("{name} has no place in the order"));
         let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap();
         for dependency in dependencies(&manifest) {
             let theirs = ORDER.iter().position(|&n| n == dependency);
-            assert!(theirs.is_some_and(|t| t < place), "{name} depends on {dependency}, which does not stand above it");
+            assert!(
+                theirs.is_some_and(|t| t < place),
+                "{name} depends on {dependency}, which does not stand above it"
+            );
         }
     }
 }
@@ -99,13 +108,19 @@ fn names_say_the_subject() {
 #[test]
 fn every_dependency_has_a_reason() {
     for name in ORDER {
-        let Ok(manifest) = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")) else { continue };
+        let Ok(manifest) = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")) else {
+            continue;
+        };
         let mut previous = "";
         let mut dependencies = false;
         for line in manifest.lines() {
             if line.starts_with('[') {
                 dependencies = line.contains("dependencies");
-            } else if dependencies && !line.trim().is_empty() && !line.starts_with('#') && !line.starts_with([' ', ']', '}']) {
+            } else if dependencies
+                && !line.trim().is_empty()
+                && !line.starts_with('#')
+                && !line.starts_with([' ', ']', '}'])
+            {
                 let ours = line.starts_with("bitnet-");
                 assert!(ours || previous.starts_with('#'), "{name}: '{line}' has no reason above it");
             }

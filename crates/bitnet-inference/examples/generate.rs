@@ -4,7 +4,8 @@ use std::{env, error::Error, io::Write};
 
 use bitnet_inference::{GenerateOptions, InferenceEngine, LoadOptions};
 
-const SMALL_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle/bitnet-a-offline-packed");
+const SMALL_MODEL: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle/bitnet-a-offline-packed");
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);

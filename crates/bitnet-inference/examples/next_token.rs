@@ -5,7 +5,8 @@ use std::{env, error::Error};
 
 use bitnet_inference::{InferenceEngine, LoadOptions, TokenLogprobs, argmax};
 
-const SMALL_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle/bitnet-a-offline-packed");
+const SMALL_MODEL: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle/bitnet-a-offline-packed");
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);

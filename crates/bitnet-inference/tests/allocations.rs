@@ -1,5 +1,8 @@
 //! A generated token allocates nothing on the heap, on any thread.
 
+// A test that cannot read its data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicUsize, Ordering},
@@ -37,7 +40,8 @@ fn allocating_tokens(model: &str, activations: ActivationChoice, sampling: Sampl
     let engine = InferenceEngine::load(oracle(model), &load).unwrap();
     let mut session = engine.session().unwrap();
     let stop = vec!["never said".to_string()];
-    let options = GenerateOptions { max_new_tokens: 300, sampling, ignore_eos: true, stop, ..Default::default() };
+    let options =
+        GenerateOptions { max_new_tokens: 300, sampling, ignore_eos: true, stop, ..Default::default() };
     let ids = [2043, 10, 20, 30];
     let mut generation = session.generate_ids(&ids, &options).unwrap();
     let (mut tokens, mut allocating) = (0, 0);

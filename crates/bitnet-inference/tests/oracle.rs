@@ -5,6 +5,9 @@
 //! prompt gets 0.15 at most and 0.02 root mean square. A loose bound alone would accept an engine that forgets to
 //! quantize activations, hence both.
 
+// A test that cannot read its data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used)]
+
 use bitnet_format::Checkpoint;
 use bitnet_inference::{ActivationChoice, GenerateOptions, InferenceEngine, LoadOptions, Session};
 
@@ -182,8 +185,14 @@ mod faults {
         let mut bytes = fs::read(&file).unwrap();
         let checkpoint = Checkpoint::open(oracle("bitnet-a-online-bf16"), &Default::default()).unwrap();
         let header = bytes.len() - checkpoint.tensors().map(|t| t.byte_len()).sum::<usize>();
-        for tensor in checkpoint.tensors().filter(|t| t.name().contains("q_proj") || t.name().contains("k_proj")) {
-            let start = if tensor.range().start >= header { tensor.range().start } else { header + tensor.range().start };
+        for tensor in
+            checkpoint.tensors().filter(|t| t.name().contains("q_proj") || t.name().contains("k_proj"))
+        {
+            let start = if tensor.range().start >= header {
+                tensor.range().start
+            } else {
+                header + tensor.range().start
+            };
             let row = tensor.byte_len() / tensor.rows();
             let old = bytes[start..start + tensor.byte_len()].to_vec();
             for (to, from) in interleaved_order(tensor.rows() / 32, 32).into_iter().enumerate() {
@@ -212,7 +221,9 @@ fn activations_of_the_first_block() {
         session
             .feed_observed(&cases(dir)[0].prompt, |stage, rows| {
                 let name = stage.to_string();
-                if !["embed", "l0.input_layernorm", "l0.q_proj", "l0.k_proj", "l0.v_proj", "l0.out"].contains(&&*name) {
+                if !["embed", "l0.input_layernorm", "l0.q_proj", "l0.k_proj", "l0.v_proj", "l0.out"]
+                    .contains(&&*name)
+                {
                     return;
                 }
                 let want = &expected[&name];
@@ -254,7 +265,11 @@ fn gguf_files_agree_with_their_originals() {
 fn perplexity_of_a_text() {
     use bitnet_inference::{PerplexityOptions, perplexity};
     let engine = load(&oracle("bitnet-a-offline-packed"), ActivationChoice::Auto);
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/text/tinyshakespeare-6000.txt")).unwrap();
+    let text = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/text/tinyshakespeare-6000.txt"
+    ))
+    .unwrap();
     let plain = bitnet_text::EncodeOptions::default();
     let ids = engine.tokenizer().unwrap().encode(&text, plain).unwrap();
     assert_eq!(ids.len(), 1967);

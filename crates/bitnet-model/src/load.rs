@@ -15,6 +15,9 @@ use crate::{
 /// Called with the bytes read so far and in all.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
+/// Where a thread leaves the matrix that it has read.
+type Slot<M> = Mutex<Option<Result<M, ModelError>>>;
+
 impl<B: Backend> Model<B> {
     /// Reads every part of `source` and puts it on `backend`, matrices on all of `threads`.
     ///
@@ -30,8 +33,7 @@ impl<B: Backend> Model<B> {
         let config = source.config().clone();
         let form = source.activations(choice);
         let parts: Vec<Part> = source.matrices().collect();
-        let loaded: Vec<Mutex<Option<Result<B::Matrix, ModelError>>>> =
-            parts.iter().map(|_| Mutex::new(None)).collect();
+        let loaded: Vec<Slot<B::Matrix>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let size = |part: Part| source.byte_len(part);
         let total = parts.iter().map(|&part| size(part)).sum();
         let done = AtomicU64::new(0);

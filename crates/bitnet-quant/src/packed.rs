@@ -2,7 +2,10 @@
 
 use bitnet_core::{HybridMemoryPool, Purpose, SharedBytes, ThreadPool};
 
-use crate::{Granularity, QuantError, Scales, TernaryMatrix, ternary::MAX_COLS};
+use crate::{
+    Granularity, QuantError, Scales, TernaryMatrix,
+    ternary::{MAX_COLS, first_code_three},
+};
 
 /// Trits as "t2": two bits each, 16 rows interleaved, one sequential stream.
 ///
@@ -167,10 +170,8 @@ impl PackedTernary {
     /// # Errors
     /// [`QuantError::NotATrit`] with the first place.
     pub fn check(&self) -> Result<(), QuantError> {
-        let bad = self.strips.iter().position(|b| b & (b >> 1) & 0x55 != 0);
-        bad.map_or(Ok(()), |at| {
+        first_code_three(&self.strips).map_or(Ok(()), |(at, plane)| {
             let (block, byte) = (at / Self::BLOCK_BYTES, at % Self::BLOCK_BYTES);
-            let plane = (self.strips[at] & (self.strips[at] >> 1) & 0x55).trailing_zeros() as usize / 2;
             Err(QuantError::NotATrit {
                 row: block / self.blocks() * Self::STRIP + byte / 4,
                 col: block % self.blocks() * Self::BLOCK_COLS + 4 * plane + byte % 4,

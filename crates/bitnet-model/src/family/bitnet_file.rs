@@ -80,6 +80,8 @@ impl Entry {
         };
         let packed = PackedTernary::from_strips(self.rows, self.cols, strips.shared(), scales)
             .map_err(ModelError::quant(name))?;
+        // Kernels count on codes of at most 2. This reads every page once, which running the model does anyway.
+        packed.check().map_err(ModelError::quant(name))?;
         Ok(packed)
     }
 }
