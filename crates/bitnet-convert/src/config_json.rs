@@ -147,3 +147,18 @@ pub(crate) fn patched(
     };
     Value::Object(map)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_few_digits_and_read_back_equal() {
+        assert_eq!(number(1e-5), json!(1e-5));
+        assert_eq!(number(1_000_042.0).to_string(), "1000042.0");
+        assert_eq!(count(8192.0).to_string(), "8192");
+        for x in [0.1f32, 1e-6, f32::MIN_POSITIVE, f32::MAX, 1.0 / 3.0, 500_000.03] {
+            assert_eq!(number(x).as_f64().unwrap() as f32, x);
+        }
+    }
+}

@@ -99,3 +99,22 @@ pub(crate) fn stream_floats<E>(
 pub(crate) fn with_one_scale(matrix: TernaryMatrix, scale: f32) -> Result<TernaryMatrix, QuantError> {
     matrix.with_scales(Scales::Tensor(scale))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_scale_is_its_f16_times_a_factor(mantissa in 0u32..1 << 23, exponent in 113u32..142) {
+            // Everything that f16 holds with all its bits, from 2^-14 to 2^15.
+            let scale = f32::from_bits(exponent << 23 | mantissa);
+            let (stored, factor) = split_scale(scale).unwrap();
+            prop_assert_eq!(stored * factor, scale);
+            prop_assert_eq!(f16::from_f32(stored).to_f32(), stored);
+            prop_assert!((factor - 1.0).abs() <= 1.0 / 1024.0);
+        }
+    }
+}

@@ -197,10 +197,10 @@ impl Layout<'_> {
                 Item::matrix(name, self.ty, m.shape, m.part, How::Blocks { order: None, scale: None })
             }
             Held::Trits(t) => match t.stored {
-                Some(ty) => Item::raw(name, ty, &m.shape, &m.name),
+                Some(ty) => Item::copied(name, ty, m),
                 None => Item::matrix(name, t.width, m.shape, m.part, How::Floats),
             },
-            Held::Table(ty) => Item::raw(name, *ty, &m.shape, &m.name),
+            Held::Table(ty) => Item::copied(name, *ty, m),
         }
     }
 

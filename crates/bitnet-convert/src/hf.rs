@@ -205,7 +205,7 @@ pub(crate) fn name_of(part: Part) -> String {
 pub(crate) fn table(m: &Surveyed, ty: TensorType, notes: &mut Vec<String>) -> Item {
     let name = name_of(m.part);
     if ty.is_float() {
-        return Item::raw(name, ty, &m.shape, &m.name);
+        return Item::copied(name, ty, m);
     }
     notes.push(format!("'{}' was {ty} and is written as F32 with the same values", m.name));
     Item::matrix(name, TensorType::F32, m.shape, m.part, How::Floats)
@@ -253,7 +253,7 @@ impl Layout<'_> {
 
     fn master(&self, m: &Surveyed, name: String, trits: &Trits) -> Item {
         match trits.stored.filter(|_| self.survey.online) {
-            Some(ty) => Item::raw(name, ty, &m.shape, &m.name),
+            Some(ty) => Item::copied(name, ty, m),
             None => Item::matrix(name, TensorType::F32, m.shape, m.part, How::Master),
         }
     }
@@ -274,7 +274,33 @@ impl Layout<'_> {
 /// The weights themselves, copied or in the narrowest type that holds them.
 fn exact(m: &Surveyed, name: String, trits: &Trits) -> Item {
     match trits.stored {
-        Some(ty) => Item::raw(name, ty, &m.shape, &m.name),
+        Some(ty) => Item::copied(name, ty, m),
         None => Item::matrix(name, trits.width, m.shape, m.part, How::Floats),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_reads_back_and_what_is_not_there_is_not_found() {
+        let (mut found, mut not) = (0, 0);
+        for i in 0..2000u32 {
+            let scale = 0.01 + (i as f32) * 1.7e-5;
+            match reciprocal(scale) {
+                Some(r) => {
+                    assert_eq!(1.0 / r, scale);
+                    found += 1;
+                }
+                None => not += 1,
+            }
+            // What is a product or a reciprocal is found again.
+            let (bias, stored) = (0.3 + i as f32 * 1e-3, 1.0 + i as f32 * 1e-3);
+            assert_eq!(unscaled(bias * scale, scale).map(|b| b * scale), Some(bias * scale));
+            assert_eq!(reciprocal(1.0 / stored).map(|r| 1.0 / r), Some(1.0 / stored));
+        }
+        assert!(found > 500 && not > 200, "{found} {not}");
+        assert_eq!(reciprocal(0.0), None);
     }
 }

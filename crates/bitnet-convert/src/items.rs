@@ -10,7 +10,7 @@ use bitnet_quant::TernaryMatrix;
 use crate::{
     ConvertError, encode,
     master::Master,
-    survey::{self, Matrix},
+    survey::{self, Matrix, Surveyed},
 };
 
 /// One or two tensors that come from one read.
@@ -22,8 +22,8 @@ pub(crate) struct Item {
 
 /// Where the bytes come from.
 pub(crate) enum From {
-    /// The tensor of that name, as it stands.
-    Raw(String),
+    /// The tensor of that name, as it stands; a matrix's part.
+    Raw(String, Option<Part>),
     /// Made already: vectors and single scales.
     Bytes(Vec<u8>),
     /// A matrix, read again.
@@ -45,9 +45,17 @@ pub(crate) enum How {
 }
 
 impl Item {
-    /// A tensor that is copied.
+    /// A vector that is copied.
     pub(crate) fn raw(name: impl Into<String>, ty: TensorType, shape: &[usize], from: &str) -> Self {
-        Self { specs: vec![TensorSpec::new(name, ty, shape)], from: From::Raw(from.into()) }
+        Self { specs: vec![TensorSpec::new(name, ty, shape)], from: From::Raw(from.into(), None) }
+    }
+
+    /// A matrix that is copied as `ty`, which it has in the file.
+    pub(crate) fn copied(name: impl Into<String>, ty: TensorType, m: &Surveyed) -> Self {
+        Self {
+            specs: vec![TensorSpec::new(name, ty, m.shape)],
+            from: From::Raw(m.name.clone(), Some(m.part)),
+        }
     }
 
     /// f32 numbers.
@@ -112,9 +120,10 @@ impl Filler<'_> {
     ) -> Result<u64, ConvertError> {
         for item in items {
             match &item.from {
-                From::Raw(name) => {
+                From::Raw(name, part) => {
                     let view = self.source.checkpoint().tensor(name)?;
                     writer.write(&item.specs[0].name, view.bytes())?;
+                    part.iter().for_each(|&part| progress(part));
                 }
                 From::Bytes(bytes) => writer.write(&item.specs[0].name, bytes)?,
                 From::Matrix(part, how) => {

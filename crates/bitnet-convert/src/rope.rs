@@ -63,3 +63,56 @@ pub(crate) fn parameters(config: &Config) -> Option<RopeScaling> {
 pub(crate) fn close(a: &Config, b: &Config) -> bool {
     difference(a, b) <= CLOSE
 }
+
+#[cfg(test)]
+mod tests {
+    use bitnet_model::{GateActivation, family::LLAMA};
+
+    use super::*;
+
+    fn config(scaling: RopeScaling) -> Config {
+        Config {
+            family: LLAMA,
+            hidden: 64,
+            ffn: 64,
+            layers: 1,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 128,
+            vocab: 8,
+            context: 64,
+            norm_eps: 1e-5,
+            rope: Rope { theta: 500_000.0, scaling },
+            activation: GateActivation::Silu,
+            sub_norms: false,
+            qk_norms: false,
+            input_norm_eps: None,
+            tied_head: true,
+            trained_int8: true,
+            bos: None,
+            eos: vec![],
+        }
+    }
+
+    #[test]
+    fn llama3_goes_to_divisors_and_comes_back() {
+        for (factor, original_context) in [(8.0, 8192.0), (32.0, 8192.0), (4.0, 32768.0)] {
+            let original = config(RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original_context });
+            let divisors = divisors(&original).unwrap();
+            assert_eq!((divisors[0], divisors[63]), (1.0, factor));
+            let stored = config(RopeScaling::Divisors(divisors));
+            assert!(difference(&original, &stored) <= f32::EPSILON, "{}", difference(&original, &stored));
+            assert_eq!(parameters(&stored), Some(original.rope.scaling.clone()));
+        }
+    }
+
+    #[test]
+    fn other_divisors_are_recognized_or_refused() {
+        let with = |d: Vec<f32>| config(RopeScaling::Divisors(d));
+        assert_eq!(parameters(&with(vec![1.0; 64])), Some(RopeScaling::None));
+        assert_eq!(parameters(&with(vec![3.0; 64])), Some(RopeScaling::Linear { factor: 3.0 }));
+        let strange = (0..64).map(|i| 1.0 + i as f32).collect();
+        assert_eq!(parameters(&with(strange)), None);
+        assert_eq!(divisors(&config(RopeScaling::Linear { factor: 2.0 })), None);
+    }
+}

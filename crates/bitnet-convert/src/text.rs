@@ -73,7 +73,7 @@ pub(crate) fn files(
                 |(file, key): (&str, &str)| Some((file.to_owned(), m.entries.get(key)?.clone().into_bytes()));
             Ok(EMBEDDED.into_iter().filter_map(text).collect())
         }
-        Metadata::Gguf(m) => from_gguf(m, config, notes),
+        Metadata::Gguf(m) => from_gguf(checkpoint, m, config, notes),
         _ => Ok(Vec::new()),
     }
 }
@@ -95,25 +95,33 @@ pub(crate) fn embedded(files: Files) -> Result<Vec<(String, String)>, ConvertErr
 }
 
 /// The text of a token.
-fn spelled(tokens: &[Vec<u8>], id: Option<u32>) -> Option<String> {
-    String::from_utf8(tokens.get(usize::try_from(id?).ok()?)?.clone()).ok()
+fn spelled(token: &[u8]) -> Option<String> {
+    String::from_utf8(token.to_vec()).ok()
 }
 
-fn from_gguf(m: &GgufMetadata, config: &Config, notes: &mut Vec<String>) -> Result<Files, ConvertError> {
+fn from_gguf(
+    checkpoint: &Checkpoint,
+    m: &GgufMetadata,
+    config: &Config,
+    notes: &mut Vec<String>,
+) -> Result<Files, ConvertError> {
     let mut files = Vec::new();
     let generation = json!({ "bos_token_id": config.bos, "eos_token_id": config.eos });
     files.push(("generation_config.json".to_owned(), pretty(&generation)));
     if let Some(template) = m.opt_str("tokenizer.chat_template")? {
         files.push(("chat_template.jinja".into(), template.into()));
     }
-    let Some(vocabulary) = vocabulary::gguf_vocabulary(m)? else { return Ok(files) };
-    let (bos, eos) =
-        (spelled(&vocabulary.tokens, vocabulary.bos), spelled(&vocabulary.tokens, vocabulary.eos));
-    let unk = spelled(&vocabulary.tokens, vocabulary.unk);
-    // `tokenizer.json` of the original, where the file carries it, is more than the other keys can say.
-    let text = match m.opt_str(vocabulary::TOKENIZER_JSON_KEY)? {
-        Some(text) => Ok(text.to_owned()),
-        None => Tokenizer::from_gguf(vocabulary).and_then(|tokenizer| tokenizer.to_json()),
+    let vocabulary = vocabulary::gguf_vocabulary(m)?;
+    // `tokenizer.json` of the original, where the file carries it, says more than the other keys.
+    let text = match (m.opt_str(vocabulary::TOKENIZER_JSON_KEY)?, &vocabulary) {
+        (Some(text), _) => Ok(text.to_owned()),
+        (None, Some(vocabulary)) => Tokenizer::from_gguf(vocabulary.clone()).and_then(|t| t.to_json()),
+        (None, None) => return Ok(files),
+    };
+    let names = match (&vocabulary, vocabulary::tokenizer(checkpoint)) {
+        (Some(v), _) => [v.bos, v.eos, v.unk].map(|id| spelled(v.tokens.get(usize::try_from(id?).ok()?)?)),
+        (None, Ok(Some(t))) => [t.bos(), t.eos(), None].map(|id| spelled(t.token_bytes(id?)?)),
+        (None, _) => [None, None, None],
     };
     match text {
         Ok(text) => files.push(("tokenizer.json".into(), text.into_bytes())),
@@ -124,9 +132,10 @@ fn from_gguf(m: &GgufMetadata, config: &Config, notes: &mut Vec<String>) -> Resu
         "clean_up_tokenization_spaces": false,
         "model_max_length": config.context,
     });
-    let names = [("bos_token", bos), ("eos_token", eos), ("unk_token", unk)];
+    let keys = ["bos_token", "eos_token", "unk_token"];
     if let Some(map) = about.as_object_mut() {
-        let known = names.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text?))));
+        let known =
+            keys.into_iter().zip(names).filter_map(|(key, text)| Some((key.to_owned(), json!(text?))));
         map.extend(known);
     }
     files.push(("tokenizer_config.json".into(), pretty(&about)));

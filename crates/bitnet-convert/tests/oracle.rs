@@ -1,5 +1,8 @@
 //! Every model of the oracle to every target, and on to every other.
 
+// Helpers of tests may panic as tests may.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

@@ -1,6 +1,9 @@
 //! Models of the oracle, and logits before and after.
 
-#![allow(dead_code)]
+// Each test file uses some of these; helpers of tests may panic as tests may.
+#![allow(dead_code, clippy::unwrap_used)]
+
+pub mod made;
 
 use std::path::{Path, PathBuf};
 
@@ -46,12 +49,16 @@ pub fn to(input: &Path, output: &Path, target: Target) -> Result<Report, Convert
     convert(input, output, target, &ConvertOptions::default())
 }
 
-/// Bits of the logits of a few tokens, position by position.
+/// Bits of the logits of a few tokens of the oracle's vocabulary, position by position.
 pub fn logits(path: &Path) -> Vec<u32> {
+    logits_of(path, &[2043, 17, 301, 1999, 5, 5, 64, 1023])
+}
+
+/// Bits of the logits of `ids`, position by position.
+pub fn logits_of(path: &Path, ids: &[u32]) -> Vec<u32> {
     let options = LoadOptions { threads: Some(1), ..LoadOptions::default() };
     let engine = InferenceEngine::load(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut bits = Vec::new();
-    let ids = [2043, 17, 301, 1999, 5, 5, 64, 1023];
-    engine.session().unwrap().logits(&ids, |row| bits.extend(row.iter().map(|x| x.to_bits()))).unwrap();
+    engine.session().unwrap().logits(ids, |row| bits.extend(row.iter().map(|x| x.to_bits()))).unwrap();
     bits
 }

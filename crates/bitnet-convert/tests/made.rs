@@ -1,0 +1,184 @@
+//! Models with what the oracle's have not: biases, norms of inputs, rotary scaling, odd sizes, several scales.
+
+// Helpers of tests may panic as tests may.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use bitnet_convert::{Report, Target};
+use common::{
+    logits_of,
+    made::{IDS, Made},
+    place, to,
+};
+use serde_json::json;
+
+/// What a target is expected to do.
+#[derive(Clone, Copy, PartialEq)]
+enum Want {
+    /// Equal logits and scales.
+    Exact,
+    /// f16 scales, announced.
+    Rounded,
+    /// Biases that differ in the last bit, announced.
+    Biases,
+    /// A refusal that contains these words.
+    Refused(&'static str),
+}
+use Want::{Biases, Exact, Refused, Rounded};
+
+/// Expectations in the order of `Target::ALL`; every success goes on to every other target with equal logits, unless
+/// something is rounded on the way.
+fn check(made: &Made, want: [Want; 7]) -> Vec<Option<Report>> {
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("model");
+    made.write(&input, false);
+    let before = logits_of(&input, &IDS);
+    let mut reports = Vec::new();
+    for (target, want) in Target::ALL.into_iter().zip(want) {
+        let output = place(directory.path(), "first", target);
+        let result = to(&input, &output, target);
+        if let Refused(words) = want {
+            let text = result.expect_err(&format!("{target} refuses")).to_string();
+            assert!(text.contains(words) && text.contains("--to "), "{target}: {text}");
+            assert!(!output.exists());
+            reports.push(None);
+            continue;
+        }
+        let report = result.unwrap_or_else(|e| panic!("{target}: {e}"));
+        assert_eq!(report.trits_equal, report.trits);
+        assert_eq!(report.scales_equal < report.scales, want == Rounded, "{target}: {report}");
+        assert_eq!(report.vectors_equal < report.vectors, want == Biases, "{target}: {report}");
+        assert_eq!(report.notes.iter().any(|n| n.contains("differ") || n.contains("rounded")), want != Exact);
+        let after = logits_of(&output, &IDS);
+        assert_eq!(after == before, want == Exact, "{target}: logits");
+        for onward in Target::ALL {
+            let next = place(directory.path(), &format!("via-{target}"), onward);
+            let Ok(report) = to(&output, &next, onward) else { continue };
+            let same = report.scales_equal == report.scales && report.vectors_equal == report.vectors;
+            assert_eq!(logits_of(&next, &IDS) == after, same, "{target} to {onward}: {report}");
+        }
+        reports.push(Some(report));
+    }
+    reports
+}
+
+#[test]
+fn biases_and_an_untied_head() {
+    // Scales around 0.035 are reciprocals of f32 numbers, so that `bitlinear`, whose biases are not scaled, holds both;
+    // around 0.05 many are not, and what `autobitlinear` multiplies to a bias is often not there either.
+    let made = Made { biases: true, tied: false, ..Made::default() };
+    check(&made, [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact]);
+    let made = Made { spread: 0.1, ..made };
+    check(&made, [Biases, Exact, Exact, Rounded, Rounded, Rounded, Exact]);
+}
+
+#[test]
+fn norms_of_inputs() {
+    let quantization = json!({
+        "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online",
+        "use_rms_norm": true, "rms_norm_eps": 3e-5,
+    });
+    let made = Made { input_norms: true, quantization: Some(quantization), ..Made::default() };
+    check(&made, [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact]);
+}
+
+#[test]
+fn rotary_scaling_and_all_stop_tokens_and_zeros() {
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    let made = Made { more: json!({ "rope_scaling": scaling }), zero: "mlp.up_proj", ..Made::default() };
+    check(&made, [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact]);
+    let linear = json!({ "rope_scaling": { "type": "linear", "factor": 2.5 } });
+    check(&Made { more: linear, ..Made::default() }, [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact]);
+}
+
+#[test]
+fn squared_relu_with_a_head_of_its_own_and_silu_with_exact_f16_scales() {
+    let sub = Made { class: "BitNetForCausalLM", sub_norms: true, tied: false, ..Made::default() };
+    let relu = Made { more: json!({ "hidden_act": "relu2" }), ..sub.clone() };
+    let reports = check(&relu, [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact]);
+    let notes = &reports[2].as_ref().unwrap().notes;
+    assert!(notes.iter().any(|n| n.contains("head is a tensor of its own")), "{notes:?}");
+    let silu = Made { more: json!({ "hidden_act": "silu" }), ..sub };
+    check(&silu, [Exact; 7]);
+}
+
+#[test]
+fn sizes_that_blocks_do_not_divide() {
+    let block = Refused("no whole number");
+    let made = Made { hidden: 96, ffn: 200, heads: 6, kv_heads: 3, head_dim: 20, ..Made::default() };
+    check(&made, [Exact, Exact, block, block, block, block, Exact]);
+    // Ten rows of queries: transformers would unpack twelve.
+    let made = Made { hidden: 128, ffn: 384, heads: 1, kv_heads: 1, head_dim: 10, ..Made::default() };
+    check(&made, [Refused("10 rows"), Exact, block, block, block, block, Exact]);
+}
+
+#[test]
+fn projections_that_stay_dense() {
+    let quantization = json!({
+        "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online",
+        "modules_to_not_convert": ["lm_head", "model.layers.1.mlp.down_proj"],
+    });
+    let made = Made { quantization: Some(quantization), ..Made::default() };
+    let dense = Refused("'model.layers.1.mlp.down_proj' is dense");
+    check(&made, [Exact, Exact, dense, dense, dense, dense, Exact]);
+}
+
+#[test]
+fn a_model_trained_in_shards_without_int8() {
+    let made = Made { quantization: None, tied: false, ..Made::default() };
+    let several = Refused("scale per row");
+    let reports = check(&made, [several, Exact, several, Exact, Exact, Exact, Exact]);
+    assert_eq!(reports[1].as_ref().unwrap().scales, 2 * (256 * 3 + 128 * 2 + 512 * 2));
+}
+
+#[test]
+fn gates_that_no_architecture_has() {
+    let made = Made { more: json!({ "hidden_act": "relu2" }), ..Made::default() };
+    let gate = Refused("SiLU gates");
+    check(&made, [Exact, Exact, gate, gate, gate, gate, Exact]);
+}
+
+#[test]
+fn shards_are_one_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, sharded) = (directory.path().join("whole"), directory.path().join("sharded"));
+    let made = Made::default();
+    made.write(&whole, false);
+    made.write(&sharded, true);
+    let output = place(directory.path(), "out", Target::Bitnet);
+    to(&sharded, &output, Target::Bitnet).unwrap();
+    assert_eq!(logits_of(&output, &IDS), logits_of(&whole, &IDS));
+}
+
+#[test]
+fn scales_that_online_quantization_cannot_give() {
+    let directory = tempfile::tempdir().unwrap();
+    let (input, output) = (directory.path().join("model"), directory.path().join("out"));
+    Made::default().write(&input, false);
+    let packed = directory.path().join("packed");
+    to(&input, &packed, Target::HfPacked).unwrap();
+    // The stored scale of one matrix, far below the smallest mean.
+    let file = packed.join("model.safetensors");
+    let checkpoint = bitnet_format::Checkpoint::open(&packed, &Default::default()).unwrap();
+    let at = checkpoint.info("model.layers.1.mlp.up_proj.weight_scale").unwrap().range();
+    drop(checkpoint);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[at].copy_from_slice(&1e-7f32.to_le_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let before = logits_of(&packed, &IDS);
+    let report = to(&packed, &output, Target::HfMaster).unwrap();
+    assert!(
+        report.notes.iter().any(|n| n.contains("up_proj") && n.contains("below 1e-5")),
+        "{:?}",
+        report.notes
+    );
+    assert_eq!(report.scales_equal, report.scales);
+    assert_eq!(logits_of(&output, &IDS), before);
+    // And what f16 cannot hold either is refused where scales are f16.
+    let text = to(&packed, &place(directory.path(), "q", Target::GgufQ2_0), Target::GgufQ2_0).unwrap_err();
+    assert!(text.to_string().contains("too small for f16"), "{text}");
+}
