@@ -144,10 +144,11 @@ pub(crate) fn store(lanes: &mut Lanes<i32>, q: usize, sums: int32x4_t) {
 #[target_feature(enable = "neon")]
 #[inline]
 fn multiply(rounds: u64) -> (u64, i32) {
-    let (mut codes, x) = (vdup_n_s8(2), vdup_n_s8(3));
+    // Codes change every round, or the compiler would multiply the constants once for all.
+    let (mut codes, x, one) = (vdup_n_s8(2), vdup_n_s8(3), vdup_n_s8(1));
     let mut acc = [vdupq_n_s16(0); 8];
     for _ in 0..rounds {
-        codes = veor_s8(codes, vreinterpret_s8_s16(vget_low_s16(acc[0])));
+        codes = vadd_s8(codes, one);
         for a in &mut acc {
             *a = vmlal_s8(*a, codes, x);
         }

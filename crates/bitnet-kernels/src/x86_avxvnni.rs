@@ -86,11 +86,12 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
     out
 }
 
-/// One strip (two registers) times `T` tokens: 12 sums, 2 codes and a broadcast fit in the 16 registers.
+/// One strip (two registers) times `T` tokens: 12 sums, 2 codes and a broadcast fit in the 16 registers. As in
+/// `x86_avx512vnni.rs`, nothing in the loop can panic.
 #[target_feature(enable = "avx2,f16c,avxvnni")]
-#[inline]
+#[inline(never)]
 fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {
-    let x = x.map(|x| &x[..strip.len()]);
+    assert!(x.iter().all(|x| x.len() == strip.len()));
     let low = _mm256_set1_epi8(3);
     let mut acc = [[_mm256_setzero_si256(); 2]; T];
     for (b, block) in strip.iter().enumerate() {
@@ -99,7 +100,9 @@ fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>;
             let codes = [_mm256_and_si256(w[0], low), _mm256_and_si256(w[1], low)];
             w = [_mm256_srli_epi16::<2>(w[0]), _mm256_srli_epi16::<2>(w[1])];
             for t in 0..T {
-                let word = _mm256_set1_epi32(plane_word(&x[t][b], p));
+                // SAFETY: b < strip.len(), the length of every token's words.
+                let word = plane_word(unsafe { x[t].get_unchecked(b) }, p);
+                let word = _mm256_set1_epi32(word);
                 acc[t][0] = _mm256_dpbusd_avx_epi32(acc[t][0], codes[0], word);
                 acc[t][1] = _mm256_dpbusd_avx_epi32(acc[t][1], codes[1], word);
             }

@@ -125,9 +125,9 @@ fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>;
 
 /// i32 sums of four rows over at most [`TILE_BLOCKS`] blocks.
 #[target_feature(enable = "sse4.1,ssse3")]
-#[inline]
+#[inline(never)]
 fn quarter_tile<const T: usize>(strip: &[Block], q: usize, x: [&[Word]; T]) -> [__m128i; T] {
-    let x = x.map(|x| &x[..strip.len()]);
+    assert!(x.iter().all(|x| x.len() == strip.len()));
     let low = _mm_set1_epi8(3);
     let mut acc = [_mm_setzero_si128(); T];
     for (b, block) in strip.iter().enumerate() {
@@ -139,8 +139,10 @@ fn quarter_tile<const T: usize>(strip: &[Block], q: usize, x: [&[Word]; T]) -> [
             _mm_and_si128(_mm_srli_epi16::<6>(w), low),
         ];
         for t in 0..T {
+            // SAFETY: b < strip.len(), the length of every token's words.
+            let x = unsafe { x[t].get_unchecked(b) };
             for (p, &plane) in planes.iter().enumerate() {
-                let word = _mm_set1_epi32(plane_word(&x[t][b], p));
+                let word = _mm_set1_epi32(plane_word(x, p));
                 acc[t] = _mm_add_epi16(acc[t], _mm_maddubs_epi16(plane, word));
             }
         }
@@ -176,18 +178,16 @@ fn store(lanes: &mut Lanes<i32>, q: usize, sums: __m128i) {
     unsafe { _mm_storeu_si128(quarter.as_mut_ptr().cast(), sums) };
 }
 
-/// As many independent sums as a full tile has, each a product and an i16 addition.
+/// Twelve independent chains of products. (The additions of a real product go to other units.)
 #[target_feature(enable = "sse4.1,ssse3")]
 #[inline]
 fn multiply(rounds: u64) -> (u64, i32) {
-    const CHAINS: usize = 8;
-    // Opaque, or the compiler would multiply the constants once for all.
-    let (mut codes, x) = (_mm_set1_epi8(2), _mm_set1_epi8(3));
-    let mut acc = [_mm_setzero_si128(); CHAINS];
+    const CHAINS: usize = 12;
+    let x = _mm_set1_epi8(3);
+    let mut acc = [_mm_set1_epi8(2); CHAINS];
     for _ in 0..rounds {
-        codes = _mm_xor_si128(codes, acc[0]);
         for a in &mut acc {
-            *a = _mm_add_epi16(*a, _mm_maddubs_epi16(codes, x));
+            *a = _mm_maddubs_epi16(*a, x);
         }
     }
     let mut sum = acc[0];
