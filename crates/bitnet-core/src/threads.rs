@@ -46,6 +46,8 @@ struct Shared {
     next: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
+    /// Workers that have begun to wait for steps.
+    started: AtomicUsize,
     parked: Vec<AtomicBool>,
 }
 
@@ -80,6 +82,7 @@ impl ThreadPool {
             next: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            started: AtomicUsize::new(0),
             parked: (0..wanted).map(|_| AtomicBool::new(false)).collect(),
         });
         let spawn = |index| {
@@ -90,6 +93,10 @@ impl ThreadPool {
                 .ok()
         };
         let workers: Vec<_> = (0..wanted).map_while(spawn).collect();
+        // A thread's own start takes memory and time: it is over before the first step is measured or counted.
+        while shared.started.load(Ordering::Acquire) < workers.len() {
+            thread::yield_now();
+        }
         let handles = workers.iter().map(|w| w.thread().clone()).collect();
         Self { shared, turn: Mutex::new(()), workers, handles }
     }
@@ -292,6 +299,7 @@ impl Shared {
 
     /// A worker's life: wait for a step, enter it, work, leave.
     fn work(&self, index: usize) {
+        self.started.fetch_add(1, Ordering::Release);
         let mut seen = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let state = self.wait(index, seen);
