@@ -214,9 +214,13 @@ mod faults {
 /// Layer 0 of the float run, where no rounding boundary has been crossed yet.
 #[test]
 fn activations_of_the_first_block() {
-    for dir in ["bitnet-a-offline-packed"] {
+    let models = [
+        ("bitnet-a-offline-packed", ActivationChoice::Auto),
+        ("qwen3-a-ternary-g64", ActivationChoice::Float),
+    ];
+    for (dir, activations) in models {
         let expected = npz(oracle(&format!("{dir}/expected/f32/acts_0.npz")));
-        let mut session = load(&oracle(dir), ActivationChoice::Auto).session().unwrap();
+        let mut session = load(&oracle(dir), activations).session().unwrap();
         let mut seen = 0;
         session
             .feed_observed(&cases(dir)[0].prompt, |stage, rows| {
