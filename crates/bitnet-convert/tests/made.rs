@@ -1,7 +1,7 @@
 //! Models with what the oracle's have not: biases, norms of inputs, rotary scaling, odd sizes, several scales.
 
 // Helpers of tests may panic as tests may.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

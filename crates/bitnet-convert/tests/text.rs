@@ -21,8 +21,18 @@ const TEXTS: [&str; 6] = [
     "\r\n   ",
 ];
 
-/// Ids of texts with and without control tokens, text of ids, a conversation, and the ids that begin and end texts.
-fn fingerprint(path: &Path) -> (Vec<Vec<u32>>, Vec<String>, Vec<u32>, Option<u32>, Vec<u32>) {
+/// What a tokenizer, a template and a configuration do to texts.
+#[derive(Debug, PartialEq)]
+struct Fingerprint {
+    /// Of texts, with and without control tokens.
+    ids: Vec<Vec<u32>>,
+    texts: Vec<String>,
+    chat: Vec<u32>,
+    bos: Option<u32>,
+    eos: Vec<u32>,
+}
+
+fn fingerprint(path: &Path) -> Fingerprint {
     let engine = InferenceEngine::load(path, &LoadOptions::default()).unwrap();
     let tokenizer = engine.tokenizer().unwrap_or_else(|| panic!("{} has a tokenizer", path.display()));
     let mut ids = Vec::new();
@@ -37,7 +47,7 @@ fn fingerprint(path: &Path) -> (Vec<Vec<u32>>, Vec<String>, Vec<u32>, Option<u32
     let chat = encode_chat(tokenizer, engine.chat_template().unwrap(), &messages, true).unwrap();
     let mut eos = engine.config().eos.clone();
     eos.sort_unstable();
-    (ids, texts, chat, engine.config().bos, eos)
+    Fingerprint { ids, texts, chat, bos: engine.config().bos, eos }
 }
 
 #[test]
