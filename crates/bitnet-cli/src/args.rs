@@ -59,6 +59,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say what this machine can do and what looks wrong
     Doctor(DoctorArgs),
+    /// Rewrite a model in another format and prove that it is the same
+    Convert(ConvertArgs),
     /// Turn text into token ids, or ids into text
     Tokenize(TokenizeArgs),
     /// Write a model's logits for given token ids
@@ -99,6 +101,32 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// The model to read (see `bitnet help`)
+    #[arg(value_name = "IN")]
+    pub input: String,
+    /// What to write: a directory for hf-packed and hf-master, otherwise a file
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// The format to write
+    #[arg(long, value_name = "FORMAT", value_parser = TARGETS)]
+    pub to: String,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Read I2_S tensors in the 64-element layout of ARM builds
+    #[arg(long = "i2s-64")]
+    pub i2s_64: bool,
+    /// One JSON object instead of the proof in words
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The names that `convert --to` takes; the convert library parses them.
+pub const TARGETS: [&str; 7] =
+    ["hf-packed", "hf-master", "gguf-i2_s", "gguf-tq1_0", "gguf-tq2_0", "gguf-q2_0", "bitnet"];
 
 #[derive(Debug, Args)]
 pub struct TokenizeArgs {

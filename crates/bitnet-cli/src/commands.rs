@@ -4,6 +4,7 @@ use crate::{args::Command, failure::Result};
 
 mod chat;
 mod completions;
+mod convert;
 
 mod doctor;
 mod inspect;
@@ -21,6 +22,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Chat(args) => chat::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),

@@ -12,25 +12,25 @@ pub struct SamplingArgs {
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
     pub greedy: bool,
     /// Higher is more surprising; 0 is greedy [default: 0.6]
-    #[arg(long, value_name = "T", value_parser = non_negative)]
+    #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Choose among the K likeliest tokens; 0 is all [default: 0]
     #[arg(long, value_name = "K")]
     pub top_k: Option<u32>,
     /// Choose among the likeliest tokens that together have this probability [default: 0.9]
-    #[arg(long, value_name = "P", value_parser = probability)]
+    #[arg(long, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     pub top_p: Option<f32>,
     /// Drop tokens less likely than this share of the likeliest one [default: 0]
-    #[arg(long, value_name = "P", value_parser = probability)]
+    #[arg(long, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     pub min_p: Option<f32>,
     /// Divide (or multiply, below zero) the logits of recent tokens by this [default: 1]
-    #[arg(long, value_name = "X", value_parser = positive)]
+    #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
     /// Lower a logit by this for every recent occurrence [default: 0]
-    #[arg(long, value_name = "X", value_parser = finite, allow_hyphen_values = true)]
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
     pub frequency_penalty: Option<f32>,
     /// Lower a logit by this once if the token occurred recently [default: 0]
-    #[arg(long, value_name = "X", value_parser = finite, allow_hyphen_values = true)]
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
     pub presence_penalty: Option<f32>,
     /// How many tokens count as recent [default: 64]
     #[arg(long, value_name = "N")]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bitnet_inference::{GenerateOptions, InferenceEngine, Session, Step};
 use bitnet_text::{Message, encode_chat};
+use serde::Serialize;
 
 use crate::{
     args::ChatArgs,
@@ -17,6 +18,13 @@ use crate::{
 const NEW_TOKENS: usize = 1024;
 /// An answer has room for so many tokens at least, or the oldest turns are forgotten.
 const ROOM: usize = 64;
+
+/// A turn as it is saved.
+#[derive(Serialize)]
+struct Said {
+    role: String,
+    content: String,
+}
 
 pub struct Conversation {
     engine: InferenceEngine,
@@ -111,11 +119,8 @@ impl Conversation {
 
     /// Writes the conversation as a JSON array of `{"role", "content"}`.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let messages: Vec<_> = self
-            .messages()
-            .into_iter()
-            .map(|Message { role, content }| serde_json::json!({ "role": role, "content": content }))
-            .collect();
+        let said = self.messages().into_iter();
+        let messages: Vec<_> = said.map(|Message { role, content }| Said { role, content }).collect();
         let text = serde_json::to_string_pretty(&messages).map_err(Failure::new)?;
         let mut draft = Draft::new(path)?;
         draft.write(text.as_bytes())?;

@@ -1,0 +1,110 @@
+//! `bitnet convert IN OUT --to FORMAT`.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use bitnet_convert::{ConvertError, ConvertOptions, ConvertProgress, Report, Target, convert};
+use serde::Serialize;
+
+use crate::{
+    args::ConvertArgs,
+    failure::{Failure, Result, sentence},
+    human::{self, Pairs},
+    interrupt::Guard,
+    progress::{Progress, Unit},
+    resolve, terminal,
+};
+
+#[derive(Serialize)]
+struct Told<'a> {
+    output: String,
+    target: String,
+    matrices: u64,
+    trits: u64,
+    trits_equal: u64,
+    scales: u64,
+    scales_equal: u64,
+    max_scale_loss: f32,
+    vectors: u64,
+    vectors_equal: u64,
+    bytes_written: u64,
+    notes: &'a [String],
+}
+
+pub fn run(args: &ConvertArgs) -> Result<()> {
+    let input = resolve::model(&args.input)?;
+    let target: Target = args.to.parse().map_err(failure)?;
+    let report = interruptible(|guard| {
+        let progress = Progress::new("converting", 0, Unit::Bytes);
+        let look = move |ConvertProgress { done, total }| {
+            progress.set(done, total);
+            if guard.pressed() {
+                resume_unwind(Box::new(Stop));
+            }
+        };
+        let options =
+            ConvertOptions { i2s_64: args.i2s_64, force: args.force, progress: Some(Arc::new(look)) };
+        convert(&input, &args.output, target, &options).map_err(failure)
+    })?;
+    if args.json {
+        return terminal::print_json(&told(&report, &args.output, target));
+    }
+    terminal::print(&words(&report, &args.output))?;
+    for note in &report.notes {
+        terminal::warning(format_args!("{note}"));
+    }
+    Ok(())
+}
+
+/// What unwinds through the library when Ctrl-C is pressed.
+struct Stop;
+
+/// Runs `work` so that Ctrl-C takes its half-written output away. The library asks nobody whether to go on, but it tells
+/// its progress, and it cleans up behind itself when that call unwinds.
+fn interruptible(work: impl FnOnce(Guard) -> Result<Report>) -> Result<Report> {
+    match catch_unwind(AssertUnwindSafe(|| work(Guard::new()))) {
+        Ok(done) => done,
+        Err(stop) if stop.is::<Stop>() => Err(Failure::Interrupted),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+fn failure(error: ConvertError) -> Failure {
+    Failure::new(sentence(&error))
+}
+
+fn told<'a>(report: &'a Report, output: &Path, target: Target) -> Told<'a> {
+    Told {
+        output: output.display().to_string(),
+        target: target.to_string(),
+        matrices: report.matrices,
+        trits: report.trits,
+        trits_equal: report.trits_equal,
+        scales: report.scales,
+        scales_equal: report.scales_equal,
+        max_scale_loss: report.max_scale_loss,
+        vectors: report.vectors,
+        vectors_equal: report.vectors_equal,
+        bytes_written: report.bytes_written,
+        notes: &report.notes,
+    }
+}
+
+/// The proof: what was written, opened again and compared with what was read.
+fn words(report: &Report, output: &Path) -> String {
+    let of = |equal: u64, all: u64| format!("{} of {} equal", human::count(equal), human::count(all));
+    let mut pairs = Pairs::new();
+    pairs.row("written", format_args!("{}, {}", output.display(), human::bytes(report.bytes_written)));
+    pairs.row("read back", format_args!("{} matrices", human::count(report.matrices)));
+    pairs.row("trits", of(report.trits_equal, report.trits));
+    let loss = match report.max_scale_loss {
+        loss if loss > 0.0 => format!(", the others differ by a factor of at most 1 + {loss:.1e}"),
+        _ => String::new(),
+    };
+    pairs.row("scales", of(report.scales_equal, report.scales) + &loss);
+    pairs.row("norms, biases", of(report.vectors_equal, report.vectors));
+    pairs.text()
+}
