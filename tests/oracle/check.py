@@ -13,6 +13,7 @@ import argparse
 import pathlib
 import sys
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from checks import accuracy, conversion, determinism, text  # noqa: E402
