@@ -81,7 +81,7 @@ impl Failure {
 }
 
 /// The system's reason without the number that Rust appends.
-fn plain(error: &io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(at) => text[..at].to_lowercase(),

@@ -26,6 +26,8 @@ pub struct Progress {
     bar: ProgressBar,
     started: Instant,
     shown: OnceLock<()>,
+    /// Set by the first report.
+    begun: OnceLock<()>,
 }
 
 impl Progress {
@@ -33,7 +35,7 @@ impl Progress {
     pub fn new(what: &str, total: u64, unit: Unit) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         let counts = match unit {
-            Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            Unit::Bytes => "{decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
             Unit::Items => "{pos}/{len} {eta}",
         };
         // The template is a constant of ours; without it the library's own style is as good.
@@ -41,7 +43,7 @@ impl Progress {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(what.to_owned());
-        Self { bar, started: Instant::now(), shown: OnceLock::new() }
+        Self { bar, started: Instant::now(), shown: OnceLock::new(), begun: OnceLock::new() }
     }
 
     /// Says how far the work is.
@@ -52,6 +54,8 @@ impl Progress {
             self.shown.get_or_init(|| self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(RATE)));
         }
         self.bar.set_position(done);
+        // What was done before, such as the first half of a download, says nothing about the speed of the rest.
+        self.begun.get_or_init(|| self.bar.reset_eta());
     }
 }
 

@@ -124,6 +124,8 @@ fn a_model_without_a_tokenizer_takes_ids() {
     user.run(&["run", model, "hello"]).fails(1, &["no tokenizer", "--ids-file"]);
     user.run(&["tokenize", model, "hello"]).fails(1, &["no tokenizer"]);
     let ids = user.file("ids.json", "[2043, 39]");
+    user.run(&["run", model, "--ids-file", &ids, "--greedy", "-n", "4"])
+        .fails(1, &["no tokenizer", "--print ids"]);
     let done = user.run(&["run", model, "--ids-file", &ids, "--greedy", "-n", "4", "--print", "ids"]);
     assert_eq!(done.json().as_array().unwrap().len(), 4);
 }

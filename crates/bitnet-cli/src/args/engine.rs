@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Threads to use [default: the physical cores this process may use]
+    /// Threads to use [default: all processors that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// The kernel to use, as `bitnet doctor` names them [default: the best; BITNET_KERNEL overrides]
+    /// The kernel to use, as `bitnet doctor` names them [default: the variable BITNET_KERNEL, else the best]
     #[arg(long, value_name = "NAME")]
     pub kernel: Option<String>,
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case

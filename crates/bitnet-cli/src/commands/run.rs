@@ -70,6 +70,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let mut session = engine.session().map_err(load::failure)?;
     let mut out = TextOut::new();
     let streams = !args.json && args.print == Print::Text;
+    if streams && engine.tokenizer().is_none() {
+        return Err(load::failure(EngineError::NoTokenizer));
+    }
     let show = |step: &Step<'_>| if streams { out.push(step.text) } else { Ok(()) };
     let outcome = generate::generate(&mut session, &ids, &options, show)?;
     if streams {

@@ -10,7 +10,7 @@ use ureq::{
 };
 
 use super::{RepoName, cache, safe, safe_path};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, plain};
 
 /// A connection that takes longer is not going to be made.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -227,7 +227,7 @@ fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::HostNotFound => "its name is not known to this machine".into(),
         ureq::Error::Timeout(_) => "no answer in time".into(),
-        ureq::Error::Io(e) => e.to_string(),
+        ureq::Error::Io(e) => plain(e),
         other => other.to_string(),
     }
 }
