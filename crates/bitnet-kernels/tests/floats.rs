@@ -98,6 +98,22 @@ proptest! {
         prop_assert_eq!(bits(&got), bits(&want));
     }
 
+    /// Values halfway between two integers, where the last bit of the factor decides.
+    #[test]
+    fn quantized_ties_fall_where_the_definition_says(amax in 1e-3f32..1e3, offset in 0usize..3) {
+        let x: Vec<f32> = (0..127).map(|k| amax * (2 * k + 1) as f32 / 254.0 * if k % 2 == offset % 2 { 1.0 } else { -1.0 })
+            .chain([amax]).collect();
+        let pool = HybridMemoryPool::new();
+        let rows = || QuantizedRows::new(&pool, 1, x.len()).unwrap();
+        let mut want = rows();
+        want.quantize_token(0, &x);
+        for kernel in available() {
+            let mut got = rows();
+            kernel.quantize_token(&x, &mut got, 0);
+            prop_assert_eq!(got.codes(0), want.codes(0), "{}", kernel.name());
+        }
+    }
+
     #[test]
     fn quantizers_equal_the_definition(x in vector(1..300), eps in Just(1e-5f32)) {
         let pool = HybridMemoryPool::new();

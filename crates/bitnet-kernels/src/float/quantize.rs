@@ -63,7 +63,7 @@ pub(crate) fn quantize_by(
         grow(&mut largest, x, w, &value);
     }
     let amax = max_of(&largest, MIN_AMAX, |x| x);
-    let scale = 127.0 / amax;
+    let scale = 127.0 * (1.0 / amax);
     let mut sums = [0i32; 16];
     let (head, tail) = codes.split_at_mut(16 * x.len());
     for ((x, w), codes) in x.iter().zip(w).zip(head.as_chunks_mut().0) {
