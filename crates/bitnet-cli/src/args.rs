@@ -21,19 +21,22 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 MODEL is a Hugging Face directory, a .gguf file, a .safetensors file with its config.json beside it, a .bitnet file,
 OWNER/REPO or OWNER/REPO:FILE after `bitnet pull`, or the word `box` for the small model inside this program.";
 
+/// The heading of flags that every command takes.
+const EVERYWHERE: &str = "Everywhere";
+
 /// Runs ternary language models (BitNet b1.58 and its relatives), exactly, on any CPU.
 #[derive(Debug, Parser)]
 #[command(name = "bitnet", version, after_help = AFTER_HELP, max_term_width = 110)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// Colours on standard error and in tables; NO_COLOR is respected
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    /// Colours on standard error and in tables; auto is for terminals, unless NO_COLOR is set
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
     /// No notes and no progress on standard error; warnings and errors stay
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub quiet: bool,
     /// Say on standard error what the libraries do; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
@@ -42,7 +45,6 @@ pub struct Cli {
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set
     Auto,
     Always,
     Never,
