@@ -254,6 +254,9 @@ impl Source {
             (Convention::HuggingFace(q), Part::Weight(layer, p)) => {
                 self.float_projection(&view, &name, q.as_ref(), &huggingface::module(layer, p))?
             }
+            (Convention::HuggingFace(Some(q)), Part::Head) if q.online && q.head => {
+                self.float_projection(&view, &name, Some(q), "lm_head")?
+            }
             (Convention::Gguf { .. }, Part::Weight(layer, p)) => {
                 self.gguf_projection(&view, &name, layer, p)?
             }

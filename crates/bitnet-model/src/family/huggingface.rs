@@ -25,6 +25,9 @@ pub struct Quantization {
     pub scale: ScaleMeaning,
     /// Float weights are masters, quantized anew at every use.
     pub online: bool,
+    /// Whether an untied head is quantized like a projection: only when modules that stay dense are listed, and it is not
+    /// among them. Without a list the head always stays dense.
+    pub head: bool,
     /// Patterns of modules that stay dense.
     keep: Vec<Pattern>,
 }
@@ -130,6 +133,7 @@ fn quantization(json: &Value, architecture: &str) -> Result<Option<Quantization>
         return Ok(masters.then(|| Quantization {
             scale: ScaleMeaning::Multiply,
             online: true,
+            head: false,
             keep: Vec::new(),
         }));
     };
@@ -153,13 +157,16 @@ fn quantization(json: &Value, architecture: &str) -> Result<Option<Quantization>
         "online" => true,
         other => return Err(ModelError::config("quantization_mode", "offline or online", other)),
     };
-    let keep = q.get("modules_to_not_convert").and_then(Value::as_array).into_iter().flatten();
-    let keep = keep.filter_map(Value::as_str).map(|text| Pattern {
+    let listed = q.get("modules_to_not_convert").and_then(Value::as_array);
+    let pattern = |text: &str| Pattern {
         text: text.to_owned(),
         // An entry that is no expression still matches as the end of a name.
         regex: Regex::new(&format!("^(?:{text})")).ok(),
-    });
-    Ok(Some(Quantization { scale, online, keep: keep.collect() }))
+    };
+    let keep = listed.into_iter().flatten().filter_map(Value::as_str).map(pattern).collect();
+    let mut quantization = Quantization { scale, online, head: false, keep };
+    quantization.head = listed.is_some() && !quantization.keeps_dense("lm_head");
+    Ok(Some(quantization))
 }
 
 /// The epsilon of `use_rms_norm`'s norms, which the class takes from `quantization_config`.
