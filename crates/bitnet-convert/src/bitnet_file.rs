@@ -7,7 +7,7 @@ use bitnet_model::{ModelError, Source, family::bitnet_file};
 use bitnet_quant::{PackedTernary, Scales};
 
 use crate::{
-    ConvertError, Target,
+    ConvertError,
     config_json::QuantizationJson,
     hf,
     items::{From, How, Item},
@@ -24,7 +24,7 @@ pub(crate) struct Plan {
 /// What the file will hold.
 ///
 /// # Errors
-/// What `config.json` cannot say; texts that cannot be read.
+/// Shapes that strips cannot have; texts that cannot be read.
 pub(crate) fn plan(source: &Source, survey: &Survey, notes: &mut Vec<String>) -> Result<Plan, ConvertError> {
     let mut metadata = BTreeMap::new();
     metadata.insert(bitnet_keys::FORMAT.to_owned(), bitnet_keys::VERSION.to_owned());
@@ -43,8 +43,9 @@ pub(crate) fn plan(source: &Source, survey: &Survey, notes: &mut Vec<String>) ->
         linear_class: "autobitlinear",
         mode: "offline",
         dense: survey.dense_modules(),
+        head: survey.head().is_some(),
     });
-    let config = hf::config(source, Target::Bitnet, "float32", quantization.as_ref())?;
+    let config = hf::config(source, "float32", quantization.as_ref());
     metadata.insert(bitnet_keys::CONFIG.to_owned(), config.to_string());
     let files = text::files(source.checkpoint(), source.config(), notes)?;
     metadata.extend(text::embedded(files)?);

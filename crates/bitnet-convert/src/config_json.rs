@@ -13,8 +13,10 @@ pub struct QuantizationJson {
     pub linear_class: &'static str,
     /// `offline` or `online`.
     pub mode: &'static str,
-    /// Modules that stay dense, besides `lm_head`.
+    /// Projections that stay dense.
     pub dense: Vec<String>,
+    /// Whether an untied head is ternary, too.
+    pub head: bool,
 }
 
 /// A number as JSON with the digits that a person would write.
@@ -30,7 +32,8 @@ fn count(x: f32) -> Value {
 
 /// `quantization_config` of a BitNet model.
 pub(crate) fn quantization(config: &Config, q: &QuantizationJson) -> Value {
-    let keep: Vec<&str> = std::iter::once("lm_head").chain(q.dense.iter().map(String::as_str)).collect();
+    let keep: Vec<&str> =
+        (!q.head).then_some("lm_head").into_iter().chain(q.dense.iter().map(String::as_str)).collect();
     let mut map = json!({
         "quant_method": "bitnet",
         "linear_class": q.linear_class,
@@ -46,7 +49,7 @@ pub(crate) fn quantization(config: &Config, q: &QuantizationJson) -> Value {
 
 /// The text of a `config.json` that transformers and this engine read back as `config`.
 ///
-/// `scaling` is the rotary scaling by parameters (divisors have no spelling here), `biases` says which projections have
+/// `scaling` is the rotary scaling, by parameters where there are such, `biases` says which projections have
 /// one (attention, feed-forward), `dtype` names the type of most float tensors, and `quantization` is that of a BitNet model.
 pub fn to_config_json(
     config: &Config,
@@ -78,7 +81,7 @@ pub fn to_config_json(
         "max_position_embeddings": config.context,
         "rms_norm_eps": number(config.norm_eps),
         "rope_theta": number(config.rope.theta),
-        "rope_scaling": rope_scaling(scaling),
+        "rope_scaling": rope_scaling(scaling, config.context),
         "attention_bias": biases.0,
         "tie_word_embeddings": config.tied_head,
         "bos_token_id": config.bos,
@@ -104,9 +107,21 @@ pub fn to_config_json(
     json
 }
 
-fn rope_scaling(scaling: &RopeScaling) -> Value {
+fn rope_scaling(scaling: &RopeScaling, context: usize) -> Value {
     match scaling {
-        RopeScaling::None | RopeScaling::Divisors(_) => Value::Null,
+        RopeScaling::None => Value::Null,
+        // transformers divides by one list up to the original context and by the other beyond.
+        RopeScaling::Divisors(divisors) => {
+            let list: Vec<Value> = divisors.iter().map(|&d| number(d)).collect();
+            json!({
+                "rope_type": "longrope",
+                "short_factor": list,
+                "long_factor": list,
+                "factor": 1.0,
+                "attention_factor": 1.0,
+                "original_max_position_embeddings": context,
+            })
+        }
         RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": number(*factor) }),
         RopeScaling::Llama3 { factor, low, high, original_context } => json!({
             "rope_type": "llama3",

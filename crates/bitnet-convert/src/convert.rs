@@ -171,6 +171,13 @@ fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u
         let difference = proof.rope_difference;
         notes.push(format!("rotary frequencies differ by {difference:.1e} of their value at most"));
     }
+    if proof.head_became_floats {
+        notes.push(
+            "the head's trits do not fit and are floats of the same values now: it takes activations unrounded, so logits differ \
+             a little"
+                .into(),
+        );
+    }
     Report {
         matrices: proof.matrices,
         trits_equal: proof.trits_equal,

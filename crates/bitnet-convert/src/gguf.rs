@@ -196,7 +196,7 @@ impl Layout<'_> {
             Held::Trits(t) if t.loss == Some(0.0) => {
                 Item::matrix(name, self.ty, m.shape, m.part, How::Blocks { order: None, scale: None })
             }
-            Held::Trits(t) => match t.stored {
+            Held::Trits(t) => match t.stored.filter(|_| !t.master) {
                 Some(ty) => Item::copied(name, ty, m),
                 None => Item::matrix(name, t.width, m.shape, m.part, How::Floats),
             },

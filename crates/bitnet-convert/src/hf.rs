@@ -1,14 +1,15 @@
 //! A directory for transformers: packed, online masters, or exact floats.
 
 use bitnet_format::{Metadata, TensorType};
-use bitnet_model::{Config, ModelError, Part, Projection, RopeScaling, Source, family::huggingface};
+use bitnet_model::{Config, ModelError, Part, Projection, Source, family::huggingface};
 use half::{bf16, f16};
 use serde_json::Value;
 
 use crate::{
     ConvertError, Target,
     config_json::{self, QuantizationJson},
-    items::{How, Item},
+    encode,
+    items::{From, How, Item},
     master::Master,
     rope,
     survey::{Held, Survey, Surveyed, Trits},
@@ -47,7 +48,7 @@ pub(crate) fn plan(
         Target::HfPacked => packed_mode(source, survey)?,
         _ => (float_mode(source.config(), survey, notes), false),
     };
-    let layout = Layout { source, survey, mode };
+    let layout = Layout { source, survey, mode, head: ternary_head(source.config(), survey, mode) };
     let mut items = Vec::new();
     for m in &survey.matrices {
         items.extend(layout.matrix(m, notes)?);
@@ -66,52 +67,84 @@ pub(crate) fn plan(
         linear_class: if mode == (Mode::Packed { multiply: false }) { "bitlinear" } else { "autobitlinear" },
         mode: if mode == Mode::Online { "online" } else { "offline" },
         dense: survey.dense_modules(),
+        head: layout.head,
     });
-    let config = config(source, target, dtype(&items, survey), quantization.as_ref())?;
+    let ty = common_type(&items);
+    if let Mode::Packed { .. } = mode {
+        items = in_one_type(source, items, ty)?;
+    }
+    let config = config(source, dtype(ty), quantization.as_ref());
     Ok(Plan { config, items, biases_rounded })
 }
 
 /// `config.json`: the original's with what changes, or one made from the configuration.
-///
-/// # Errors
-/// Rotary scaling that has no parameters.
-pub(crate) fn config(
-    source: &Source,
-    target: Target,
-    dtype: &str,
-    quantization: Option<&QuantizationJson>,
-) -> Result<Value, ConvertError> {
+pub(crate) fn config(source: &Source, dtype: &str, quantization: Option<&QuantizationJson>) -> Value {
     let config = source.config();
     match source.checkpoint().metadata() {
-        Metadata::HuggingFace(m) => Ok(config_json::patched(&m.config, config, dtype, quantization)),
-        Metadata::Bitnet(m) => Ok(config_json::patched(&m.hf.config, config, dtype, quantization)),
+        Metadata::HuggingFace(m) => config_json::patched(&m.config, config, dtype, quantization),
+        Metadata::Bitnet(m) => config_json::patched(&m.hf.config, config, dtype, quantization),
         _ => {
-            let reason = "its rotary frequencies are divided by numbers that neither linear nor llama3 scaling gives. A GGUF \
-                          target holds them";
-            let scaling: RopeScaling = rope::parameters(config)
-                .ok_or_else(|| ConvertError::Refused { target, reason: reason.into() })?;
+            let scaling = rope::parameters(config);
             let attention = [Projection::Query, Projection::Key, Projection::Value, Projection::Output];
             let has = |of: &dyn Fn(Projection) -> bool| {
                 source.vectors().iter().any(|part| matches!(part, Part::Bias(_, p) if of(*p)))
             };
             let biases = (has(&|p| attention.contains(&p)), has(&|p| !attention.contains(&p)));
-            Ok(config_json::to_config_json(config, &scaling, biases, dtype, quantization))
+            config_json::to_config_json(config, &scaling, biases, dtype, quantization)
         }
     }
 }
 
-/// The type of all float tensors, if they have one and it holds every scale; else float32.
-fn dtype(items: &[Item], survey: &Survey) -> &'static str {
-    let specs = items.iter().flat_map(|item| &item.specs);
-    let floats = specs.filter(|s| s.ty.is_float() && !s.name.ends_with("_scale"));
-    let mut types: Vec<TensorType> = floats.map(|s| s.ty).collect();
-    types.dedup();
-    let scales = || survey.projections().filter_map(|(m, ..)| m.trits()?.one);
-    match types[..] {
-        [TensorType::Bf16] if scales().all(|s| bf16::from_f32(s).to_f32() == s) => "bfloat16",
-        [TensorType::F16] if scales().all(|s| f16::from_f32(s).to_f32() == s) => "float16",
+/// The name of a float type in `config.json`.
+fn dtype(ty: TensorType) -> &'static str {
+    match ty {
+        TensorType::F16 => "float16",
+        TensorType::Bf16 => "bfloat16",
         _ => "float32",
     }
+}
+
+/// The type that holds every float of `items` exactly: that of all of them, else F32.
+fn common_type(items: &[Item]) -> TensorType {
+    let fits = |item: &Item, ty: TensorType| match &item.from {
+        From::Bytes(bytes) => {
+            bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).all(|v| match ty {
+                TensorType::F16 => f16::from_f32(v).to_f32() == v,
+                _ => bf16::from_f32(v).to_f32() == v,
+            })
+        }
+        _ => item.specs.iter().all(|spec| !spec.ty.is_float() || spec.ty == ty),
+    };
+    let mut narrow = [TensorType::Bf16, TensorType::F16].into_iter();
+    narrow.find(|&ty| items.iter().all(|item| fits(item, ty))).unwrap_or(TensorType::F32)
+}
+
+/// Gives every float tensor the type `ty`, which holds it: transformers multiplies what it has unpacked with other tensors as
+/// they stand in the file, and refuses to multiply two types.
+fn in_one_type(source: &Source, items: Vec<Item>, ty: TensorType) -> Result<Vec<Item>, ConvertError> {
+    let cast = |mut item: Item| -> Result<Item, ConvertError> {
+        let spec = &mut item.specs[0];
+        let values: Vec<f32> = match item.from {
+            From::Matrix(_, How::Floats) => {
+                spec.ty = ty;
+                return Ok(item);
+            }
+            From::Raw(_, Some(part)) if spec.ty.is_float() && spec.ty != ty => {
+                spec.ty = ty;
+                return Ok(Item { from: From::Matrix(part, How::Floats), ..item });
+            }
+            From::Raw(name, None) if spec.ty.is_float() && spec.ty != ty => {
+                source.checkpoint().tensor(&name)?.to_f32()?
+            }
+            From::Bytes(bytes) => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            _ => return Ok(item),
+        };
+        spec.ty = ty;
+        let mut bytes = Vec::new();
+        encode::floats_as(&values, ty, &mut bytes);
+        Ok(Item { from: From::Bytes(bytes), ..item })
+    };
+    items.into_iter().map(cast).collect()
 }
 
 /// Numbers next to a first guess.
@@ -185,6 +218,15 @@ fn float_mode(config: &Config, survey: &Survey, notes: &mut Vec<String>) -> Mode
     }
 }
 
+/// Whether an untied head of trits can be stored as projections are.
+fn ternary_head(config: &Config, survey: &Survey, mode: Mode) -> bool {
+    survey.head().filter(|_| config.trained_int8).is_some_and(|(m, t)| match (mode, t.one) {
+        (Mode::Packed { .. }, Some(scale)) => t.loss.is_some() && scale != 0.0,
+        (Mode::Online, Some(scale)) => t.master || Master::new(weights(m), t.nonzero, scale).is_some(),
+        _ => false,
+    })
+}
+
 fn weights(m: &Surveyed) -> u64 {
     m.shape[0] as u64 * m.shape[1] as u64
 }
@@ -194,6 +236,8 @@ struct Layout<'a> {
     source: &'a Source,
     survey: &'a Survey,
     mode: Mode,
+    /// Whether an untied head is stored as projections are.
+    head: bool,
 }
 
 /// The name of a part in directories that this crate writes.
@@ -229,9 +273,10 @@ impl Layout<'_> {
             Held::Trits(trits) => trits,
         };
         let name = name_of(m.part);
-        match (self.mode, m.projection()) {
-            (Mode::Packed { multiply }, Some(_)) => self.packed(m, name, trits, multiply),
-            (Mode::Online, Some(_)) => Ok(vec![self.master(m, name, trits)]),
+        let quantized = m.projection().is_some() || m.part == Part::Head && self.head;
+        match self.mode {
+            Mode::Packed { multiply } if quantized => self.packed(m, name, trits, multiply),
+            Mode::Online if quantized => Ok(vec![self.master(m, name, trits)]),
             _ => Ok(vec![exact(m, name, trits)]),
         }
     }
@@ -252,7 +297,7 @@ impl Layout<'_> {
     }
 
     fn master(&self, m: &Surveyed, name: String, trits: &Trits) -> Item {
-        match trits.stored.filter(|_| self.survey.online) {
+        match trits.stored.filter(|_| trits.master) {
             Some(ty) => Item::copied(name, ty, m),
             None => Item::matrix(name, TensorType::F32, m.shape, m.part, How::Master),
         }
@@ -273,7 +318,7 @@ impl Layout<'_> {
 
 /// The weights themselves, copied or in the narrowest type that holds them.
 fn exact(m: &Surveyed, name: String, trits: &Trits) -> Item {
-    match trits.stored {
+    match trits.stored.filter(|_| !trits.master) {
         Some(ty) => Item::copied(name, ty, m),
         None => Item::matrix(name, trits.width, m.shape, m.part, How::Floats),
     }

@@ -35,11 +35,10 @@ pub(crate) fn difference(a: &Config, b: &Config) -> f32 {
     a.iter().zip(&b).map(|(a, b)| ((a - b) / a).abs()).fold(0.0, f32::max)
 }
 
-/// Scaling by parameters that gives the frequencies of `config`: the exact ones, or ones that differ only in rounding.
-/// `None` when no parameters of the field do.
-pub(crate) fn parameters(config: &Config) -> Option<RopeScaling> {
+/// The scaling of `config` by parameters, where some of the field give exactly its frequencies; else its divisors.
+pub(crate) fn parameters(config: &Config) -> RopeScaling {
     let RopeScaling::Divisors(divisors) = &config.rope.scaling else {
-        return Some(config.rope.scaling.clone());
+        return config.rope.scaling.clone();
     };
     let factor = divisors.iter().copied().fold(1.0, f32::max);
     let ramps = CONTEXTS.flat_map(|bits| RAMPS.map(|(low, high)| (low, high, (1u32 << bits) as f32)));
@@ -50,13 +49,11 @@ pub(crate) fn parameters(config: &Config) -> Option<RopeScaling> {
         original_context,
     });
     let candidates = [RopeScaling::None, RopeScaling::Linear { factor }].into_iter().chain(llama3);
-    let measured = candidates.map(|scaling| {
-        let rope = Rope { theta: config.rope.theta, scaling };
-        let with = Config { rope, ..config.clone() };
-        (difference(config, &with), with.rope.scaling)
+    let mut exact = candidates.filter(|scaling| {
+        let rope = Rope { theta: config.rope.theta, scaling: scaling.clone() };
+        difference(config, &Config { rope, ..config.clone() }) == 0.0
     });
-    let best = measured.min_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(difference, _)| *difference <= CLOSE).map(|(_, scaling)| scaling)
+    exact.next().unwrap_or_else(|| config.rope.scaling.clone())
 }
 
 /// Whether two configurations rotate alike but for rounding.
@@ -102,17 +99,20 @@ mod tests {
             assert_eq!((divisors[0], divisors[63]), (1.0, factor));
             let stored = config(RopeScaling::Divisors(divisors));
             assert!(difference(&original, &stored) <= f32::EPSILON, "{}", difference(&original, &stored));
-            assert_eq!(parameters(&stored), Some(original.rope.scaling.clone()));
+            // Where a divisor is not to be had to the last bit, the divisors stay what they are.
+            let same = difference(&original, &stored) == 0.0;
+            let want = if same { &original } else { &stored };
+            assert_eq!(parameters(&stored), want.rope.scaling);
         }
     }
 
     #[test]
-    fn other_divisors_are_recognized_or_refused() {
+    fn other_divisors_are_recognized_or_stay() {
         let with = |d: Vec<f32>| config(RopeScaling::Divisors(d));
-        assert_eq!(parameters(&with(vec![1.0; 64])), Some(RopeScaling::None));
-        assert_eq!(parameters(&with(vec![3.0; 64])), Some(RopeScaling::Linear { factor: 3.0 }));
-        let strange = (0..64).map(|i| 1.0 + i as f32).collect();
-        assert_eq!(parameters(&with(strange)), None);
+        assert_eq!(parameters(&with(vec![1.0; 64])), RopeScaling::None);
+        assert_eq!(parameters(&with(vec![3.0; 64])), RopeScaling::Linear { factor: 3.0 });
+        let strange: Vec<f32> = (0..64).map(|i| 1.0 + i as f32).collect();
+        assert_eq!(parameters(&with(strange.clone())), RopeScaling::Divisors(strange));
         assert_eq!(divisors(&config(RopeScaling::Linear { factor: 2.0 })), None);
     }
 }

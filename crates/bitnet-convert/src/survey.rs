@@ -96,8 +96,10 @@ pub(crate) struct Trits {
     pub(crate) width: TensorType,
     /// The smallest and the largest scale.
     pub(crate) range: (f32, f32),
-    /// The type of float tensor that the file holds them as, if any.
+    /// The type of float tensor that the file holds them as, if any: exact weights, or masters.
     pub(crate) stored: Option<TensorType>,
+    /// Whether that tensor holds masters.
+    pub(crate) master: bool,
     /// The largest relative error of a scale in the target's encoding; `None` when it does not fit.
     pub(crate) loss: Option<f32>,
 }
@@ -133,11 +135,6 @@ impl Survey {
         target: Target,
         mut progress: impl FnMut(Part),
     ) -> Result<Self, ConvertError> {
-        let mut matrices = Vec::new();
-        for part in source.matrices() {
-            matrices.push(survey(source, target, part)?);
-            progress(part);
-        }
         let online = match source.checkpoint().metadata() {
             Metadata::HuggingFace(m) => {
                 let (_, quantization) = huggingface::config(&m.config, m.generation_config.as_ref())?;
@@ -145,6 +142,11 @@ impl Survey {
             }
             _ => false,
         };
+        let mut matrices = Vec::new();
+        for part in source.matrices() {
+            matrices.push(survey(source, target, part, online)?);
+            progress(part);
+        }
         Ok(Self { matrices, online })
     }
 
@@ -159,6 +161,12 @@ impl Survey {
         found.and_then(|(m, ..)| m.trits()?.one)
     }
 
+    /// The trits of an untied head.
+    pub(crate) fn head(&self) -> Option<(&Surveyed, &Trits)> {
+        let head = self.matrices.iter().find(|m| m.part == Part::Head)?;
+        Some((head, head.trits()?))
+    }
+
     /// Modules (without `.weight`) of projections that stay dense.
     pub(crate) fn dense_modules(&self) -> Vec<String> {
         let dense = self.projections().filter(|(m, ..)| m.trits().is_none());
@@ -166,7 +174,7 @@ impl Survey {
     }
 }
 
-fn survey(source: &Source, target: Target, part: Part) -> Result<Surveyed, ConvertError> {
+fn survey(source: &Source, target: Target, part: Part, online: bool) -> Result<Surveyed, ConvertError> {
     let name = source.name(part);
     let matrix = read(source, part)?;
     let ty = source.checkpoint().info(&name).map(|info| info.ty());
@@ -177,13 +185,14 @@ fn survey(source: &Source, target: Target, part: Part) -> Result<Surveyed, Conve
             if let (Err(error), Part::Weight(..)) = (&fit, part) {
                 return Err(ConvertError::encode(&name)(error.clone()));
             }
-            Held::Trits(look_at(trits, ty.filter(|ty| ty.is_float()), fit.ok()))
+            let stored = ty.filter(|ty| ty.is_float());
+            Held::Trits(Trits { stored, master: online && stored.is_some(), ..look_at(trits, fit.ok()) })
         }
     };
     Ok(Surveyed { part, name, shape: matrix.shape(), held })
 }
 
-fn look_at(trits: &TernaryMatrix, stored: Option<TensorType>, loss: Option<f32>) -> Trits {
+fn look_at(trits: &TernaryMatrix, loss: Option<f32>) -> Trits {
     let counts = trits.counts();
     let nonzero = counts.minus + counts.plus;
     let scales = trits.scales().values();
@@ -201,5 +210,6 @@ fn look_at(trits: &TernaryMatrix, stored: Option<TensorType>, loss: Option<f32>)
     };
     let used = scales.iter().copied().filter(|&s| s != 0.0);
     let range = used.fold((f32::INFINITY, 0.0f32), |(low, high), s| (low.min(s), high.max(s)));
-    Trits { granularity: trits.scales().granularity(), one, nonzero, width, range, stored, loss }
+    let granularity = trits.scales().granularity();
+    Trits { granularity, one, nonzero, width, range, stored: None, master: false, loss }
 }

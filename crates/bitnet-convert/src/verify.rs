@@ -21,6 +21,8 @@ pub(crate) struct Proof {
     pub(crate) vectors_equal: u64,
     /// The largest relative difference of rotary frequencies.
     pub(crate) rope_difference: f32,
+    /// The head was ternary and is floats now.
+    pub(crate) head_became_floats: bool,
 }
 
 /// What may differ.
@@ -59,6 +61,8 @@ pub(crate) fn compare(
                     proof.trits_equal += n;
                     proof.scales += scales;
                     proof.scales_equal += scales;
+                    let head = part == Part::Head || before.config().tied_head;
+                    proof.head_became_floats |= head && matches!(b, Matrix::Table(_));
                 }
             }
         }

@@ -96,6 +96,22 @@ fn rotary_scaling_and_all_stop_tokens_and_zeros() {
 }
 
 #[test]
+fn divisors_of_rotary_frequencies_that_no_parameters_give() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = common::oracle("../oracle-made/gguf/llama-l-ropefreqs-TQ1_0-TQ2_0.gguf");
+    let before = logits_of(&input, &IDS);
+    let mut path = input;
+    for (step, target) in
+        [Target::HfMaster, Target::GgufTq2_0, Target::Bitnet, Target::HfPacked].into_iter().enumerate()
+    {
+        let output = place(directory.path(), &step.to_string(), target);
+        to(&path, &output, target).unwrap();
+        assert_eq!(logits_of(&output, &IDS), before, "{target}");
+        path = output;
+    }
+}
+
+#[test]
 fn squared_relu_with_a_head_of_its_own_and_silu_with_exact_f16_scales() {
     let sub = Made { class: "BitNetForCausalLM", sub_norms: true, tied: false, ..Made::default() };
     let relu = Made { more: json!({ "hidden_act": "relu2" }), ..sub.clone() };
@@ -125,6 +141,34 @@ fn projections_that_stay_dense() {
     let made = Made { quantization: Some(quantization), ..Made::default() };
     let dense = Refused("'model.layers.1.mlp.down_proj' is dense");
     check(&made, [Exact, Exact, dense, dense, dense, dense, Exact]);
+}
+
+#[test]
+fn a_head_that_is_quantized_like_projections() {
+    let quantization = json!({
+        "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online",
+        "modules_to_not_convert": ["model.embed_tokens"],
+    });
+    let made = Made { quantization: Some(quantization), tied: false, ..Made::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("model");
+    made.write(&input, false);
+    let before = logits_of(&input, &IDS);
+    for target in [Target::HfPacked, Target::HfMaster, Target::GgufI2S, Target::Bitnet] {
+        let output = place(directory.path(), "first", target);
+        let report = to(&input, &output, target).unwrap();
+        assert_eq!((report.matrices, report.scales_equal), (15, 15), "{target}: the head is ternary");
+        assert_eq!(logits_of(&output, &IDS), before, "{target}");
+        for onward in [Target::HfPacked, Target::HfMaster, Target::Bitnet] {
+            let next = place(directory.path(), &format!("via-{target}"), onward);
+            to(&output, &next, onward).unwrap();
+            assert_eq!(logits_of(&next, &IDS), before, "{target} to {onward}");
+        }
+    }
+    // Where its scale does not fit, it becomes floats, and that is said.
+    let output = place(directory.path(), "first", Target::GgufTq2_0);
+    let report = to(&input, &output, Target::GgufTq2_0).unwrap();
+    assert!(report.notes.iter().any(|n| n.contains("the head's trits")), "{:?}", report.notes);
 }
 
 #[test]

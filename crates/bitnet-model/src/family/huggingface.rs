@@ -219,14 +219,36 @@ fn rope(json: &Value, default_theta: f32) -> Result<Rope, ModelError> {
             high: fields.number("high_freq_factor")?,
             original_context: fields.number("original_max_position_embeddings")?,
         },
+        "longrope" => RopeScaling::Divisors(long_rope(scaling)?),
         other => {
             return Err(ModelError::Unsupported {
                 what: format!("a model with '{other}' rope scaling"),
-                cure: "default, linear and llama3 are implemented".into(),
+                cure: "default, linear, llama3, and longrope with the same factors for short and long texts are implemented".into(),
             });
         }
     };
     Ok(Rope { theta, scaling })
+}
+
+/// The divisors of longrope, when they do not depend on the length of a text, and nothing else is scaled.
+fn long_rope(scaling: &Value) -> Result<Vec<f32>, ModelError> {
+    let list = |key: &str| -> Option<Vec<f32>> {
+        scaling.get(key)?.as_array()?.iter().map(|v| number(Some(v))).collect()
+    };
+    let (short, long) = (list("short_factor"), list("long_factor"));
+    match short {
+        Some(divisors)
+            if Some(&divisors) == long.as_ref() && number(scaling.get("attention_factor")) == Some(1.0) =>
+        {
+            Ok(divisors)
+        }
+        _ => Err(ModelError::Unsupported {
+            what: "a model whose rotary frequencies depend on the length of the text".into(),
+            cure:
+                "longrope is implemented where short_factor and long_factor agree and attention_factor is 1"
+                    .into(),
+        }),
+    }
 }
 
 /// A token id or a list of them.
