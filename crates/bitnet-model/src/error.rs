@@ -45,8 +45,8 @@ pub enum ModelError {
     },
     /// A projection whose float weights are neither ternary nor meant to be made so.
     #[error(
-        "tensor '{name}' holds dense weights: this is not a ternary model. Quantize it first (`bitnet quantize`), \
-         or take a ternary model"
+        "tensor '{name}' holds dense weights: this is not a ternary model. Quantize it by training (transformers with \
+         `quant_method: bitnet` in online mode, or onebitllms) and give the result, or take a ternary model"
     )]
     Dense {
         /// Its name in the file.

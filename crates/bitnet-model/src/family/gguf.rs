@@ -54,6 +54,12 @@ pub(crate) fn config(
         });
     };
     let key = |tail: &str| format!("{architecture}.{tail}");
+    if metadata.opt_u64(&key("pooling_type"))?.is_some_and(|kind| kind != 0) {
+        return Err(ModelError::Unsupported {
+            what: "an embedding model (its GGUF names a pooling)".into(),
+            cure: "it makes one vector of a text, and this engine continues texts".into(),
+        });
+    }
     let size = |tail: &str| -> Result<usize, ModelError> { to_size(&key(tail), metadata.u64(&key(tail))?) };
     let optional = |tail: &str| -> Result<Option<usize>, ModelError> {
         metadata.opt_u64(&key(tail))?.map(|n| to_size(&key(tail), n)).transpose()
