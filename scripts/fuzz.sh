@@ -14,7 +14,7 @@ for target in $(sed -n 's/^name = "\(.*\)"$/\1/p' fuzz/Cargo.toml | grep -v '^bi
     # The instrumentation flags are hidden on stable Rust; the variable uncovers them.
     log="fuzz/$target.log"
     if ! RUSTC_BOOTSTRAP=1 cargo fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
-        -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=512 -print_final_stats=1 >"$log" 2>&1; then
+        -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log" >&2
         echo "fuzz target $target failed" >&2
         exit 1
