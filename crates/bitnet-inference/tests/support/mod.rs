@@ -22,7 +22,7 @@ pub struct Array {
     pub values: Vec<f32>,
 }
 
-/// A `.npy` of f32.
+/// A `.npy`; integers and booleans become the floats that equal them.
 pub fn npy(bytes: &[u8]) -> Array {
     assert_eq!(&bytes[..6], b"\x93NUMPY");
     let (start, length) = match bytes[6] {
@@ -30,12 +30,23 @@ pub fn npy(bytes: &[u8]) -> Array {
         _ => (12, u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize),
     };
     let header = std::str::from_utf8(&bytes[start..start + length]).unwrap();
-    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    assert!(header.contains("'fortran_order': False"), "{header}");
     let shape = header.split('(').nth(1).unwrap().split(')').next().unwrap();
     let shape = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
-    let values =
-        bytes[start + length..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    Array { shape, values: values.collect() }
+    let data = &bytes[start + length..];
+    let words = || data.as_chunks::<4>().0.iter();
+    let values = match header.split('\'').nth(3).unwrap() {
+        "<f4" => words().map(|b| f32::from_le_bytes(*b)).collect(),
+        "<i4" => words()
+            .map(|b| i32::from_le_bytes(*b))
+            .inspect(|i| assert!(i.abs() < 1 << 24))
+            .map(|i| i as f32)
+            .collect(),
+        "|i1" => data.iter().map(|&b| f32::from(b as i8)).collect(),
+        "|u1" | "|b1" => data.iter().map(|&b| f32::from(b)).collect(),
+        other => panic!("dtype {other}"),
+    };
+    Array { shape, values }
 }
 
 /// The arrays of a `.npz`.
