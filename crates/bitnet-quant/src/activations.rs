@@ -73,16 +73,6 @@ impl QuantizedRows {
         })
     }
 
-    /// Reshapes to vectors of `cols` columns without allocating. Contents become meaningless.
-    ///
-    /// # Panics
-    /// When there is no room.
-    pub fn set_cols(&mut self, cols: usize) {
-        let stride = cols.next_multiple_of(ROW_ALIGNMENT);
-        assert!(self.capacity * stride <= self.codes.len(), "{cols} columns exceed the room");
-        (self.cols, self.stride, self.blocks) = (cols, stride, stride / BLOCK);
-    }
-
     /// Tokens there is room for.
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -101,11 +91,6 @@ impl QuantizedRows {
     /// The codes of `token`, padded with zeros to `stride`.
     pub fn codes(&self, token: usize) -> &[i8] {
         &self.codes[token * self.stride..(token + 1) * self.stride]
-    }
-
-    /// All codes: token after token, `stride` bytes each.
-    pub fn all_codes(&self) -> &[i8] {
-        &self.codes
     }
 
     /// The step of `token` (per-token form).
