@@ -114,7 +114,7 @@ impl InferenceEngine {
                 report(LoadProgress { done, total });
             }
         };
-        let activations = source.activations(options.activations);
+        let activations = source.config().activations(options.activations);
         let file_bytes = source.checkpoint().file_bytes();
         let model = Model::load(&source, backend, &threads, options.activations, &progress)?;
         let context = options.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT)).max(1);

@@ -1,6 +1,6 @@
 //! A sequence of tokens and the buffers to continue it.
 
-use bitnet_model::{Cpu, Logits, Sequence, Span, Stage, State};
+use bitnet_model::{Backend, Cpu, Logits, Sequence, Span, Stage, State};
 
 use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler};
 
@@ -13,7 +13,7 @@ const LOGITS: usize = 16;
 /// One sequence: its tokens, their keys and values, and all buffers that continuing it takes.
 pub struct Session {
     pub(crate) engine: InferenceEngine,
-    sequence: Sequence<Cpu>,
+    sequence: Sequence<<Cpu as Backend>::Kv>,
     state: State<Cpu>,
     /// What the cache holds.
     tokens: Vec<u32>,

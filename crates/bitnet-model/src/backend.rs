@@ -9,7 +9,7 @@
 
 use bitnet_quant::{Activations, PackedTernary, TernaryMatrix};
 
-use crate::{GateActivation, ModelError, Table};
+use crate::{GateActivation, ModelError, Part, Table};
 
 /// A matrix as it comes from a file.
 #[derive(Clone, Debug)]
@@ -56,16 +56,16 @@ pub struct Job<'a, B: Backend> {
     pub out: &'a mut B::Rows,
 }
 
-/// The keys and values of one sequence.
-pub struct Sequence<B: Backend> {
+/// One sequence, `K` being how a device holds its keys and values ([`Backend::Kv`]).
+pub struct Sequence<K> {
     /// The device's part.
-    pub kv: B::Kv,
+    pub kv: K,
     len: usize,
     capacity: usize,
 }
 
-impl<B: Backend> Sequence<B> {
-    pub(crate) fn new(kv: B::Kv, capacity: usize) -> Self {
+impl<K> Sequence<K> {
+    pub(crate) fn new(kv: K, capacity: usize) -> Self {
         Self { kv, len: 0, capacity }
     }
 
@@ -91,14 +91,14 @@ impl<B: Backend> Sequence<B> {
 }
 
 /// The next tokens of one sequence, as its share of a batch.
-pub struct Span<'a, B: Backend> {
+pub struct Span<'a, K> {
     /// The sequence that they continue.
-    pub sequence: &'a mut Sequence<B>,
+    pub sequence: &'a mut Sequence<K>,
     /// How many of the batch's tokens.
     pub tokens: usize,
 }
 
-impl<B: Backend> Span<'_, B> {
+impl<K> Span<'_, K> {
     /// All blocks have seen the span: the sequence holds it now.
     pub(crate) fn commit(&mut self) {
         self.sequence.len += self.tokens;
@@ -120,11 +120,11 @@ pub trait Backend: Send + Sync + Sized {
     /// What attention needs besides.
     type Scratch: Send;
 
-    /// Puts a matrix on the device in its best layout.
+    /// Puts the matrix of `part`, which the file calls `name`, on the device in its best layout.
     ///
     /// # Errors
     /// When the device has no room, or cannot multiply this matrix exactly.
-    fn matrix(&self, name: &str, weight: Weight) -> Result<Self::Matrix, ModelError>;
+    fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Self::Matrix, ModelError>;
 
     /// Puts a vector on the device.
     ///
@@ -134,6 +134,12 @@ pub trait Backend: Send + Sync + Sized {
 
     /// Whether `matrix` holds trits, so that it takes quantized activations.
     fn is_ternary(&self, matrix: &Self::Matrix) -> bool;
+
+    /// Bytes that a product of all rows with one token reads.
+    fn bytes_read(&self, matrix: &Self::Matrix) -> usize;
+
+    /// Bytes of keys and values that attention reads for each position it sees, over all blocks.
+    fn kv_bytes(&self, kv: &Self::Kv) -> usize;
 
     /// A buffer of `[capacity, width]`.
     ///
@@ -166,7 +172,7 @@ pub trait Backend: Send + Sync + Sized {
     fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Rows);
 
     /// The row of each span's last token, one after another.
-    fn last_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self>], out: &mut Self::Rows);
+    fn last_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows);
 
     /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row.
     fn rms_norm(&self, x: &Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32, out: &mut Self::Rows);
@@ -190,21 +196,21 @@ pub trait Backend: Send + Sync + Sized {
 
     /// Cosines and sines of every token's position, `[tokens, head_dim]` (cosines, then sines); made once a batch.
     /// `frequencies` are radians per position.
-    fn angles(&self, frequencies: &Self::Vector, spans: &[Span<'_, Self>], out: &mut Self::Rows);
+    fn angles(&self, frequencies: &Self::Vector, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows);
 
     /// Rotates every head of rows of queries or keys: `(a, b) -> (a cos - b sin, b cos + a sin)` for dimension `i`
     /// and `i + head_dim / 2`.
     fn rope(&self, x: &mut Self::Rows, tokens: usize, angles: &Self::Rows);
 
     /// Puts keys and values of a block behind what each sequence's cache holds.
-    fn append(&self, layer: usize, k: &Self::Rows, v: &Self::Rows, spans: &mut [Span<'_, Self>]);
+    fn append(&self, layer: usize, k: &Self::Rows, v: &Self::Rows, spans: &mut [Span<'_, Self::Kv>]);
 
     /// Causal attention of each query over its sequence's cache: `softmax(q k / sqrt(head_dim)) v`.
     fn attend(
         &self,
         layer: usize,
         q: &Self::Rows,
-        spans: &[Span<'_, Self>],
+        spans: &[Span<'_, Self::Kv>],
         scratch: &mut Self::Scratch,
         out: &mut Self::Rows,
     );

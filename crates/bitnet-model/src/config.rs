@@ -1,5 +1,7 @@
 //! What a model is: sizes, constants and the few switches in which families differ.
 
+use bitnet_quant::Activations;
+
 use crate::ModelError;
 
 /// The nonlinearity of the feed-forward gate.
@@ -148,6 +150,15 @@ impl Config {
     /// Width of all key heads together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// The form of activations that ternary projections take under `choice`.
+    pub fn activations(&self, choice: ActivationChoice) -> Activations {
+        match (choice, self.trained_int8) {
+            (ActivationChoice::Float, _) => Activations::Float,
+            (_, true) => Activations::Int8PerToken,
+            (_, false) => Activations::Int8PerBlock,
+        }
     }
 
     /// Query heads that share a key head.

@@ -6,7 +6,7 @@ use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool, threads::Column
 use bitnet_kernels::Kernel;
 use bitnet_quant::{Activations, PackedTernary, QuantizedRows};
 
-use crate::{Backend, GateActivation, Job, KvShape, ModelError, Span, Table, Weight};
+use crate::{Backend, GateActivation, Job, KvShape, ModelError, Part, Span, Table, Weight};
 
 mod attention;
 
@@ -113,7 +113,7 @@ impl Backend for Cpu {
     type Kv = KvCache;
     type Scratch = AttentionScratch;
 
-    fn matrix(&self, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
+    fn matrix(&self, _: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
         Ok(match weight {
             Weight::Ternary(m) => Matrix::Ternary(
                 PackedTernary::pack(&m, &self.pool, &self.threads).map_err(ModelError::quant(name))?,
@@ -131,6 +131,17 @@ impl Backend for Cpu {
 
     fn is_ternary(&self, matrix: &Matrix) -> bool {
         matches!(matrix, Matrix::Ternary(_))
+    }
+
+    fn bytes_read(&self, matrix: &Matrix) -> usize {
+        match matrix {
+            Matrix::Ternary(w) => w.bytes().len(),
+            Matrix::Table(t) => t.byte_len(),
+        }
+    }
+
+    fn kv_bytes(&self, kv: &KvCache) -> usize {
+        kv.bytes_per_position()
     }
 
     fn rows(&self, capacity: usize, width: usize) -> Result<Rows, ModelError> {
@@ -165,7 +176,7 @@ impl Backend for Cpu {
         });
     }
 
-    fn last_rows(&self, x: &Rows, spans: &[Span<'_, Self>], out: &mut Rows) {
+    fn last_rows(&self, x: &Rows, spans: &[Span<'_, KvCache>], out: &mut Rows) {
         let mut end = 0;
         for (span, row) in spans.iter().zip(out.data.chunks_exact_mut(out.width)) {
             end += span.tokens;
@@ -227,7 +238,7 @@ impl Backend for Cpu {
         });
     }
 
-    fn angles(&self, frequencies: &Buffer<f32>, spans: &[Span<'_, Self>], out: &mut Rows) {
+    fn angles(&self, frequencies: &Buffer<f32>, spans: &[Span<'_, KvCache>], out: &mut Rows) {
         let mut rows = out.data.chunks_exact_mut(out.width);
         for span in spans {
             let first = span.sequence.len();
@@ -251,7 +262,7 @@ impl Backend for Cpu {
         });
     }
 
-    fn append(&self, layer: usize, k: &Rows, v: &Rows, spans: &mut [Span<'_, Self>]) {
+    fn append(&self, layer: usize, k: &Rows, v: &Rows, spans: &mut [Span<'_, KvCache>]) {
         let mut token = 0;
         for span in spans {
             let start = span.sequence.len();
@@ -266,7 +277,7 @@ impl Backend for Cpu {
         &self,
         layer: usize,
         q: &Rows,
-        spans: &[Span<'_, Self>],
+        spans: &[Span<'_, KvCache>],
         scratch: &mut AttentionScratch,
         out: &mut Rows,
     ) {

@@ -104,6 +104,11 @@ impl<B: Backend> Model<B> {
         &self.backend
     }
 
+    /// The same parameters, run through another handle of the same device: with other threads, for instance.
+    pub fn through(self, backend: B) -> Self {
+        Self { backend, ..self }
+    }
+
     fn kv_shape(&self, capacity: usize) -> KvShape {
         let c = &self.config;
         KvShape { layers: c.layers, heads: c.kv_heads, head_dim: c.head_dim, capacity }
@@ -113,7 +118,7 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn sequence(&self, capacity: usize) -> Result<Sequence<B>, ModelError> {
+    pub fn sequence(&self, capacity: usize) -> Result<Sequence<B::Kv>, ModelError> {
         Ok(Sequence::new(self.backend.kv(self.kv_shape(capacity))?, capacity))
     }
 
@@ -162,7 +167,7 @@ impl<B: Backend> Model<B> {
         &self,
         state: &'s mut State<B>,
         ids: &[u32],
-        spans: &mut [Span<'_, B>],
+        spans: &mut [Span<'_, B::Kv>],
         logits: Logits,
         mut observe: impl FnMut(Stage, &[f32]),
     ) -> Result<&'s [f32], ModelError> {
@@ -181,7 +186,7 @@ impl<B: Backend> Model<B> {
         Ok(self.head(state, tokens, spans, logits, &mut observe))
     }
 
-    fn check(&self, ids: &[u32], spans: &[Span<'_, B>]) -> Result<(), ModelError> {
+    fn check(&self, ids: &[u32], spans: &[Span<'_, B::Kv>]) -> Result<(), ModelError> {
         let vocab = self.config.vocab;
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
             return Err(ModelError::Token { id, vocab });
@@ -200,7 +205,7 @@ impl<B: Backend> Model<B> {
         block: &Block<B>,
         s: &mut State<B>,
         tokens: usize,
-        spans: &mut [Span<'_, B>],
+        spans: &mut [Span<'_, B::Kv>],
         observe: &mut impl FnMut(Stage, &[f32]),
     ) {
         let (b, c) = (&self.backend, &self.config);
@@ -271,7 +276,7 @@ impl<B: Backend> Model<B> {
         &self,
         s: &'s mut State<B>,
         tokens: usize,
-        spans: &[Span<'_, B>],
+        spans: &[Span<'_, B::Kv>],
         logits: Logits,
         observe: &mut impl FnMut(Stage, &[f32]),
     ) -> &'s [f32] {

@@ -24,6 +24,7 @@ mod parts;
 mod source;
 mod stage;
 mod table;
+mod traffic;
 
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
 pub use config::{ActivationChoice, Config, GateActivation, Rope, RopeScaling};
@@ -32,7 +33,8 @@ pub use decoder::{Block, Logits, Model, State, Weights};
 pub use error::ModelError;
 pub use linear::{Activated, BitLinear};
 pub use load::Progress;
-pub use parts::{Norm, Part, Projection};
+pub use parts::{Norm, Part, PartSource, Projection};
 pub use source::Source;
 pub use stage::Stage;
 pub use table::Table;
+pub use traffic::Traffic;

@@ -9,7 +9,8 @@ use bitnet_core::ThreadPool;
 use bitnet_quant::Activations;
 
 use crate::{
-    ActivationChoice, Backend, BitLinear, Block, Model, ModelError, Norm, Part, Projection, Source, Weights,
+    ActivationChoice, Backend, BitLinear, Block, Model, ModelError, Norm, Part, PartSource, Projection,
+    Weights,
 };
 
 /// Called with the bytes read so far and in all.
@@ -24,28 +25,29 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// The first part that cannot be read, or that the device cannot hold or multiply.
     pub fn load(
-        source: &Source,
+        source: &dyn PartSource,
         backend: B,
         threads: &ThreadPool,
         choice: ActivationChoice,
         progress: Progress<'_>,
     ) -> Result<Self, ModelError> {
         let config = source.config().clone();
-        let form = source.activations(choice);
-        let parts: Vec<Part> = source.matrices().collect();
+        let form = config.activations(choice);
+        let parts: Vec<Part> = Part::matrices(&config).collect();
         let loaded: Vec<Slot<B::Matrix>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let size = |part: Part| source.byte_len(part);
         let total = parts.iter().map(|&part| size(part)).sum();
         let done = AtomicU64::new(0);
         threads.for_each(parts.len(), |i| {
-            let matrix =
-                source.weight(parts[i]).and_then(|weight| backend.matrix(&source.name(parts[i]), weight));
+            let matrix = source
+                .weight(parts[i])
+                .and_then(|weight| backend.matrix(parts[i], &source.name(parts[i]), weight));
             *loaded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(matrix);
             progress(done.fetch_add(size(parts[i]), Ordering::Relaxed) + size(parts[i]), total);
         });
         let mut matrices = loaded.into_iter().zip(&parts);
         let mut matrix = |part: Part| -> Result<B::Matrix, ModelError> {
-            // `Source::matrices` lists parts in the order in which they are taken here.
+            // `Part::matrices` lists parts in the order in which they are taken here.
             let missing = || ModelError::MissingTensor { name: source.name(part) };
             let (slot, &found) = matrices.next().ok_or_else(missing)?;
             debug_assert_eq!(found, part);
@@ -71,7 +73,7 @@ impl<B: Backend> Model<B> {
 
 /// Reads the small parts and puts blocks together.
 struct Reader<'a, B> {
-    source: &'a Source,
+    source: &'a dyn PartSource,
     backend: &'a B,
     form: Activations,
 }
@@ -112,7 +114,7 @@ impl<B: Backend> Reader<'_, B> {
                 weight,
             })
         };
-        // In the order of `Projection::ALL`, which is that of the source.
+        // In the order of `Projection::ALL`, which is that of `Part::matrices`.
         Ok(Block {
             query: linear(Projection::Query)?,
             key: linear(Projection::Key)?,

@@ -1,6 +1,6 @@
 //! The parts of a decoder, named independently of any file.
 
-use crate::Config;
+use crate::{Config, ModelError, Weight};
 
 /// One parameter of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +19,39 @@ pub enum Part {
     Bias(usize, Projection),
     /// The norm in front of one projection, `[in]` (`use_rms_norm`).
     InputNorm(usize, Projection),
+}
+
+impl Part {
+    /// Every matrix of a model of `config`, in the order in which a token meets them.
+    pub fn matrices(config: &Config) -> impl Iterator<Item = Self> + use<> {
+        let blocks = (0..config.layers).flat_map(|l| Projection::ALL.map(|p| Self::Weight(l, p)));
+        let head = (!config.tied_head).then_some(Self::Head);
+        std::iter::once(Self::Embedding).chain(blocks).chain(head)
+    }
+}
+
+/// Where a model's parts come from: a file ([`crate::Source`]), or memory.
+pub trait PartSource: Sync {
+    /// Sizes and constants.
+    fn config(&self) -> &Config;
+
+    /// What errors call `part`.
+    fn name(&self, part: Part) -> String;
+
+    /// Bytes of `part` where it comes from, which progress counts.
+    fn byte_len(&self, part: Part) -> u64;
+
+    /// A matrix in its exact form.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn weight(&self, part: Part) -> Result<Weight, ModelError>;
+
+    /// A vector, or `None` when there is none (biases are optional).
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError>;
 }
 
 /// The norms of a block.

@@ -4,7 +4,7 @@ use bitnet_format::{Checkpoint, Metadata, TensorType, TensorView, hf_packed_to_t
 use bitnet_quant::{QuantConfig, Scales, TernaryMatrix, weights::absmean};
 
 use crate::{
-    ActivationChoice, Config, ModelError, Norm, Part, Projection, Table, Weight,
+    Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight,
     family::{
         LLAMA, bitnet_file, gguf,
         huggingface::{self, Quantization, ScaleMeaning},
@@ -134,10 +134,7 @@ impl Source {
 
     /// Every matrix of the model, in the order in which a token meets them.
     pub fn matrices(&self) -> impl Iterator<Item = Part> + use<> {
-        let layers = self.config.layers;
-        let blocks = (0..layers).flat_map(|l| Projection::ALL.map(|p| Part::Weight(l, p)));
-        let head = (!self.config.tied_head).then_some(Part::Head);
-        std::iter::once(Part::Embedding).chain(blocks).chain(head)
+        Part::matrices(&self.config)
     }
 
     /// Every vector that a model of this configuration must or may have.
@@ -366,15 +363,27 @@ impl Source {
             _ => None,
         }
     }
+}
 
-    /// The int8 form that `choice` means for this model, or float.
-    pub fn activations(&self, choice: ActivationChoice) -> bitnet_quant::Activations {
-        use bitnet_quant::Activations as A;
-        match (choice, self.config.trained_int8) {
-            (ActivationChoice::Float, _) => A::Float,
-            (_, true) => A::Int8PerToken,
-            (_, false) => A::Int8PerBlock,
-        }
+impl PartSource for Source {
+    fn config(&self) -> &Config {
+        self.config()
+    }
+
+    fn name(&self, part: Part) -> String {
+        self.name(part)
+    }
+
+    fn byte_len(&self, part: Part) -> u64 {
+        self.byte_len(part)
+    }
+
+    fn weight(&self, part: Part) -> Result<Weight, ModelError> {
+        self.weight(part)
+    }
+
+    fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
+        self.vector(part)
     }
 }
 

@@ -30,6 +30,11 @@ impl KvCache {
         Ok(Self { shape, keys: allocate()?, values: allocate()? })
     }
 
+    /// Bytes of all blocks for one position.
+    pub(super) fn bytes_per_position(&self) -> usize {
+        2 * self.shape.layers * self.shape.heads * self.shape.head_dim * size_of::<f32>()
+    }
+
     /// First element of a head's part of a page.
     fn offset(&self, layer: usize, head: usize, page: usize) -> usize {
         let s = &self.shape;
@@ -94,7 +99,7 @@ struct Query<'a> {
 }
 
 /// The sequence and position of row `token` of the batch.
-fn locate<'a>(spans: &'a [Span<'_, Cpu>], mut token: usize) -> Option<Query<'a>> {
+fn locate<'a>(spans: &'a [Span<'_, KvCache>], mut token: usize) -> Option<Query<'a>> {
     for span in spans {
         if token < span.tokens {
             return Some(Query { kv: &span.sequence.kv, positions: span.sequence.len() + token + 1 });
@@ -109,7 +114,7 @@ pub(super) fn attend(
     cpu: &Cpu,
     layer: usize,
     q: &Rows,
-    spans: &[Span<'_, Cpu>],
+    spans: &[Span<'_, KvCache>],
     scratch: &mut AttentionScratch,
     out: &mut Rows,
 ) {
@@ -129,7 +134,7 @@ struct Step<'a, 'b> {
     cpu: &'a Cpu,
     layer: usize,
     q: &'a Rows,
-    spans: &'a [Span<'b, Cpu>],
+    spans: &'a [Span<'b, KvCache>],
     /// Key heads.
     heads: usize,
     head_dim: usize,
