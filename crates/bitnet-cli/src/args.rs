@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod bench;
 mod engine;
 mod generate;
 mod sampling;
 
+pub use bench::BenchArgs;
 pub use engine::{Activations, EngineArgs};
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use sampling::SamplingArgs;
@@ -61,6 +63,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say what this machine can do and what looks wrong
     Doctor(DoctorArgs),
+    /// Measure speed beside the machine's own limits
+    Bench(Box<BenchArgs>),
     /// Rewrite a model in another format and prove that it is the same
     Convert(ConvertArgs),
     /// Turn text into token ids, or ids into text

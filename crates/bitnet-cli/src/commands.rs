@@ -2,6 +2,7 @@
 
 use crate::{args::Command, failure::Result};
 
+mod bench;
 mod chat;
 mod completions;
 mod convert;
@@ -21,6 +22,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),

@@ -35,7 +35,7 @@ pub fn checkpoint(name: &str, i2s_64: bool) -> Result<Checkpoint> {
         .map_err(|e| failure(e.into()))
 }
 
-fn choice(activations: Activations) -> ActivationChoice {
+pub fn choice(activations: Activations) -> ActivationChoice {
     match activations {
         Activations::Auto => ActivationChoice::Auto,
         Activations::Float => ActivationChoice::Float,

@@ -80,7 +80,14 @@ fn arrows_point_one_way() {
 
 #[test]
 fn unsafe_stays_in_its_rooms() {
-    for name in ["bitnet-quant", "bitnet-text", "bitnet-model", "bitnet-inference", "bitnet-convert"] {
+    for name in [
+        "bitnet-quant",
+        "bitnet-text",
+        "bitnet-model",
+        "bitnet-inference",
+        "bitnet-convert",
+        "bitnet-benchmarks",
+    ] {
         let lib = fs::read_to_string(root().join("crates").join(name).join("src/lib.rs")).unwrap();
         assert!(lib.contains("#![forbid(unsafe_code)]"), "{name} does not forbid unsafe code");
     }

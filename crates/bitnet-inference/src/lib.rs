@@ -30,4 +30,4 @@ pub use generation::{FinishReason, GenerateOptions, Generation, GenerationStats,
 pub use inspect::{Inspection, MatrixReport, TritReport, inspect};
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
 pub use sampler::{Sampler, SamplingOptions, TokenLogprobs, argmax};
-pub use session::Session;
+pub use session::{PREFILL, Session};

@@ -6,7 +6,7 @@ use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler};
 
 /// Tokens of a prompt that go through the model at once. Enough to reuse weights from cache, little enough that
 /// activations stay a small part of the weights' memory.
-const PREFILL: usize = 128;
+pub const PREFILL: usize = 128;
 /// Positions whose logits are made at once when all are wanted.
 const LOGITS: usize = 16;
 

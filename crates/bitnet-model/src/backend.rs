@@ -84,6 +84,11 @@ impl<K> Sequence<K> {
         self.capacity
     }
 
+    /// The cache holds `len` positions now.
+    pub(crate) fn hold(&mut self, len: usize) {
+        self.len = len;
+    }
+
     /// Forgets all positions from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -158,6 +163,9 @@ pub trait Backend: Send + Sync + Sized {
     /// # Errors
     /// When the device has no room.
     fn kv(&self, shape: KvShape) -> Result<Self::Kv, ModelError>;
+
+    /// Copies the first `positions` positions of a cache of the same model.
+    fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv);
 
     /// Room for attention of `heads` query heads over caches of up to `shape`.
     ///

@@ -157,6 +157,10 @@ impl Backend for Cpu {
         KvCache::new(&self.pool, shape)
     }
 
+    fn copy_kv(&self, from: &KvCache, positions: usize, to: &mut KvCache) {
+        to.copy_from(from, positions);
+    }
+
     fn scratch(&self, shape: KvShape, heads: usize) -> Result<AttentionScratch, ModelError> {
         AttentionScratch::new(&self.pool, shape, heads)
     }

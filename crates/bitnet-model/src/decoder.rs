@@ -104,9 +104,23 @@ impl<B: Backend> Model<B> {
         &self.backend
     }
 
-    /// The same parameters, run through another handle of the same device: with other threads, for instance.
-    pub fn through(self, backend: B) -> Self {
-        Self { backend, ..self }
+    /// Runs the model through another handle of the same device from now on: with other threads, for instance.
+    pub fn set_backend(&mut self, backend: B) {
+        self.backend = backend;
+    }
+
+    /// Makes `to` hold what `from` holds, so that both can be continued in their own way.
+    ///
+    /// # Errors
+    /// [`ModelError::ContextFull`] when `to` has no room for it.
+    pub fn copy(&self, from: &Sequence<B::Kv>, to: &mut Sequence<B::Kv>) -> Result<(), ModelError> {
+        let (needed, capacity) = (from.len(), to.capacity());
+        if needed > capacity {
+            return Err(ModelError::ContextFull { needed, capacity });
+        }
+        self.backend.copy_kv(&from.kv, needed, &mut to.kv);
+        to.hold(needed);
+        Ok(())
     }
 
     fn kv_shape(&self, capacity: usize) -> KvShape {

@@ -35,6 +35,14 @@ impl KvCache {
         2 * self.shape.layers * self.shape.heads * self.shape.head_dim * size_of::<f32>()
     }
 
+    /// Takes over the first `positions` positions of a cache of the same model.
+    pub(super) fn copy_from(&mut self, other: &Self, positions: usize) {
+        let pages = positions.div_ceil(ATTENTION_CHUNK);
+        let len = self.offset(0, 0, pages);
+        self.keys[..len].copy_from_slice(&other.keys[..len]);
+        self.values[..len].copy_from_slice(&other.values[..len]);
+    }
+
     /// First element of a head's part of a page.
     fn offset(&self, layer: usize, head: usize, page: usize) -> usize {
         let s = &self.shape;

@@ -1,0 +1,37 @@
+//! Measures a ternary model beside the limits of the machine, in the same run.
+//!
+//! - [`Subject`]: a model to measure, from files or of a published [`Shape`] with random trits.
+//! - [`run`]: every combination of a [`Plan`] as a [`Row`]: tokens/s with their spread, bytes or operations per token, the
+//!   limit that [`Yardsticks`] found on the same threads around the same repetition, and the part of it that was reached.
+//!
+//! # Invariants
+//! - Models and inputs are made, and results are checked, outside the clock: logits are finite, and the same for every repetition
+//!   and number of threads; anything else is an error.
+//! - Work that outruns the limit measured beside it is marked as unreliable.
+//! - Nothing prints; a [`Watcher`] hears of progress and may stop the run.
+//!
+//! Not here: what a model computes, how files look, tables for people.
+
+#![forbid(unsafe_code)]
+
+mod decode;
+mod error;
+mod prefill;
+mod row;
+mod run;
+mod shapes;
+mod statistics;
+mod subject;
+mod synthetic;
+mod system;
+mod yardsticks;
+
+pub use error::BenchmarkError;
+pub use row::{Bytes, Limits, Memory, Row, Setting};
+pub use run::{Plan, Test, Watcher, run};
+pub use shapes::{SHAPES, Shape};
+pub use statistics::{Summary, median};
+pub use subject::{Subject, SubjectOptions};
+pub use synthetic::Synthetic;
+pub use system::{Process, cpu_name, huge_pages};
+pub use yardsticks::Yardsticks;

@@ -1,0 +1,53 @@
+//! Prompts: weights are unpacked once for many tokens.
+
+use std::time::Instant;
+
+use bitnet_model::{Logits, Span};
+
+use crate::{
+    BenchmarkError,
+    decode::Checksum,
+    run::{Bench, CHUNK, Repetition},
+};
+
+impl Bench<'_> {
+    /// A prompt of `tokens`, shared out evenly over `batch` sequences that hold `depth` positions, up to the logits behind
+    /// each one's last token.
+    pub(crate) fn prompt(
+        &mut self,
+        tokens: usize,
+        depth: usize,
+        batch: usize,
+    ) -> Result<Repetition, BenchmarkError> {
+        let (each, vocab) = ((tokens / batch).max(1), self.subject.model.config().vocab);
+        let ids: Vec<u32> = (0..each * batch).map(|i| ((i * 6151 + 3) % vocab) as u32).collect();
+        self.sequences.iter_mut().for_each(|s| s.truncate(depth));
+        let (mut seconds, mut checksum, mut finite) = (0.0, Checksum::new(), true);
+        // So many sequences fit into one pass, and so many tokens of each.
+        let (together, part) = if each >= CHUNK { (1, CHUNK) } else { (CHUNK / each, each) };
+        for (ids, sequences) in ids.chunks(each * together).zip(self.sequences[..batch].chunks_mut(together))
+        {
+            let mut start = 0;
+            while start < each {
+                if self.watcher.stopped() {
+                    return Err(BenchmarkError::Stopped);
+                }
+                let tokens = part.min(each - start);
+                let last = start + tokens == each;
+                let pass: Vec<u32> =
+                    ids.chunks(each).flat_map(|own| &own[start..start + tokens]).copied().collect();
+                let mut spans: Vec<_> =
+                    sequences.iter_mut().map(|sequence| Span { sequence, tokens }).collect();
+                let wanted = if last { Logits::Last } else { Logits::None };
+                let started = Instant::now();
+                let model = &self.subject.model;
+                let logits = model.forward(&mut self.state, &pass, &mut spans, wanted, |_, _| {})?;
+                seconds += started.elapsed().as_secs_f64();
+                finite &= logits.iter().all(|l| l.is_finite());
+                checksum.add(logits);
+                start += tokens;
+            }
+        }
+        Ok(Repetition { seconds, checksum: checksum.0, finite })
+    }
+}

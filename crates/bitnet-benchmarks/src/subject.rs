@@ -1,0 +1,114 @@
+//! The model that is measured.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_kernels::Kernel;
+use bitnet_model::{ActivationChoice, Cpu, Model, Source};
+
+use crate::{BenchmarkError, Shape, Synthetic};
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct SubjectOptions {
+    /// Name of the kernel; the variable `BITNET_KERNEL`, else the best one, when `None`.
+    pub kernel: Option<String>,
+    /// What projections are multiplied with.
+    pub activations: ActivationChoice,
+    /// Threads that load the model.
+    pub threads: usize,
+    /// I2_S tensors are in the 64/16 layout of ARM builds.
+    pub i2s_64: bool,
+}
+
+/// A model, the memory it lies in, and what it is called.
+pub struct Subject {
+    pub(crate) name: String,
+    pub(crate) synthetic: bool,
+    pub(crate) kernel: &'static Kernel,
+    pub(crate) pool: HybridMemoryPool,
+    pub(crate) model: Model<Cpu>,
+    pub(crate) file_bytes: u64,
+    pub(crate) load_seconds: f64,
+}
+
+/// Told of the bytes read so far and in all.
+pub type OnBytes<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+impl Subject {
+    /// The model in the files at `path`.
+    ///
+    /// # Errors
+    /// When it is not a model that this engine runs.
+    pub fn open(
+        path: &Path,
+        options: &SubjectOptions,
+        progress: OnBytes<'_>,
+    ) -> Result<Self, BenchmarkError> {
+        let started = Instant::now();
+        let source = Source::new(Checkpoint::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?)?;
+        let (backend, threads) = backend(options)?;
+        let (kernel, pool) = (backend.kernel(), backend.pool().clone());
+        let model = Model::load(&source, backend, &threads, options.activations, progress)?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let load_seconds = started.elapsed().as_secs_f64();
+        let file_bytes = source.checkpoint().file_bytes();
+        Ok(Self { name, synthetic: false, kernel, pool, model, file_bytes, load_seconds })
+    }
+
+    /// A model of a published shape with random trits.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn synthetic(
+        shape: Shape,
+        options: &SubjectOptions,
+        progress: OnBytes<'_>,
+    ) -> Result<Self, BenchmarkError> {
+        let started = Instant::now();
+        let (backend, threads) = backend(options)?;
+        let (kernel, pool) = (backend.kernel(), backend.pool().clone());
+        let source = Synthetic::new(shape, pool.clone(), &threads);
+        let model = Model::load(&source, backend, &threads, options.activations, progress)?;
+        let name = shape.name.to_owned();
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(Self { name, synthetic: true, kernel, pool, model, file_bytes: 0, load_seconds })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its trits are random.
+    pub fn is_synthetic(&self) -> bool {
+        self.synthetic
+    }
+
+    /// The kernel that runs it.
+    pub fn kernel(&self) -> &'static Kernel {
+        self.kernel
+    }
+
+    /// Seconds that opening or making it took.
+    pub fn load_seconds(&self) -> f64 {
+        self.load_seconds
+    }
+
+    /// Gives the model `threads` threads.
+    pub(crate) fn with_threads(&mut self, threads: usize) -> Result<Arc<ThreadPool>, BenchmarkError> {
+        let team = Arc::new(ThreadPool::new(threads));
+        if team.threads() != threads {
+            return Err(BenchmarkError::Threads { asked: threads, granted: team.threads() });
+        }
+        self.model.set_backend(Cpu::new(self.kernel, team.clone(), self.pool.clone()));
+        Ok(team)
+    }
+}
+
+fn backend(options: &SubjectOptions) -> Result<(Cpu, Arc<ThreadPool>), BenchmarkError> {
+    let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
+    let threads = Arc::new(ThreadPool::new(options.threads));
+    Ok((Cpu::new(kernel, threads.clone(), HybridMemoryPool::new()), threads))
+}

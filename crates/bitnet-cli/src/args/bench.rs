@@ -1,0 +1,53 @@
+//! Flags of `bench`.
+
+use clap::{ArgGroup, Args};
+
+use super::Activations;
+
+const AFTER_HELP: &str = "\
+Every combination of --threads, --depth and --batch is a row. tg is generation, pp a prompt; the limit is what this machine
+reads or multiplies at most, measured on as many threads around every repetition.
+
+A synthetic model has a published shape and random trits. It says how fast, not how well: how often squared ReLU gives
+zero and how peaked the logits are depends on training.";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP, group = ArgGroup::new("subject").required(true))]
+pub struct BenchArgs {
+    /// The model (see `bitnet help`)
+    #[arg(group = "subject")]
+    pub model: Option<String>,
+    /// A model of a published shape with random trits, made in memory
+    #[arg(long, value_name = "SHAPE", group = "subject")]
+    pub synthetic: Option<String>,
+    /// Numbers of threads [default: 1 and all processors that this process may use]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Vec<u16>,
+    /// Tokens of a prompt, shared out over the sequences of a batch; 0 for no prompts
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub prompt: u32,
+    /// Tokens that every sequence generates; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub generate: u32,
+    /// Positions that every sequence holds before
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0")]
+    pub depth: Vec<u32>,
+    /// Sequences that run together
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: Vec<u16>,
+    /// How often each row is measured; 3 times when that takes long
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub repetitions: u16,
+    /// The kernel to use, as `bitnet doctor` names them [default: the variable BITNET_KERNEL, else the best]
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Option<String>,
+    /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
+    pub activations: Activations,
+    /// Read I2_S tensors in the 64-element layout of ARM builds
+    #[arg(long = "i2s-64")]
+    pub i2s_64: bool,
+    /// A JSON array of rows instead of the table
+    #[arg(long)]
+    pub json: bool,
+}
