@@ -139,7 +139,7 @@ fn codes(len: usize, seed: u64) -> Vec<u8> {
     let mut codes = Vec::with_capacity(len.next_multiple_of(4));
     while codes.len() < len {
         let bits = random.next();
-        let pick = |i: u32| four[((bits >> (16 * i) & 0xffff) * 81 >> 16) as usize];
+        let pick = |i: u32| four[(((bits >> (16 * i) & 0xffff) * 81) >> 16) as usize];
         codes.extend([pick(0), pick(1), pick(2), pick(3)]);
     }
     codes.truncate(len);
