@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod engine;
 mod error;
 mod generation;
@@ -24,6 +25,7 @@ mod stop;
 pub mod vocabulary;
 
 pub use bitnet_model::ActivationChoice;
+pub use cache::{ModelCache, ModelCacheUse};
 pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
 pub use error::EngineError;
 pub use generation::{FinishReason, GenerateOptions, Generation, GenerationStats, Piece, Step};
