@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, Model, Source};
+use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, Model, Source, Sparsity};
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
@@ -32,6 +32,8 @@ pub struct LoadOptions {
     pub kernel: Option<String>,
     /// What projections are multiplied with.
     pub activations: ActivationChoice,
+    /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
+    pub sparsity: Sparsity,
     /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
     pub context: Option<usize>,
     /// I2_S tensors are in the 64/16 layout of ARM builds of bitnet.cpp.
@@ -109,6 +111,7 @@ impl InferenceEngine {
         let tokenizer = vocabulary::tokenizer(source.checkpoint())?;
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
         let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new());
+        let backend = backend.skip_zeros(skips_zeros(source.config(), options));
         let progress = |done, total| {
             if let Some(report) = &options.progress {
                 report(LoadProgress { done, total });
@@ -182,6 +185,13 @@ impl InferenceEngine {
         let options = bitnet_text::EncodeOptions { add_special: true, parse_special: false };
         Ok(tokenizer.encode(text, options)?)
     }
+}
+
+/// Whether the matrices of feed-forward layers are laid out so that zeros can be left out.
+fn skips_zeros(config: &Config, options: &LoadOptions) -> bool {
+    let possible = config.activation == GateActivation::SquaredRelu
+        && config.activations(options.activations) == Activations::Int8PerToken;
+    possible && options.sparsity == Sparsity::On
 }
 
 /// The CPUs that this process may use.

@@ -24,7 +24,7 @@ mod session;
 mod stop;
 pub mod vocabulary;
 
-pub use bitnet_model::ActivationChoice;
+pub use bitnet_model::{ActivationChoice, Sparsity};
 pub use cache::{ModelCache, ModelCacheUse};
 pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
 pub use error::EngineError;

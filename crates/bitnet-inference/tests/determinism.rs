@@ -3,7 +3,9 @@
 // A test that cannot read its data has nothing better to do than to stop.
 #![allow(clippy::unwrap_used)]
 
-use bitnet_inference::{ActivationChoice, GenerateOptions, InferenceEngine, LoadOptions, SamplingOptions};
+use bitnet_inference::{
+    ActivationChoice, GenerateOptions, InferenceEngine, LoadOptions, SamplingOptions, Sparsity,
+};
 
 mod support;
 use support::{cases, oracle};
@@ -58,6 +60,28 @@ fn threads_kernels_and_cuts_do_not_change_a_bit() {
                     "{model} on {} with {threads} threads, batches of {prefill}",
                     kernel.name()
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_was_zero() {
+    let prompt = long_prompt();
+    for model in ["bitnet-a-offline-packed", "gguf/bitnet-a-I2_S-embdQ6_K.gguf"] {
+        let reference = bits(&load(model, "scalar", 1, ActivationChoice::Auto), &prompt, 128);
+        for kernel in bitnet_kernels::available() {
+            for (threads, prefill) in [(1, 1), (2, 128), (3, 37), (2, 3)] {
+                let options = LoadOptions {
+                    threads: Some(threads),
+                    kernel: Some(kernel.name().into()),
+                    context: Some(600),
+                    sparsity: Sparsity::On,
+                    ..Default::default()
+                };
+                let engine = InferenceEngine::load(oracle(model), &options).unwrap();
+                let got = bits(&engine, &prompt, prefill);
+                assert!(got == reference, "{model} on {} with {threads} threads", kernel.name());
             }
         }
     }

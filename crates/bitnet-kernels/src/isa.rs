@@ -6,7 +6,14 @@
 //! and divided in an order that the source fixes (Rust never contracts to fused operations), so every
 //! compilation gives the same bits.
 
-use crate::simd::Floats;
+use std::ops::Range;
+
+use bitnet_quant::TernaryLines;
+
+use crate::{
+    simd::Floats,
+    ternary::lines::{self, Lines},
+};
 
 /// One 64-byte block of a strip: 16 rows by 16 columns, see `bitnet_quant::PackedTernary`.
 pub(crate) type Block = [u8; 64];
@@ -44,6 +51,44 @@ pub(crate) trait Isa: Copy {
     #[inline(always)]
     fn finish(self, sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f32>) -> Lanes<f32> {
         crate::ternary::finish(sums, x_sum, step, scales)
+    }
+
+    /// Words across lines: word `r` of block `s` of the result is word `s` of `lines[r]`. With `TURN`, blocks are then
+    /// turned by [`TernaryLines::turn`].
+    #[inline(always)]
+    fn transpose<const TURN: bool>(self, lines: [&Block; 16]) -> [Block; 16] {
+        let blocks = lines::transpose(lines);
+        if TURN { blocks.map(|block| TernaryLines::turn(&block)) } else { blocks }
+    }
+
+    /// Writes `first + i` for every `x[i]` that is above 0 (or NaN) to the head of `ids`, which has room for all and 16 more.
+    /// Returns how many they are.
+    #[inline(always)]
+    fn list_open(self, x: &[f32], first: u32, ids: &mut [u32]) -> usize {
+        lines::list(x, first, ids, |x| x > 0.0 || x.is_nan())
+    }
+
+    /// The same for every `x[i]` that is not 0.
+    #[inline(always)]
+    fn list_nonzero(self, x: &[i8], first: u32, ids: &mut [u32]) -> usize {
+        lines::list(x, first, ids, |x| x != 0)
+    }
+
+    /// Begins to fetch `block`. Only a hint.
+    #[inline(always)]
+    fn prefetch(self, _block: &Block) {}
+
+    /// `sums[i] = sum(code * x)` over the line `ids[i]`, a row.
+    #[inline(always)]
+    fn line_dots(self, lines: Lines<'_>, ids: &[u32], x: &[Word], sums: &mut [i32]) {
+        lines::dots(self, lines, ids, x, sums);
+    }
+
+    /// `sum(codes[j] * code)` over the lines `j` (columns), for the elements of `blocks` of each line, 16 to a lane.
+    /// Lines whose `codes[j]` is 0 are not read.
+    #[inline(always)]
+    fn line_sums(self, lines: Lines<'_>, codes: &[i8], blocks: Range<usize>, sums: &mut [Lanes<i32>]) {
+        lines::sums(self, lines, codes, blocks, sums);
     }
 
     /// Begins to fetch the cache lines of `row`, which is about to be overwritten. Only a hint.

@@ -11,11 +11,12 @@
 use std::ops::Range;
 
 use bitnet_core::threads::ColumnsMut;
-use bitnet_quant::{Activations, Granularity, PackedTernary, QuantizedRows, activations};
+use bitnet_quant::{Activations, Granularity, PackedTernary, QuantizedRows, StripScales, activations};
 
 use crate::isa::{Block, Isa, Lanes, Op, Word};
 
 mod float;
+pub(crate) mod lines;
 
 pub(crate) use float::FloatMatmul;
 
@@ -38,7 +39,7 @@ impl Op for Matmul<'_, '_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let Self { w, x, form, out } = self;
-        let one_group = !matches!(w.matrix.granularity(), Granularity::Group(_));
+        let one_group = !matches!(w.scales.granularity(), Granularity::Group(_));
         if form == Activations::Int8PerToken && one_group {
             whole_rows(isa, &w, x, out);
         } else {
@@ -49,8 +50,12 @@ impl Op for Matmul<'_, '_> {
 
 /// A run of strips of a matrix.
 pub(crate) struct Strips<'a> {
-    matrix: &'a PackedTernary,
+    /// From the run's first strip on.
     blocks: &'a [Block],
+    /// Blocks of a strip.
+    len: usize,
+    cols: usize,
+    scales: &'a StripScales,
     first: usize,
     rows: usize,
 }
@@ -58,14 +63,27 @@ pub(crate) struct Strips<'a> {
 impl<'a> Strips<'a> {
     /// Rows `first_row .. first_row + rows`; `first_row` must begin a strip.
     pub(crate) fn new(matrix: &'a PackedTernary, first_row: usize, rows: usize) -> Self {
-        assert!(first_row.is_multiple_of(STRIP), "row {first_row} is inside a strip");
         assert!(
             first_row.checked_add(rows).is_some_and(|end| end <= matrix.rows()),
             "rows {first_row} + {rows} of {}",
             matrix.rows()
         );
-        let (blocks, _) = matrix.bytes().as_chunks();
-        Self { matrix, blocks, first: first_row / STRIP, rows }
+        let blocks = &matrix.bytes().as_chunks().0[first_row / STRIP * matrix.blocks()..];
+        Self::of(blocks, matrix.cols(), matrix.scales_by_strip(), first_row, rows)
+    }
+
+    /// The same rows from blocks that hold them alone.
+    pub(crate) fn of(
+        blocks: &'a [Block],
+        cols: usize,
+        scales: &'a StripScales,
+        first_row: usize,
+        rows: usize,
+    ) -> Self {
+        assert!(first_row.is_multiple_of(STRIP), "row {first_row} is inside a strip");
+        let len = cols.div_ceil(PackedTernary::BLOCK_COLS);
+        assert!(blocks.len() >= rows.div_ceil(STRIP) * len, "blocks of {rows} rows");
+        Self { blocks, len, cols, scales, first: first_row / STRIP, rows }
     }
 
     /// Number of strips, the last of which may be used in part.
@@ -77,9 +95,7 @@ impl<'a> Strips<'a> {
     /// Blocks of strip `s` of this run.
     #[inline(always)]
     fn strip(&self, s: usize) -> &'a [Block] {
-        let len = self.matrix.blocks();
-        let at = (self.first + s) * len;
-        &self.blocks[at..at + len]
+        &self.blocks[s * self.len..(s + 1) * self.len]
     }
 
     /// Rows of strip `s` that are wanted, as columns of the output group.
@@ -91,13 +107,19 @@ impl<'a> Strips<'a> {
     /// Scales of the rows of strip `s` in `group`.
     #[inline(always)]
     fn scales(&self, s: usize, group: usize) -> Lanes<f32> {
-        match self.matrix.strip_scales(self.first + s, group) {
-            [one] => [*one; STRIP],
-            rows => {
-                let mut lanes = [0.0; STRIP];
-                lanes.copy_from_slice(rows);
-                lanes
-            }
+        lanes(self.scales.strip(self.first + s, group))
+    }
+}
+
+/// The scales of 16 rows, or one for all of them.
+#[inline(always)]
+fn lanes(scales: &[f32]) -> Lanes<f32> {
+    match scales {
+        [one] => [*one; STRIP],
+        rows => {
+            let mut lanes = [0.0; STRIP];
+            lanes.copy_from_slice(rows);
+            lanes
         }
     }
 }
@@ -117,7 +139,7 @@ fn words(x: &QuantizedRows, token: usize, blocks: usize) -> &[Word] {
 #[inline(always)]
 fn whole_rows<I: Isa>(isa: I, w: &Strips<'_>, x: &QuantizedRows, out: &mut ColumnsMut<'_, f32>) {
     if out.rows() == 1 {
-        let words = words(x, 0, w.matrix.blocks());
+        let words = words(x, 0, w.len);
         let (sum, step, row) = (x.sum(0), x.step(0), out.row(0));
         for s in 0..w.count() {
             let sums = isa.dot(w.strip(s), words);
@@ -170,7 +192,7 @@ fn tiles<I: Isa, const T: usize>(
 ) -> usize {
     let tokens = Tokens::<T> {
         first: token,
-        words: std::array::from_fn(|t| words(x, token + t, w.matrix.blocks())),
+        words: std::array::from_fn(|t| words(x, token + t, w.len)),
         sums: std::array::from_fn(|t| x.sum(token + t)),
         steps: std::array::from_fn(|t| x.step(token + t)),
     };
@@ -251,15 +273,15 @@ fn pieces<I: Isa>(
     form: Activations,
     out: &mut ColumnsMut<'_, f32>,
 ) {
-    let cols = w.matrix.cols();
-    let group = match w.matrix.granularity() {
+    let cols = w.cols;
+    let group = match w.scales.granularity() {
         Granularity::Group(size) => size,
         _ => cols,
     };
     let block = if form == Activations::Int8PerBlock { activations::BLOCK } else { cols };
     for s in 0..w.count() {
         for token in 0..out.rows() {
-            let (strip, words) = (w.strip(s), words(x, token, w.matrix.blocks()));
+            let (strip, words) = (w.strip(s), words(x, token, w.len));
             let steps = x.block_steps(token);
             let mut acc = [0.0; STRIP];
             for (g, start) in (0..cols).step_by(group).enumerate() {

@@ -1,6 +1,11 @@
-//! Prefetches, which every x86-64 CPU has.
+//! What every x86-64 CPU has: prefetches, and 16-byte vectors that change places.
 
-use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{
+    __m128i, _MM_HINT_ET0, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128, _mm_unpackhi_epi32,
+    _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64,
+};
+
+use bitnet_quant::TernaryLines;
 
 use crate::isa::Block;
 
@@ -16,6 +21,54 @@ pub(crate) fn prefetch_ahead(block: &Block) {
     let ahead = std::ptr::from_ref(block).wrapping_add(AHEAD);
     // SAFETY: a prefetch reads nothing, whatever the address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+}
+
+/// Asks for `block`.
+#[inline(always)]
+pub(crate) fn prefetch(block: &Block) {
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(block).cast()) };
+}
+
+/// [`crate::isa::Isa::transpose`].
+#[inline(always)]
+pub(crate) fn transpose<const TURN: bool>(lines: [&Block; 16]) -> [Block; 16] {
+    // SAFETY: every x86-64 CPU has SSE2.
+    let blocks = unsafe { transpose_words(lines) };
+    if TURN { blocks.map(|block| TernaryLines::turn(&block)) } else { blocks }
+}
+
+/// Four words of four rows at a time.
+#[target_feature(enable = "sse2")]
+#[inline]
+fn transpose_words(rows: [&Block; 16]) -> [Block; 16] {
+    let mut out = [[0; 64]; 16];
+    for (g, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
+        for (q, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let [a, b, c, d] = rows.map(|row| load(&row.as_chunks().0[q]));
+            let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
+            store(&mut out[0].as_chunks_mut().0[g], _mm_unpacklo_epi64(ab, cd));
+            store(&mut out[1].as_chunks_mut().0[g], _mm_unpackhi_epi64(ab, cd));
+            let (ab, cd) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
+            store(&mut out[2].as_chunks_mut().0[g], _mm_unpacklo_epi64(ab, cd));
+            store(&mut out[3].as_chunks_mut().0[g], _mm_unpackhi_epi64(ab, cd));
+        }
+    }
+    out
+}
+
+#[target_feature(enable = "sse2")]
+#[inline]
+fn load(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: 16 readable bytes behind the reference; unaligned loads are allowed.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "sse2")]
+#[inline]
+fn store(bytes: &mut [u8; 16], x: __m128i) {
+    // SAFETY: 16 writable bytes behind the reference.
+    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), x) };
 }
 
 /// Asks for the cache lines of `row` in order to overwrite them.

@@ -6,12 +6,15 @@
 //! accumulator grows by at most 4 * 128 * 128 = 2^16 per block and cannot overflow below 2^15 blocks (2^19 columns),
 //! which [`crate::MAX_COLUMNS`] keeps.
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, ops::Range};
 
 use crate::{
     isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    ternary::lines::Lines,
     x86,
 };
+
+mod lines;
 
 /// Proof that this CPU has the instruction set.
 #[derive(Clone, Copy)]
@@ -59,6 +62,41 @@ impl Isa for Avx512Vnni {
     fn finish(self, sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f32>) -> Lanes<f32> {
         // SAFETY: as in `dot`.
         unsafe { finish(sums, x_sum, step, scales) }
+    }
+
+    #[inline(always)]
+    fn transpose<const TURN: bool>(self, lines: [&Block; 16]) -> [Block; 16] {
+        // SAFETY: as in `dot`.
+        unsafe { lines::transpose::<TURN>(lines) }
+    }
+
+    #[inline(always)]
+    fn list_open(self, x: &[f32], first: u32, ids: &mut [u32]) -> usize {
+        // SAFETY: as in `dot`.
+        unsafe { lines::list_open(x, first, ids) }
+    }
+
+    #[inline(always)]
+    fn list_nonzero(self, x: &[i8], first: u32, ids: &mut [u32]) -> usize {
+        // SAFETY: as in `dot`.
+        unsafe { lines::list_nonzero(x, first, ids) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, block: &Block) {
+        x86::prefetch(block);
+    }
+
+    #[inline(always)]
+    fn line_dots(self, lines: Lines<'_>, ids: &[u32], x: &[Word], sums: &mut [i32]) {
+        // SAFETY: as in `dot`.
+        unsafe { lines::dots(lines, ids, x, sums) }
+    }
+
+    #[inline(always)]
+    fn line_sums(self, lines: Lines<'_>, codes: &[i8], blocks: Range<usize>, sums: &mut [Lanes<i32>]) {
+        // SAFETY: as in `dot`.
+        unsafe { lines::sums(lines, codes, blocks, sums) }
     }
 
     #[inline(always)]

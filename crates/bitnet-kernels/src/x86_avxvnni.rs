@@ -50,6 +50,16 @@ impl Isa for AvxVnni {
     }
 
     #[inline(always)]
+    fn transpose<const TURN: bool>(self, lines: [&Block; 16]) -> [Block; 16] {
+        x86::transpose::<TURN>(lines)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, block: &Block) {
+        x86::prefetch(block);
+    }
+
+    #[inline(always)]
     fn prefetch_write(self, row: &mut [f32]) {
         x86::prefetch_write(row);
     }

@@ -140,6 +140,9 @@ pub trait Backend: Send + Sync + Sized {
     /// Whether `matrix` holds trits, so that it takes quantized activations.
     fn is_ternary(&self, matrix: &Self::Matrix) -> bool;
 
+    /// Whether rows of `matrix` can be left out, so that [`Backend::gate_live`] may be called with it.
+    fn skips_rows(&self, matrix: &Self::Matrix) -> bool;
+
     /// Bytes that a product of all rows with one token reads.
     fn bytes_read(&self, matrix: &Self::Matrix) -> usize;
 
@@ -225,6 +228,17 @@ pub trait Backend: Send + Sync + Sized {
 
     /// `gate = activation(gate) * up`.
     fn gate(&self, activation: GateActivation, gate: &mut Self::Rows, up: &Self::Rows, tokens: usize);
+
+    /// `gate = relu(gate)^2 * (up . codes)`, where rows of `up` whose gate is closed need not be read; a zero there may have
+    /// another sign than [`Backend::gate`] gives it. `codes` have one step per token. `spare` is a buffer of `gate`'s width.
+    fn gate_live(
+        &self,
+        up: &Self::Matrix,
+        codes: &Self::Codes,
+        gate: &mut Self::Rows,
+        spare: &mut Self::Rows,
+        tokens: usize,
+    );
 
     /// `x = x + y`.
     fn add(&self, x: &mut Self::Rows, y: &Self::Rows, tokens: usize);

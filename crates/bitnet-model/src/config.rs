@@ -4,6 +4,18 @@ use bitnet_quant::Activations;
 
 use crate::ModelError;
 
+/// Whether feed-forward layers of squared ReLU leave out what is exactly 0: results are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sparsity {
+    /// As the engine sees fit.
+    #[default]
+    Auto,
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
 /// The nonlinearity of the feed-forward gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GateActivation {

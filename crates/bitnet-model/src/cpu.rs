@@ -2,15 +2,18 @@
 
 use std::{ops::Range, sync::Arc};
 
-use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool, threads::ColumnsMut};
+use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
 use bitnet_kernels::Kernel;
-use bitnet_quant::{Activations, PackedTernary, QuantizedRows};
+use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows};
 
-use crate::{Backend, GateActivation, Job, KvShape, ModelError, Part, Span, Table, Weight};
+use crate::{Backend, GateActivation, Job, KvShape, ModelError, Part, Span, Weight};
 
 mod attention;
+mod feed_forward;
+mod matrix;
 
 pub use attention::{AttentionScratch, KvCache};
+pub use matrix::Matrix;
 
 /// Output rows that a thread takes at a time: 8 strips, some 80 KB of weights at 2,560 columns. Small enough to
 /// share out evenly, large enough to stream.
@@ -24,14 +27,9 @@ pub struct Cpu {
     kernel: &'static Kernel,
     threads: Arc<ThreadPool>,
     pool: HybridMemoryPool,
-}
-
-/// A matrix in the form in which the CPU reads it.
-pub enum Matrix {
-    /// Trits in strips.
-    Ternary(PackedTernary),
-    /// Floats, or blocks that stand for floats.
-    Table(Table),
+    /// Whether `up` and `down` are put into lines that can be left out.
+    skip_zeros: bool,
+    stock: Arc<matrix::Stock>,
 }
 
 /// f32 rows.
@@ -57,7 +55,13 @@ impl Rows {
 impl Cpu {
     /// A backend of that kernel, those threads and that memory.
     pub fn new(kernel: &'static Kernel, threads: Arc<ThreadPool>, pool: HybridMemoryPool) -> Self {
-        Self { kernel, threads, pool }
+        Self { kernel, threads, pool, skip_zeros: false, stock: Arc::default() }
+    }
+
+    /// The same, putting the matrices that it is given from now on into forms from which zeros can be left out, where they
+    /// have such a form. Results are the same.
+    pub fn skip_zeros(self, skip_zeros: bool) -> Self {
+        Self { skip_zeros, ..self }
     }
 
     /// The kernel in use.
@@ -84,25 +88,6 @@ impl Cpu {
             }
         });
     }
-
-    /// One group of output rows of one matrix.
-    fn multiply(
-        &self,
-        matrix: &Matrix,
-        x: &Rows,
-        codes: &QuantizedRows,
-        form: Activations,
-        out: &mut ColumnsMut<'_, f32>,
-    ) {
-        let (first, tokens) = (out.start(), out.rows());
-        match matrix {
-            Matrix::Ternary(w) if form == Activations::Float => {
-                self.kernel.matmul_float(w, x.of(tokens), first, out);
-            }
-            Matrix::Ternary(w) => self.kernel.matmul(w, codes, form, first, out),
-            Matrix::Table(table) => table.matmul(self.kernel, x.of(tokens), first, out),
-        }
-    }
 }
 
 impl Backend for Cpu {
@@ -113,14 +98,8 @@ impl Backend for Cpu {
     type Kv = KvCache;
     type Scratch = AttentionScratch;
 
-    fn matrix(&self, _: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
-        Ok(match weight {
-            Weight::Ternary(m) => Matrix::Ternary(
-                PackedTernary::pack(&m, &self.pool, &self.threads).map_err(ModelError::quant(name))?,
-            ),
-            Weight::Packed(m) => Matrix::Ternary(m),
-            Weight::Table(t) => Matrix::Table(t.prepare(self.threads.threads(), ROWS_PER_CHUNK)),
-        })
+    fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
+        self.place(part, name, weight)
     }
 
     fn vector(&self, values: &[f32]) -> Result<Buffer<f32>, ModelError> {
@@ -130,12 +109,17 @@ impl Backend for Cpu {
     }
 
     fn is_ternary(&self, matrix: &Matrix) -> bool {
-        matches!(matrix, Matrix::Ternary(_))
+        matches!(matrix, Matrix::Ternary(_) | Matrix::Lines(_))
+    }
+
+    fn skips_rows(&self, matrix: &Matrix) -> bool {
+        matches!(matrix, Matrix::Lines(w) if w.axis() == Axis::Rows)
     }
 
     fn bytes_read(&self, matrix: &Matrix) -> usize {
         match matrix {
             Matrix::Ternary(w) => w.bytes().len(),
+            Matrix::Lines(w) => w.bytes().len(),
             Matrix::Table(t) => t.byte_len(),
         }
     }
@@ -175,6 +159,7 @@ impl Backend for Cpu {
             let id = ids[token] as usize;
             match table {
                 Matrix::Ternary(w) => w.row_to_f32(id, row),
+                Matrix::Lines(w) => w.row_to_f32(id, row),
                 Matrix::Table(t) => t.row_to_f32(id, row),
             }
         });
@@ -220,6 +205,12 @@ impl Backend for Cpu {
         jobs: &mut [Job<'_, Self>],
     ) {
         assert!(jobs.len() <= 3, "a step has at most three projections");
+        if let [Job { weight: Matrix::Lines(w), bias: None, out }] = jobs
+            && w.axis() == Axis::Columns
+        {
+            assert!(form == Activations::Int8PerToken, "lines take activations of one step per token");
+            return self.multiply_columns(w, codes, out, tokens);
+        }
         let (mut weights, mut biases) = ([None; 3], [None; 3]);
         for (job, (weight, bias)) in jobs.iter().zip(weights.iter_mut().zip(&mut biases)) {
             (*weight, *bias) = (Some(job.weight), job.bias);
@@ -296,6 +287,13 @@ impl Backend for Cpu {
                 GateActivation::SquaredRelu => self.kernel.relu2_mul(gate, up),
             }
         });
+    }
+
+    fn gate_live(&self, up: &Matrix, x: &QuantizedRows, gate: &mut Rows, spare: &mut Rows, tokens: usize) {
+        match up {
+            Matrix::Lines(w) if w.axis() == Axis::Rows => self.gate_rows(w, x, gate, spare, tokens),
+            _ => unreachable!("`skips_rows` is asked first"),
+        }
     }
 
     fn add(&self, x: &mut Rows, y: &Rows, tokens: usize) {

@@ -266,12 +266,18 @@ impl<B: Backend> Model<B> {
         b.rms_norm(&s.h, tokens, &block.ffn_norm, c.norm_eps, s.x.fresh());
         observe(Stage::FfnNorm(layer), b.read(&s.x.rows, tokens));
 
-        let pairs = [(&block.gate, s.gate.fresh()), (&block.up, &mut s.up)];
-        project(b, &mut s.x, &mut s.own.hidden, tokens, pairs);
-        observe(Stage::Gate(layer), b.read(&s.gate.rows, tokens));
-        observe(Stage::Up(layer), b.read(&s.up, tokens));
-
-        b.gate(c.activation, s.gate.fresh(), &s.up, tokens);
+        if block.up.skips_rows(b, c.activation) {
+            project(b, &mut s.x, &mut s.own.hidden, tokens, [(&block.gate, s.gate.fresh())]);
+            observe(Stage::Gate(layer), b.read(&s.gate.rows, tokens));
+            s.x.quantize(b, tokens, block.up.form);
+            b.gate_live(&block.up.weight, &s.x.codes, s.gate.fresh(), &mut s.up, tokens);
+        } else {
+            let pairs = [(&block.gate, s.gate.fresh()), (&block.up, &mut s.up)];
+            project(b, &mut s.x, &mut s.own.hidden, tokens, pairs);
+            observe(Stage::Gate(layer), b.read(&s.gate.rows, tokens));
+            observe(Stage::Up(layer), b.read(&s.up, tokens));
+            b.gate(c.activation, s.gate.fresh(), &s.up, tokens);
+        }
         if let Some(norm) = &block.ffn_sub_norm {
             // As above: the spent buffer takes the values while they are normed.
             std::mem::swap(&mut s.up, &mut s.gate.rows);

@@ -27,7 +27,7 @@ mod table;
 mod traffic;
 
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
-pub use config::{ActivationChoice, Config, GateActivation, Rope, RopeScaling};
+pub use config::{ActivationChoice, Config, GateActivation, Rope, RopeScaling, Sparsity};
 pub use cpu::Cpu;
 pub use decoder::{Block, Logits, Model, State, Weights};
 pub use error::ModelError;

@@ -2,7 +2,7 @@
 
 use bitnet_quant::Activations;
 
-use crate::{Backend, ModelError, backend::Job};
+use crate::{Backend, GateActivation, ModelError, backend::Job};
 
 /// Activations with their quantized form, which is made once for all projections that read them.
 pub struct Activated<B: Backend> {
@@ -48,6 +48,15 @@ pub struct BitLinear<B: Backend> {
 }
 
 impl<B: Backend> BitLinear<B> {
+    /// Whether outputs can be left out under `activation`: they are exactly 0 and nothing is added to them.
+    pub(crate) fn skips_rows(&self, backend: &B, activation: GateActivation) -> bool {
+        activation == GateActivation::SquaredRelu
+            && self.form == Activations::Int8PerToken
+            && self.bias.is_none()
+            && self.input_norm.is_none()
+            && backend.skips_rows(&self.weight)
+    }
+
     fn job<'a>(&'a self, out: &'a mut B::Rows) -> Job<'a, B> {
         Job { weight: &self.weight, bias: self.bias.as_ref(), out }
     }

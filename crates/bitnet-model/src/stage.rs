@@ -27,7 +27,7 @@ pub enum Stage {
     FfnNorm(usize),
     /// The gate before its nonlinearity.
     Gate(usize),
-    /// The values to be gated.
+    /// The values to be gated. Never seen where rows of the projection are left out.
     Up(usize),
     /// What the down projection takes: gated values, after the sub-norm where there is one.
     DownInput(usize),

@@ -4,6 +4,7 @@
 //! - [`activations`]: the absmax quantizer from a token's vector to int8 and a step.
 //! - [`TernaryMatrix`]: exact trits and scales, the form in which files are read, converted and compared.
 //! - [`PackedTernary`]: the same trits in the order in which every kernel streams them.
+//! - [`TernaryLines`]: the same by rows or by columns, for products that leave some of them out.
 //!
 //! Training and inference share these definitions. Invariants: no I/O, no instruction set, no `unsafe`; the
 //! functions here *are* the specification, and the vector kernels must return their bits.
@@ -12,12 +13,16 @@
 
 pub mod activations;
 mod error;
+mod lines;
 mod packed;
+mod strip_scales;
 mod ternary;
 pub mod weights;
 
 pub use activations::{Activations, QuantizedRows};
 pub use error::QuantError;
+pub use lines::{Axis, TernaryLines};
 pub use packed::PackedTernary;
+pub use strip_scales::StripScales;
 pub use ternary::{Granularity, Scales, TernaryMatrix, TritCounts};
 pub use weights::QuantConfig;

@@ -2,10 +2,7 @@
 
 use bitnet_core::{HybridMemoryPool, Purpose, SharedBytes, ThreadPool};
 
-use crate::{
-    Granularity, QuantError, Scales, TernaryMatrix,
-    ternary::{MAX_COLS, first_code_three},
-};
+use crate::{Granularity, QuantError, Scales, StripScales, TernaryMatrix, ternary::first_code_three};
 
 /// Trits as "t2": two bits each, 16 rows interleaved, one sequential stream.
 ///
@@ -22,9 +19,7 @@ pub struct PackedTernary {
     rows: usize,
     cols: usize,
     strips: SharedBytes,
-    granularity: Granularity,
-    /// Tensor: one. Row: one per row, padded to whole strips. Group: strip-major, then group, then 16 rows.
-    scales: Vec<f32>,
+    scales: StripScales,
 }
 
 impl PackedTernary {
@@ -65,24 +60,12 @@ impl PackedTernary {
         strips: SharedBytes,
         scales: Scales,
     ) -> Result<Self, QuantError> {
-        let shape = QuantError::Shape { rows, cols };
-        if rows == 0 || cols == 0 || cols > MAX_COLS {
-            return Err(shape);
-        }
-        let expected = Self::byte_len(rows, cols).ok_or(shape.clone())?;
+        let scales = StripScales::new(scales, rows, cols)?;
+        let expected = Self::byte_len(rows, cols).ok_or(QuantError::Shape { rows, cols })?;
         if strips.len() != expected {
             return Err(QuantError::Size { what: "strips", rows, cols, expected, got: strips.len() });
         }
-        let granularity = scales.granularity();
-        let expected = Scales::count(granularity, rows, cols).ok_or(shape)?;
-        let got = scales.values().len();
-        if got != expected {
-            return Err(QuantError::Size { what: "scales", rows, cols, expected, got });
-        }
-        if let Some((index, &value)) = scales.values().iter().enumerate().find(|(_, s)| !s.is_finite()) {
-            return Err(QuantError::Scale { index, value });
-        }
-        Ok(Self { rows, cols, strips, granularity, scales: interleave_scales(scales, rows, cols) })
+        Ok(Self { rows, cols, strips, scales })
     }
 
     /// Bytes of the strips of a `[rows, cols]` matrix, or `None` when that overflows.
@@ -124,12 +107,12 @@ impl PackedTernary {
 
     /// Which weights share a scale.
     pub fn granularity(&self) -> Granularity {
-        self.granularity
+        self.scales.granularity()
     }
 
     /// Groups in a row: 1 unless scales are by group.
     pub fn groups(&self) -> usize {
-        match self.granularity {
+        match self.granularity() {
             Granularity::Group(size) => self.cols.div_ceil(size),
             _ => 1,
         }
@@ -137,27 +120,25 @@ impl PackedTernary {
 
     /// The scales of `group` for the 16 rows of `strip`, or the tensor's single one.
     pub fn strip_scales(&self, strip: usize, group: usize) -> &[f32] {
-        match self.granularity {
-            Granularity::Tensor => &self.scales,
-            _ => {
-                let at = (strip * self.groups() + group) * Self::STRIP;
-                &self.scales[at..at + Self::STRIP]
-            }
-        }
+        self.scales.strip(strip, group)
+    }
+
+    /// The scales in the order of the strips.
+    pub fn scales_by_strip(&self) -> &StripScales {
+        &self.scales
     }
 
     /// The weights of one row (trit times scale) into `out`, `out.len() == cols`: an embedding's row.
     pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.cols, "row {row} of [{}, {}]", self.rows, self.cols);
         let (strip, lane) = (row / Self::STRIP, row % Self::STRIP);
-        let group = match self.granularity {
+        let group = match self.granularity() {
             Granularity::Group(size) => size,
             _ => self.cols,
         };
         let bytes = self.strip(strip);
         for (g, out) in out.chunks_mut(group).enumerate() {
-            let scales = self.strip_scales(strip, g);
-            let scale = if scales.len() == 1 { scales[0] } else { scales[lane] };
+            let scale = self.scales.of(row, g);
             for (col, w) in (g * group..).zip(out) {
                 let byte = bytes[col / Self::BLOCK_COLS * Self::BLOCK_BYTES + 4 * lane + col % 4];
                 *w = ((byte >> (2 * (col % Self::BLOCK_COLS / 4)) & 3) as i8 - 1) as f32 * scale;
@@ -199,15 +180,7 @@ impl PackedTernary {
 
     /// The scales in row-major order, without padding.
     pub fn scales(&self) -> Scales {
-        let at = |row: usize, group: usize| self.strip_scales(row / Self::STRIP, group)[row % Self::STRIP];
-        match self.granularity {
-            Granularity::Tensor => Scales::Tensor(self.scales[0]),
-            Granularity::Row => Scales::Row((0..self.rows).map(|r| at(r, 0)).collect()),
-            Granularity::Group(size) => {
-                let scales = (0..self.rows).flat_map(|r| (0..self.groups()).map(move |g| (r, g)));
-                Scales::Group { size, scales: scales.map(|(r, g)| at(r, g)).collect() }
-            }
-        }
+        self.scales.row_major(self.rows)
     }
 }
 
@@ -234,25 +207,6 @@ fn transpose(word: u32) -> u32 {
     let word = word ^ t ^ (t << 6);
     let t = (word ^ (word >> 12)) & 0x0000_f0f0;
     word ^ t ^ (t << 12)
-}
-
-/// Pads and reorders row-major scales to the order in which strips need them.
-fn interleave_scales(scales: Scales, rows: usize, cols: usize) -> Vec<f32> {
-    let (groups, values) = match &scales {
-        Scales::Tensor(scale) => return vec![*scale],
-        Scales::Row(values) => (1, values),
-        Scales::Group { size, scales } => (cols.div_ceil(*size), scales),
-    };
-    let strips = rows.div_ceil(PackedTernary::STRIP);
-    let mut out = vec![0.0; strips * groups * PackedTernary::STRIP];
-    for row in 0..rows {
-        for group in 0..groups {
-            let at = (row / PackedTernary::STRIP * groups + group) * PackedTernary::STRIP
-                + row % PackedTernary::STRIP;
-            out[at] = values[row * groups + group];
-        }
-    }
-    out
 }
 
 #[cfg(test)]

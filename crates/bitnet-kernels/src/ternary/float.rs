@@ -19,8 +19,8 @@ impl Op for FloatMatmul<'_, '_> {
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
         let Self { w, x, out } = self;
-        let cols = w.matrix.cols();
-        let group = match w.matrix.granularity() {
+        let cols = w.cols;
+        let group = match w.scales.granularity() {
             Granularity::Group(size) => size,
             _ => cols,
         };
