@@ -17,6 +17,6 @@ pub mod threads;
 
 pub use device::Device;
 pub use error::{Error, Result};
-pub use memory::{Buffer, HybridMemoryPool, MemoryUse, Purpose, SharedBytes};
+pub use memory::{Buffer, HybridMemoryPool, MemoryUse, Pages, Purpose, SharedBytes};
 pub use tensor::{DType, DenseMatrix};
 pub use threads::ThreadPool;

@@ -55,6 +55,16 @@ impl fmt::Display for Purpose {
     }
 }
 
+/// What pages large regions are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// Huge ones where the system grants them: a stream of weights then runs at up to 1.4 times the speed.
+    #[default]
+    Huge,
+    /// The system's smallest, as a mapped file has them: for those who want to measure the difference.
+    Small,
+}
+
 /// Bytes held for one purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -82,6 +92,7 @@ struct Arena {
 
 #[derive(Default)]
 struct Inner {
+    pages: Pages,
     arenas: [Mutex<Arena>; 3],
     counters: [Counter; 3],
 }
@@ -99,6 +110,11 @@ impl HybridMemoryPool {
     /// An empty pool; nothing is reserved before the first buffer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty pool of those pages.
+    pub fn of(pages: Pages) -> Self {
+        Self { inner: Arc::new(Inner { pages, ..Inner::default() }) }
     }
 
     /// The device whose memory this pool hands out.
@@ -131,7 +147,7 @@ impl HybridMemoryPool {
             arena.used += room;
             return Ok((region, offset));
         }
-        let fresh = map_region(purpose, room)?;
+        let fresh = map_region(self.inner.pages, purpose, room)?;
         // A buffer that fills its own region leaves the open one to the small buffers that follow it.
         if fresh.len() - room >= HUGE_PAGE || arena.open.is_none() {
             *arena = Arena { open: Some(fresh.clone()), used: room };
@@ -163,8 +179,8 @@ impl fmt::Debug for HybridMemoryPool {
     }
 }
 
-/// Reserves a region and asks for huge pages where it is large enough to have one.
-fn map_region(purpose: Purpose, room: usize) -> Result<Arc<MmapRaw>, Error> {
+/// Reserves a region and asks for its pages.
+fn map_region(pages: Pages, purpose: Purpose, room: usize) -> Result<Arc<MmapRaw>, Error> {
     let refused = |source| Error::OutOfMemory { bytes: room, purpose, source };
     let size = room.max(REGION).checked_next_multiple_of(HUGE_PAGE);
     let size = size.ok_or(Error::SizeOverflow { what: "region", count: room, size: 1 })?;
@@ -172,8 +188,13 @@ fn map_region(purpose: Purpose, room: usize) -> Result<Arc<MmapRaw>, Error> {
     #[cfg(target_os = "linux")]
     {
         // Only advice: without huge pages everything still works, at up to a third less bandwidth.
-        let _ = map.advise(memmap2::Advice::HugePage);
+        let _ = map.advise(match pages {
+            Pages::Huge => memmap2::Advice::HugePage,
+            Pages::Small => memmap2::Advice::NoHugePage,
+        });
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = pages;
     Ok(Arc::new(MmapRaw::from(map)))
 }
 

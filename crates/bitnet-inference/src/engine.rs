@@ -9,7 +9,7 @@ use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, Model, Source,
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
-use crate::{EngineError, Session, vocabulary};
+use crate::{EngineError, Session, Tuning, vocabulary};
 
 /// Bytes of matrices read so far and in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct LoadOptions {
     pub sparsity: Sparsity,
     /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
     pub context: Option<usize>,
+    /// What was measured to be fastest on this machine; see [`crate::tune`].
+    pub tuning: Tuning,
     /// I2_S tensors are in the 64/16 layout of ARM builds of bitnet.cpp.
     pub i2s_64: bool,
     /// Told of progress.
@@ -67,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) tokenizer: Option<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) context: usize,
+    pub(crate) prefill: usize,
     activations: Activations,
     file_bytes: u64,
 }
@@ -106,12 +109,16 @@ impl InferenceEngine {
     /// As [`InferenceEngine::load`].
     pub fn from_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<Self, EngineError> {
         let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
-        let threads = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(granted_threads)));
+        let tuning = options.tuning;
+        let threads =
+            Arc::new(ThreadPool::new(options.threads.or(tuning.threads).unwrap_or_else(granted_threads)));
         let source = Source::new(checkpoint)?;
         let tokenizer = vocabulary::tokenizer(source.checkpoint())?;
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
-        let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new());
-        let backend = backend.skip_zeros(skips_zeros(source.config(), options));
+        let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
+            .rows_per_chunk(tuning.rows_per_chunk)
+            .copying_mapped(tuning.huge_pages)
+            .skip_zeros(skips_zeros(source.config(), options));
         let progress = |done, total| {
             if let Some(report) = &options.progress {
                 report(LoadProgress { done, total });
@@ -122,7 +129,17 @@ impl InferenceEngine {
         let model = Model::load(&source, backend, &threads, options.activations, &progress)?;
         let context = options.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT)).max(1);
         tracing::info!(kernel = kernel.name(), threads = threads.threads(), "model loaded");
-        Ok(Self { inner: Arc::new(Inner { model, tokenizer, template, context, activations, file_bytes }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                model,
+                tokenizer,
+                template,
+                context,
+                prefill: tuning.prefill.clamp(1, context),
+                activations,
+                file_bytes,
+            }),
+        })
     }
 
     /// Sizes and constants of the model.
@@ -195,6 +212,6 @@ fn skips_zeros(config: &Config, options: &LoadOptions) -> bool {
 }
 
 /// The CPUs that this process may use.
-fn granted_threads() -> usize {
+pub(crate) fn granted_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

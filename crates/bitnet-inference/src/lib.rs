@@ -22,6 +22,7 @@ mod perplexity;
 mod sampler;
 mod session;
 mod stop;
+mod tuner;
 pub mod vocabulary;
 
 pub use bitnet_model::{ActivationChoice, Sparsity};
@@ -33,3 +34,4 @@ pub use inspect::{Inspection, MatrixReport, TritReport, inspect};
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
 pub use sampler::{Sampler, SamplingOptions, TokenLogprobs, argmax};
 pub use session::{PREFILL, Session};
+pub use tuner::{Trial, TuneOptions, Tuned, Tuning, tune};

@@ -4,7 +4,7 @@ use bitnet_model::{Backend, Cpu, Logits, Sequence, Span, Stage, State};
 
 use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler};
 
-/// Tokens of a prompt that go through the model at once. Enough to reuse weights from cache, little enough that
+/// Tokens of a prompt that go through the model at once when nobody has measured. Enough to reuse weights from cache, little enough that
 /// activations stay a small part of the weights' memory.
 pub const PREFILL: usize = 128;
 /// Positions whose logits are made at once when all are wanted.
@@ -24,7 +24,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(engine: &InferenceEngine) -> Result<Self, EngineError> {
         let (model, context) = (&engine.inner.model, engine.inner.context);
-        let prefill = PREFILL.min(context);
+        let prefill = engine.inner.prefill;
         Ok(Self {
             engine: engine.clone(),
             sequence: model.sequence(context)?,
@@ -74,7 +74,7 @@ impl Session {
     /// Sets how many tokens of a prompt go through the model at once, from 1 to what the session was opened with. Results do
     /// not depend on it.
     pub fn set_prefill(&mut self, tokens: usize) {
-        self.prefill = tokens.clamp(1, PREFILL.min(self.context()));
+        self.prefill = tokens.clamp(1, self.engine.inner.prefill);
     }
 
     /// Appends tokens and returns the logits behind the last one, `[vocab]`.

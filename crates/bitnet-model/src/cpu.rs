@@ -15,9 +15,6 @@ mod matrix;
 pub use attention::{AttentionScratch, KvCache};
 pub use matrix::Matrix;
 
-/// Output rows that a thread takes at a time: 8 strips, some 80 KB of weights at 2,560 columns. Small enough to
-/// share out evenly, large enough to stream.
-const ROWS_PER_CHUNK: usize = 8 * PackedTernary::STRIP;
 /// Elements that are worth waking a second thread for, in operations on floats.
 const ELEMENTS_PER_CHUNK: usize = 8192;
 
@@ -27,6 +24,8 @@ pub struct Cpu {
     kernel: &'static Kernel,
     threads: Arc<ThreadPool>,
     pool: HybridMemoryPool,
+    rows_per_chunk: usize,
+    copies_mapped: bool,
     /// Whether `up` and `down` are put into lines that can be left out.
     skip_zeros: bool,
     stock: Arc<matrix::Stock>,
@@ -53,15 +52,38 @@ impl Rows {
 }
 
 impl Cpu {
+    /// Output rows that a thread takes at a time when nobody has measured: 8 strips, some 80 KB of weights at 2,560 columns. Small enough to
+    /// share out evenly, large enough to stream.
+    pub const ROWS_PER_CHUNK: usize = 8 * PackedTernary::STRIP;
+
     /// A backend of that kernel, those threads and that memory.
     pub fn new(kernel: &'static Kernel, threads: Arc<ThreadPool>, pool: HybridMemoryPool) -> Self {
-        Self { kernel, threads, pool, skip_zeros: false, stock: Arc::default() }
+        Self {
+            kernel,
+            threads,
+            pool,
+            rows_per_chunk: Self::ROWS_PER_CHUNK,
+            copies_mapped: false,
+            skip_zeros: false,
+            stock: Arc::default(),
+        }
     }
 
     /// The same, putting the matrices that it is given from now on into forms from which zeros can be left out, where they
     /// have such a form. Results are the same.
     pub fn skip_zeros(self, skip_zeros: bool) -> Self {
         Self { skip_zeros, ..self }
+    }
+
+    /// The same, whose threads take that many output rows at a time (rounded up to whole strips).
+    pub fn rows_per_chunk(self, rows: usize) -> Self {
+        Self { rows_per_chunk: rows.max(1).next_multiple_of(PackedTernary::STRIP), ..self }
+    }
+
+    /// The same, which copies matrices of trits out of mapped files into the pool's pages when it is given them: that takes
+    /// memory and a moment, and a stream from huge pages is faster.
+    pub fn copying_mapped(self, copies_mapped: bool) -> Self {
+        Self { copies_mapped, ..self }
     }
 
     /// The kernel in use.
@@ -221,7 +243,7 @@ impl Backend for Cpu {
             None => (&mut [][..], 1),
         };
         let mut matrices = [next(), next(), next()];
-        self.threads.for_each_columns_of(&mut matrices, ROWS_PER_CHUNK, |job, mut out| {
+        self.threads.for_each_columns_of(&mut matrices, self.rows_per_chunk, |job, mut out| {
             let Some(weight) = weights[job] else { return };
             self.multiply(weight, x, codes, form, &mut out);
             if let Some(bias) = biases[job] {

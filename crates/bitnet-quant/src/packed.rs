@@ -68,6 +68,18 @@ impl PackedTernary {
         Ok(Self { rows, cols, strips, scales })
     }
 
+    /// The same matrix with its strips in memory of `pool`.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn copied(&self, pool: &HybridMemoryPool) -> Result<Self, QuantError> {
+        let mut strips = pool
+            .allocate::<u8>(Purpose::Weights, self.strips.len())
+            .map_err(|error| QuantError::Memory(error.to_string()))?;
+        strips.copy_from_slice(&self.strips);
+        Ok(Self { strips: strips.into(), ..self.clone() })
+    }
+
     /// Bytes of the strips of a `[rows, cols]` matrix, or `None` when that overflows.
     pub fn byte_len(rows: usize, cols: usize) -> Option<usize> {
         let blocks = rows.div_ceil(Self::STRIP).checked_mul(cols.div_ceil(Self::BLOCK_COLS))?;

@@ -6,7 +6,7 @@
 
 use bitnet_quant::{QuantizedRows, TernaryLines};
 
-use super::{Cpu, ROWS_PER_CHUNK, Rows};
+use super::{Cpu, Rows};
 
 /// Above so many tokens nobody counts zeros: everything is read.
 const FEW_TOKENS: usize = 8;
@@ -31,7 +31,7 @@ impl Cpu {
                 self.kernel.gate_live(w, x, &mut gate);
             });
         }
-        self.threads.for_each_columns_mut(up.of_mut(tokens), rows, ROWS_PER_CHUNK, |_, mut out| {
+        self.threads.for_each_columns_mut(up.of_mut(tokens), rows, self.rows_per_chunk, |_, mut out| {
             self.multiply_lines(w, x, &mut out);
         });
         let up = up.of(tokens);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, threads::ColumnsMut};
 use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, TernaryLines};
 
-use super::{Cpu, ROWS_PER_CHUNK, Rows};
+use super::{Cpu, Rows};
 use crate::{ModelError, Part, Projection, Table, Weight};
 
 /// A matrix in the form in which the CPU reads it.
@@ -41,7 +41,12 @@ impl Cpu {
     /// Puts a matrix into its form.
     pub(super) fn place(&self, part: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
         let packed = match weight {
-            Weight::Table(t) => return Ok(Matrix::Table(t.prepare(self.threads.threads(), ROWS_PER_CHUNK))),
+            Weight::Table(t) => {
+                return Ok(Matrix::Table(t.prepare(self.threads.threads(), self.rows_per_chunk)));
+            }
+            Weight::Packed(packed) if self.copies_mapped && self.axis(part).is_none() => {
+                packed.copied(&self.pool).map_err(ModelError::quant(name))?
+            }
             Weight::Packed(packed) => packed,
             Weight::Ternary(m) => {
                 // What becomes lines is packed into memory that is given back at once.

@@ -1,0 +1,227 @@
+//! Which way of running a model is fastest on this machine: measured, not guessed.
+//!
+//! [`tune`] runs a sample of the model (a few of its blocks, enough to be larger than any cache, with random trits) through
+//! the real decoder in every way that is to be compared, in turns, and keeps the medians. It takes a second or
+//! two. No result of the engine depends on what it finds.
+
+use std::{sync::Arc, time::Instant};
+
+use bitnet_core::{HybridMemoryPool, Pages, ThreadPool};
+use bitnet_kernels::Kernel;
+use bitnet_model::{ActivationChoice, Config, Cpu, Logits, Model, Span};
+
+use crate::{EngineError, PREFILL, engine::granted_threads};
+
+mod sample;
+
+use sample::Sample;
+
+/// Turns over which a median is taken.
+const TURNS: usize = 7;
+/// What a change must gain to be worth leaving the default: less may be noise.
+const WORTHWHILE: f64 = 1.03;
+/// Candidates. Larger prefills than 128 gain nothing that could be seen (1 % at 256 on Zen 5, 2026-11-21), and their
+/// buffers exceed what a session may take beside the weights.
+const ROWS_PER_CHUNK: [usize; 3] = [64, 128, 256];
+const PREFILLS: [usize; 2] = [64, PREFILL];
+
+/// How a model is run: choices that change speed and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Threads, the caller's included; all that the machine grants when `None`.
+    pub threads: Option<usize>,
+    /// Output rows of a matrix that a thread takes at a time.
+    pub rows_per_chunk: usize,
+    /// Tokens of a prompt that go through the model at once.
+    pub prefill: usize,
+    /// Whether mapped matrices are copied into huge pages when the model is loaded.
+    pub huge_pages: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { threads: None, rows_per_chunk: Cpu::ROWS_PER_CHUNK, prefill: PREFILL, huge_pages: false }
+    }
+}
+
+/// What is to be compared.
+#[derive(Clone, Copy, Debug)]
+pub struct TuneOptions {
+    /// The kernel that will run the model.
+    pub kernel: &'static Kernel,
+    /// The number of threads, when it is not to be chosen.
+    pub threads: Option<usize>,
+    /// How activations will be rounded.
+    pub activations: ActivationChoice,
+}
+
+/// One way of running the sample, and how fast it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// What was varied: "threads", "rows per chunk", "pages", "prefill".
+    pub knob: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Median of tokens per second (of the sample, not of the model).
+    pub tokens_per_second: f64,
+    /// Whether it was chosen.
+    pub chosen: bool,
+}
+
+/// What was found, and from what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// The choice.
+    pub tuning: Tuning,
+    /// Every comparison behind it.
+    pub trials: Vec<Trial>,
+    /// Blocks of the sample.
+    pub layers: usize,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// Finds the fastest way to run models of `config` here.
+///
+/// # Errors
+/// When memory for the sample is short, or the sizes cannot be.
+pub fn tune(config: &Config, options: &TuneOptions) -> Result<Tuned, EngineError> {
+    let started = Instant::now();
+    let most = options.threads.unwrap_or_else(granted_threads);
+    let mut bench = Bench::new(config, options, most)?;
+    let mut tuning = Tuning::default();
+    let mut trials = Vec::new();
+
+    if options.threads.is_none() {
+        let threads = candidates(most);
+        let ways = threads.iter().map(|&n| Way { threads: n, ..bench.way(tuning) });
+        let best = choose("threads", &threads, most, bench.compare(ways.collect())?, &mut trials);
+        tuning.threads = Some(best);
+    }
+    let ways = ROWS_PER_CHUNK.map(|rows_per_chunk| Way { rows_per_chunk, ..bench.way(tuning) });
+    let rates = bench.compare(ways.to_vec())?;
+    tuning.rows_per_chunk =
+        choose("rows per chunk", &ROWS_PER_CHUNK, tuning.rows_per_chunk, rates, &mut trials);
+
+    let ways = PREFILLS.map(|tokens| Way { tokens, ..bench.way(tuning) });
+    let rates = bench.compare(ways.to_vec())?;
+    tuning.prefill = choose("prefill", &PREFILLS, tuning.prefill, rates, &mut trials);
+
+    let way = bench.way(tuning);
+    let ways = [Way { pages: Pages::Small, ..way }, way];
+    let rates = bench.compare(ways.to_vec())?;
+    tuning.huge_pages = choose("pages", &["small", "huge"], "small", rates, &mut trials) == "huge";
+
+    let layers = bench.layers;
+    Ok(Tuned { tuning, trials, layers, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// Numbers of threads worth comparing: all, and halves of it (hardware threads often come in pairs).
+fn candidates(most: usize) -> Vec<usize> {
+    let mut numbers: Vec<usize> =
+        std::iter::successors(Some(most), |&n| (n > 1).then_some(n / 2)).take(3).collect();
+    numbers.reverse();
+    numbers
+}
+
+/// The value of the fastest way; `default` unless another is faster by what is worthwhile.
+fn choose<T: Copy + PartialEq + ToString>(
+    knob: &'static str,
+    values: &[T],
+    default: T,
+    rates: Vec<f64>,
+    trials: &mut Vec<Trial>,
+) -> T {
+    let rate_of = |value: T| values.iter().position(|&v| v == value).map_or(0.0, |i| rates[i]);
+    let fastest = values.iter().copied().zip(&rates).max_by(|a, b| a.1.total_cmp(b.1));
+    let best = match fastest {
+        Some((value, &rate)) if rate > WORTHWHILE * rate_of(default) => value,
+        _ => default,
+    };
+    trials.extend(values.iter().zip(&rates).map(|(&value, &tokens_per_second)| Trial {
+        knob,
+        value: value.to_string(),
+        tokens_per_second,
+        chosen: value == best,
+    }));
+    best
+}
+
+/// One way to run the sample.
+#[derive(Clone, Copy)]
+struct Way {
+    threads: usize,
+    rows_per_chunk: usize,
+    pages: Pages,
+    /// Tokens of a pass: 1 is decode.
+    tokens: usize,
+}
+
+/// The sample in memory, once for each kind of pages that has been asked for.
+struct Bench<'a> {
+    sample: Sample,
+    options: &'a TuneOptions,
+    most: usize,
+    layers: usize,
+    models: Vec<(Pages, Model<Cpu>)>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(config: &Config, options: &'a TuneOptions, most: usize) -> Result<Self, EngineError> {
+        let sample = Sample::of(config)?;
+        Ok(Self { layers: sample.layers(), sample, options, most, models: Vec::new() })
+    }
+
+    fn way(&self, tuning: Tuning) -> Way {
+        let threads = tuning.threads.unwrap_or(self.most);
+        Way { threads, rows_per_chunk: tuning.rows_per_chunk, pages: Pages::Huge, tokens: 1 }
+    }
+
+    fn model(&mut self, pages: Pages) -> Result<Model<Cpu>, EngineError> {
+        if let Some(at) = self.models.iter().position(|(p, _)| *p == pages) {
+            return Ok(self.models.swap_remove(at).1);
+        }
+        let threads = Arc::new(ThreadPool::new(self.most));
+        let backend = Cpu::new(self.options.kernel, threads.clone(), HybridMemoryPool::of(pages));
+        Ok(Model::load(&self.sample, backend, &threads, self.options.activations, &|_, _| {})?)
+    }
+
+    /// Tokens per second of each way: the median over turns, in each of which every way has one pass.
+    fn compare(&mut self, ways: Vec<Way>) -> Result<Vec<f64>, EngineError> {
+        let mut rates = vec![Vec::with_capacity(TURNS); ways.len()];
+        let pools: Vec<_> = ways.iter().map(|way| Arc::new(ThreadPool::new(way.threads))).collect();
+        // The first turn warms up.
+        for turn in 0..=TURNS {
+            for ((way, pool), rates) in ways.iter().zip(&pools).zip(&mut rates) {
+                let rate = self.pass(*way, pool)?;
+                if turn > 0 {
+                    rates.push(rate);
+                }
+            }
+        }
+        Ok(rates.into_iter().map(median).collect())
+    }
+
+    fn pass(&mut self, way: Way, threads: &Arc<ThreadPool>) -> Result<f64, EngineError> {
+        let mut model = self.model(way.pages)?;
+        let backend = Cpu::new(self.options.kernel, threads.clone(), model.backend().pool().clone());
+        model.set_backend(backend.rows_per_chunk(way.rows_per_chunk));
+        let mut sequence = model.sequence(way.tokens)?;
+        let mut state = model.state(way.tokens, 1, way.tokens)?;
+        let ids: Vec<u32> = (0..way.tokens as u32).map(|i| i % sample::VOCABULARY as u32).collect();
+        let mut spans = [Span { sequence: &mut sequence, tokens: way.tokens }];
+        let started = Instant::now();
+        model.forward(&mut state, &ids, &mut spans, Logits::None, |_, _| {})?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.models.push((way.pages, model));
+        Ok(way.tokens as f64 / seconds)
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests;
