@@ -7,7 +7,7 @@ use bitnet_model::{Logits, Span};
 
 use crate::{
     BenchmarkError,
-    run::{Bench, Repetition},
+    measure::{Bench, Repetition},
 };
 
 /// FNV-1a over the bits of numbers.
@@ -53,6 +53,6 @@ impl Bench<'_> {
             finite &= logits.iter().all(|l| l.is_finite());
             checksum.add(logits);
         }
-        Ok(Repetition { seconds, checksum: checksum.0, finite })
+        Ok(Repetition { seconds, tokens: tokens * batch, passes: tokens, checksum: checksum.0, finite })
     }
 }

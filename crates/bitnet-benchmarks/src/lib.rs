@@ -3,6 +3,7 @@
 //! - [`Subject`]: a model to measure, from files or of a published [`Shape`] with random trits.
 //! - [`run`]: every combination of a [`Plan`] as a [`Row`]: tokens/s with their spread, bytes or operations per token, the
 //!   limit that [`Yardsticks`] found on the same threads around the same repetition, and the part of it that was reached.
+//! - [`compare`] tells a regression from noise, [`svg`] draws a sweep.
 //!
 //! # Invariants
 //! - Models and inputs are made, and results are checked, outside the clock: logits are finite, and the same for every repetition
@@ -14,8 +15,15 @@
 
 #![forbid(unsafe_code)]
 
+mod assemble;
+mod breakdown;
+mod compare;
 mod decode;
+mod energy;
 mod error;
+mod load;
+mod measure;
+mod plot;
 mod prefill;
 mod row;
 mod run;
@@ -26,8 +34,12 @@ mod synthetic;
 mod system;
 mod yardsticks;
 
+pub use breakdown::Share;
+pub use compare::{Change, Verdict, compare};
 pub use error::BenchmarkError;
-pub use row::{Bytes, Limits, Memory, Row, Setting};
+pub use load::fair_share;
+pub use plot::svg;
+pub use row::{Bytes, Limits, Loaded, Memory, Row, Setting};
 pub use run::{Plan, Test, Watcher, run};
 pub use shapes::{SHAPES, Shape};
 pub use statistics::{Summary, median};

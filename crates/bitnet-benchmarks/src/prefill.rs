@@ -7,7 +7,7 @@ use bitnet_model::{Logits, Span};
 use crate::{
     BenchmarkError,
     decode::Checksum,
-    run::{Bench, CHUNK, Repetition},
+    measure::{Bench, CHUNK, Repetition},
 };
 
 impl Bench<'_> {
@@ -22,7 +22,7 @@ impl Bench<'_> {
         let (each, vocab) = ((tokens / batch).max(1), self.subject.model.config().vocab);
         let ids: Vec<u32> = (0..each * batch).map(|i| ((i * 6151 + 3) % vocab) as u32).collect();
         self.sequences.iter_mut().for_each(|s| s.truncate(depth));
-        let (mut seconds, mut checksum, mut finite) = (0.0, Checksum::new(), true);
+        let (mut seconds, mut passes, mut checksum, mut finite) = (0.0, 0, Checksum::new(), true);
         // So many sequences fit into one pass, and so many tokens of each.
         let (together, part) = if each >= CHUNK { (1, CHUNK) } else { (CHUNK / each, each) };
         for (ids, sequences) in ids.chunks(each * together).zip(self.sequences[..batch].chunks_mut(together))
@@ -42,12 +42,13 @@ impl Bench<'_> {
                 let started = Instant::now();
                 let model = &self.subject.model;
                 let logits = model.forward(&mut self.state, &pass, &mut spans, wanted, |_, _| {})?;
+                passes += 1;
                 seconds += started.elapsed().as_secs_f64();
                 finite &= logits.iter().all(|l| l.is_finite());
                 checksum.add(logits);
                 start += tokens;
             }
         }
-        Ok(Repetition { seconds, checksum: checksum.0, finite })
+        Ok(Repetition { seconds, tokens: each * batch, passes, checksum: checksum.0, finite })
     }
 }

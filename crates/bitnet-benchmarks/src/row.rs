@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Summary, run::Test};
+use crate::{Share, Summary, run::Test};
 
 /// What was measured, how fast it was, and how fast it could have been.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,10 @@ pub struct Row {
     /// Tokens per second over all sequences: the median over the repetitions.
     pub tokens_per_s: f64,
     /// Median, extremes and spread of the same.
+    #[serde(flatten)]
     pub summary: Summary,
+    /// How often it was measured.
+    pub repetitions: usize,
     /// The repetitions, in order.
     pub samples: Vec<f64>,
     /// Bytes that a token reads: matrices, divided by the tokens that share them, and keys and values.
@@ -48,6 +51,14 @@ pub struct Row {
     pub bytes: Bytes,
     /// Memory.
     pub memory: Memory,
+    /// Energy, where the machine reports it.
+    pub joules_per_token: Option<f64>,
+    /// Where the time of a step goes.
+    pub breakdown: Vec<Share>,
+    /// Seconds of a step of the thread pool in which there is nothing to do.
+    pub empty_step_s: f64,
+    /// Speed beside busy threads, when that was asked for.
+    pub load: Option<Loaded>,
     /// What ran.
     #[serde(flatten)]
     pub setting: Setting,
@@ -64,6 +75,19 @@ pub struct Limits {
     pub tokens_per_s_by_bytes: f64,
     /// Tokens per second that multiplying allows.
     pub tokens_per_s_by_ops: f64,
+}
+
+/// Speed beside threads that never rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// How many of them.
+    pub busy: usize,
+    /// Tokens per second.
+    pub tokens_per_s: f64,
+    /// Tokens per second that a fair scheduler would leave: the speed alone, by the part of the time that each thread gets.
+    pub fair_share: f64,
+    /// The one as a part of the other.
+    pub of_fair_share: f64,
 }
 
 /// Bytes of a token by what they are.
@@ -122,4 +146,42 @@ pub struct Setting {
     pub huge_page_bytes: Option<u64>,
     /// The program's version.
     pub version: String,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A row as it may come out of a run.
+    pub(crate) fn row() -> Row {
+        let summary = Summary { median: 20.0, min: 19.0, max: 21.0, spread: 0.01 };
+        Row {
+            test: Test::Generation,
+            threads: 2,
+            depth: 0,
+            batch: 1,
+            tokens: 64,
+            tokens_per_s: 20.0,
+            summary,
+            repetitions: 3,
+            samples: vec![19.0, 20.0, 21.0],
+            bytes_per_token: 1e9,
+            ops_per_token: 5e9,
+            rate: 2e10,
+            limit: 2.5e10,
+            limit_unit: "bytes/s".to_owned(),
+            of_limit: 0.8,
+            limits: Limits::default(),
+            reliable: true,
+            notes: Vec::new(),
+            checksum: "0".to_owned(),
+            bytes: Bytes::default(),
+            memory: Memory::default(),
+            joules_per_token: None,
+            breakdown: Vec::new(),
+            empty_step_s: 1e-6,
+            load: None,
+            setting: Setting::default(),
+        }
+    }
 }

@@ -2,19 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use bitnet_model::{Backend, Cpu, Logits, Sequence, Span, State};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BenchmarkError, Bytes, Limits, Memory, Process, Row, Setting, Subject, Summary, Yardsticks, cpu_name,
-    huge_pages, median,
-};
-
-/// Tokens of a prompt that go through the model at once, as in a session of the engine.
-pub(crate) const CHUNK: usize = bitnet_inference::PREFILL;
-/// Repetitions that are made in any case, and the seconds after which no more than these are.
-const LEAST: usize = 3;
-const PATIENCE: f64 = 30.0;
+use crate::{BenchmarkError, Process, Row, Subject, Yardsticks, measure::Bench};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +41,10 @@ pub struct Plan {
     pub batches: Vec<usize>,
     /// How often each is measured; fewer, but at least three times, when it takes long.
     pub repetitions: usize,
+    /// Whether every row says where the time of a step goes; that takes one more run, which is not counted.
+    pub breakdown: bool,
+    /// Busy threads beside which every row is measured once more; 0 for none.
+    pub load: usize,
 }
 
 /// Hears of progress and may stop a run.
@@ -64,30 +58,35 @@ pub trait Watcher {
     }
 }
 
-type Kv = <Cpu as Backend>::Kv;
-
-/// The buffers of all measurements.
-pub(crate) struct Bench<'a> {
-    pub(crate) subject: &'a mut Subject,
-    pub(crate) state: State<Cpu>,
-    pub(crate) sequences: Vec<Sequence<Kv>>,
-    pub(crate) watcher: &'a dyn Watcher,
-}
-
-/// What one repetition gave.
-pub(crate) struct Repetition {
-    pub(crate) seconds: f64,
-    pub(crate) checksum: u64,
-    pub(crate) finite: bool,
-}
-
 /// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Case {
-    test: Test,
-    threads: usize,
-    depth: usize,
-    batch: usize,
+pub(crate) struct Case {
+    pub(crate) test: Test,
+    pub(crate) threads: usize,
+    pub(crate) depth: usize,
+    pub(crate) batch: usize,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { test, threads, depth, batch } = self;
+        write!(f, "{test}, threads {threads}, depth {depth}, batch {batch}")
+    }
+}
+
+impl Case {
+    /// Tokens of one repetition, over all sequences.
+    pub(crate) fn tokens(self, plan: &Plan) -> usize {
+        match self.test {
+            Test::Prompt => (plan.prompt / self.batch).max(1) * self.batch,
+            Test::Generation => plan.generate * self.batch,
+        }
+    }
+
+    pub(crate) fn mismatch(self, expected: u64, got: u64) -> BenchmarkError {
+        let Self { threads, depth, batch, .. } = self;
+        BenchmarkError::Checksum { test: self.test.to_string(), threads, depth, batch, expected, got }
+    }
 }
 
 /// Measures everything in `plan`. Rows are ordered by test, batch, depth and threads.
@@ -100,27 +99,13 @@ pub fn run(
     watcher: &dyn Watcher,
     mut done: impl FnMut(&Row),
 ) -> Result<Vec<Row>, BenchmarkError> {
-    let most = |list: &[usize], what| list.iter().copied().max().ok_or(BenchmarkError::Empty { what });
-    let threads = most(&plan.threads, "number of threads")?;
-    let (depth, batch) = (most(&plan.depths, "depth")?, most(&plan.batches, "batch")?.max(1));
-    let cases = cases(plan);
-    if cases.is_empty() {
-        return Err(BenchmarkError::Empty { what: "prompt and no generation" });
-    }
-    let capacity = depth + plan.prompt.max(plan.generate).max(1);
+    let cases = cases(plan)?;
     watcher.begins("preparing", 0, cases.len());
-    let mut team = subject.with_threads(threads)?;
-    let model = &subject.model;
-    let mut bench = Bench {
-        state: model.state(CHUNK.max(batch), batch, capacity)?,
-        sequences: (0..batch).map(|_| model.sequence(capacity)).collect::<Result<_, _>>()?,
-        subject,
-        watcher,
-    };
-    bench.fill(depth)?;
+    let most = cases.iter().map(|c| c.threads).max().unwrap_or(1);
+    let mut team = subject.with_threads(most)?;
+    let mut bench = Bench::new(subject, plan, watcher)?;
     let peak = Process::now().peak;
-    let traffic = bench.subject.model.traffic();
-    let yardsticks = Yardsticks::new(bench.subject.kernel, traffic.ternary + traffic.dense + traffic.head)?;
+    let yardsticks = Yardsticks::new(bench.subject.kernel(), bench.bytes_of_a_token())?;
     let mut checksums = BTreeMap::new();
     let mut rows = Vec::with_capacity(cases.len());
     for (number, &case) in cases.iter().enumerate() {
@@ -128,14 +113,12 @@ pub fn run(
         if team.threads() != case.threads {
             team = bench.subject.with_threads(case.threads)?;
         }
-        let (samples, checksum) = bench.measure(plan, case, &yardsticks, &team)?;
-        let same = *checksums.entry((case.test, case.depth, case.batch)).or_insert(checksum);
-        if same != checksum {
-            let Case { test, threads, depth, batch } = case;
-            let (test, expected, got) = (test.to_string(), same, checksum);
-            return Err(BenchmarkError::Checksum { test, threads, depth, batch, expected, got });
+        let measured = bench.measure(plan, case, &yardsticks, &team)?;
+        let same = *checksums.entry((case.test, case.depth, case.batch)).or_insert(measured.checksum);
+        if same != measured.checksum {
+            return Err(case.mismatch(same, measured.checksum));
         }
-        let row = bench.row(plan, case, &samples, checksum, peak);
+        let row = bench.row(plan, case, measured, peak);
         done(&row);
         rows.push(row);
     }
@@ -143,15 +126,19 @@ pub fn run(
     Ok(rows)
 }
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { test, threads, depth, batch } = self;
-        write!(f, "{test}, threads {threads}, depth {depth}, batch {batch}")
-    }
-}
-
 /// Deep ones first: what they hold is then overwritten by shallower ones.
-fn cases(plan: &Plan) -> Vec<Case> {
+fn cases(plan: &Plan) -> Result<Vec<Case>, BenchmarkError> {
+    let lists = [
+        (&plan.threads, "number of threads"),
+        (&plan.depths, "depth"),
+        (&plan.batches, "number of sequences"),
+    ];
+    if let Some(&(_, what)) = lists.iter().find(|(list, _)| list.is_empty()) {
+        return Err(BenchmarkError::Empty { what });
+    }
+    if plan.prompt + plan.generate == 0 {
+        return Err(BenchmarkError::Empty { what: "prompt and no generation" });
+    }
     let mut depths = plan.depths.clone();
     depths.sort_unstable_by(|a, b| b.cmp(a));
     depths.dedup();
@@ -169,195 +156,5 @@ fn cases(plan: &Plan) -> Vec<Case> {
             }
         }
     }
-    cases
-}
-
-/// Tokens/s of a repetition, and the limits around it.
-struct Sample {
-    tokens_per_s: f64,
-    bytes_per_s: f64,
-    ops_per_s: f64,
-}
-
-impl Bench<'_> {
-    /// Makes every sequence hold `depth` positions: the first one computes them, the others copy.
-    fn fill(&mut self, depth: usize) -> Result<(), BenchmarkError> {
-        let vocab = self.subject.model.config().vocab;
-        let ids: Vec<u32> = (0..depth).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
-        let Some((first, others)) = self.sequences.split_first_mut() else { return Ok(()) };
-        for chunk in ids.chunks(CHUNK) {
-            if self.watcher.stopped() {
-                return Err(BenchmarkError::Stopped);
-            }
-            let mut spans = [Span { sequence: first, tokens: chunk.len() }];
-            self.subject.model.forward(&mut self.state, chunk, &mut spans, Logits::None, |_, _| {})?;
-        }
-        for other in others {
-            self.subject.model.copy(first, other)?;
-        }
-        Ok(())
-    }
-
-    fn measure(
-        &mut self,
-        plan: &Plan,
-        case: Case,
-        yardsticks: &Yardsticks,
-        team: &bitnet_core::ThreadPool,
-    ) -> Result<(Vec<Sample>, u64), BenchmarkError> {
-        let (mut samples, mut expected, mut seconds) = (Vec::new(), None, 0.0);
-        let mut before = (yardsticks.read(team), yardsticks.multiply(team));
-        while samples.len() < plan.repetitions.max(1) && (samples.len() < LEAST || seconds < PATIENCE) {
-            let repetition = match case.test {
-                Test::Prompt => self.prompt(plan.prompt, case.depth, case.batch)?,
-                Test::Generation => self.generate(plan.generate, case.depth, case.batch)?,
-            };
-            let Case { test, threads, depth, batch } = case;
-            if !repetition.finite {
-                return Err(BenchmarkError::NotFinite { test: test.to_string(), threads, depth, batch });
-            }
-            let (expected, got) = (*expected.get_or_insert(repetition.checksum), repetition.checksum);
-            if expected != got {
-                let test = test.to_string();
-                return Err(BenchmarkError::Checksum { test, threads, depth, batch, expected, got });
-            }
-            let after = (yardsticks.read(team), yardsticks.multiply(team));
-            samples.push(Sample {
-                tokens_per_s: tokens(plan, case) as f64 / repetition.seconds,
-                bytes_per_s: (before.0 + after.0) / 2.0,
-                ops_per_s: (before.1 + after.1) / 2.0,
-            });
-            before = after;
-            seconds += repetition.seconds;
-        }
-        Ok((samples, expected.unwrap_or_default()))
-    }
-
-    fn row(&self, plan: &Plan, case: Case, samples: &[Sample], checksum: u64, peak: Option<u64>) -> Row {
-        let bytes = self.bytes(plan, case);
-        let (bytes_per_token, ops_per_token) = (bytes.total(), self.operations(case.test));
-        let of = |value: fn(&Sample) -> f64| median(&samples.iter().map(value).collect::<Vec<_>>());
-        let speeds: Vec<f64> = samples.iter().map(|s| s.tokens_per_s).collect();
-        let summary = Summary::of(&speeds);
-        let (bytes_per_s, ops_per_s) = (of(|s| s.bytes_per_s), of(|s| s.ops_per_s));
-        let limits = Limits {
-            bytes_per_s,
-            ops_per_s,
-            tokens_per_s_by_bytes: bytes_per_s / bytes_per_token,
-            tokens_per_s_by_ops: ops_per_s / ops_per_token,
-        };
-        let by_bytes = limits.tokens_per_s_by_bytes < limits.tokens_per_s_by_ops;
-        let per_token = if by_bytes { bytes_per_token } else { ops_per_token };
-        let parts: Vec<f64> = samples
-            .iter()
-            .map(|s| s.tokens_per_s * per_token / if by_bytes { s.bytes_per_s } else { s.ops_per_s })
-            .collect();
-        let (rate, of_limit) = (summary.median * per_token, median(&parts));
-        let measured = if by_bytes { bytes_per_s } else { ops_per_s };
-        let mut notes = Vec::new();
-        if of_limit > 1.0 {
-            notes.push(format!(
-                "unreliable: the work reached {:.1} % of the limit measured around it, so that limit was too low",
-                100.0 * of_limit
-            ));
-        }
-        Row {
-            test: case.test,
-            threads: case.threads,
-            depth: case.depth,
-            batch: case.batch,
-            tokens: tokens(plan, case),
-            tokens_per_s: summary.median,
-            samples: speeds,
-            summary,
-            bytes_per_token,
-            ops_per_token,
-            rate,
-            // Nothing is faster than its limit: the work itself has shown a higher one.
-            limit: if of_limit > 1.0 { measured.max(rate) } else { measured },
-            limit_unit: if by_bytes { "bytes/s" } else { "operations/s" }.to_owned(),
-            of_limit: of_limit.min(1.0),
-            limits,
-            reliable: notes.is_empty(),
-            notes,
-            checksum: format!("{checksum:016x}"),
-            bytes,
-            memory: self.memory(case, plan, peak),
-            setting: self.setting(),
-        }
-    }
-
-    /// Bytes that a token reads, on average.
-    fn bytes(&self, plan: &Plan, case: Case) -> Bytes {
-        let traffic = self.subject.model.traffic();
-        let per_position = self.kv_bytes() as f64;
-        let (shared, head, seen) = match case.test {
-            Test::Generation => {
-                let each = case.batch as f64;
-                (each, traffic.head as f64 / each, case.depth as f64 + (plan.generate as f64 + 1.0) / 2.0)
-            }
-            // A chunk of a prompt reads keys and values once for several tokens; how often is the kernel's affair.
-            Test::Prompt => (CHUNK.min(plan.prompt) as f64, traffic.head as f64 / plan.prompt as f64, 0.0),
-        };
-        Bytes {
-            ternary: traffic.ternary as f64 / shared,
-            dense: traffic.dense as f64 / shared,
-            head,
-            kv: seen * per_position,
-        }
-    }
-
-    fn kv_bytes(&self) -> usize {
-        self.sequences.first().map_or(0, |s| self.subject.model.backend().kv_bytes(&s.kv))
-    }
-
-    fn operations(&self, test: Test) -> f64 {
-        let config = self.subject.model.config();
-        let block: usize =
-            bitnet_model::Projection::ALL.iter().map(|p| p.shape(config).iter().product::<usize>()).sum();
-        let head = if test == Test::Generation { config.vocab * config.hidden } else { 0 };
-        2.0 * (block * config.layers + head) as f64
-    }
-
-    fn memory(&self, case: Case, plan: &Plan, peak: Option<u64>) -> Memory {
-        use bitnet_core::Purpose;
-        let usage = |purpose| self.subject.pool.usage(purpose).current as u64;
-        let per_sequence = case.depth + tokens(plan, case) / case.batch;
-        let (weights, kv_used) =
-            (usage(Purpose::Weights), (case.batch * per_sequence * self.kv_bytes()) as u64);
-        // At the time of the peak, sequences were filled to the greatest depth and not beyond.
-        let deepest = plan.depths.iter().copied().max().unwrap_or(0) * self.kv_bytes() * self.sequences.len();
-        let model = weights.max(self.subject.file_bytes);
-        let above = peak.map(|peak| peak.saturating_sub(model + deepest as u64) as f64 / model.max(1) as f64);
-        Memory {
-            weights,
-            file: self.subject.file_bytes,
-            kv: usage(Purpose::KvCache),
-            kv_used,
-            state: usage(Purpose::State),
-            peak,
-            above,
-        }
-    }
-
-    fn setting(&self) -> Setting {
-        let (mode, huge_page_bytes) = huge_pages();
-        Setting {
-            model: self.subject.name.clone(),
-            synthetic: self.subject.synthetic,
-            kernel: self.subject.kernel.name().to_owned(),
-            cpu: cpu_name(),
-            huge_pages: mode.unwrap_or_else(|| "unknown".to_owned()),
-            huge_page_bytes,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
-    }
-}
-
-/// Tokens of one repetition, over all sequences.
-fn tokens(plan: &Plan, case: Case) -> usize {
-    match case.test {
-        Test::Prompt => (plan.prompt / case.batch).max(1) * case.batch,
-        Test::Generation => plan.generate * case.batch,
-    }
+    Ok(cases)
 }

@@ -5,9 +5,13 @@ use std::{path::Path, sync::Arc, time::Instant};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Cpu, Model, Source};
+use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, Model, Source, Sparsity, Watched};
+use bitnet_quant::Activations;
 
-use crate::{BenchmarkError, Shape, Synthetic};
+use crate::{BenchmarkError, Shape, Synthetic, breakdown::Clock};
+
+/// What runs the model: the CPU, with a clock that looks when it is told to.
+pub(crate) type Device = Watched<Cpu, Clock>;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +20,8 @@ pub struct SubjectOptions {
     pub kernel: Option<String>,
     /// What projections are multiplied with.
     pub activations: ActivationChoice,
+    /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
+    pub sparsity: Sparsity,
     /// Threads that load the model.
     pub threads: usize,
     /// I2_S tensors are in the 64/16 layout of ARM builds.
@@ -28,9 +34,11 @@ pub struct Subject {
     pub(crate) synthetic: bool,
     pub(crate) kernel: &'static Kernel,
     pub(crate) pool: HybridMemoryPool,
-    pub(crate) model: Model<Cpu>,
+    pub(crate) model: Model<Device>,
     pub(crate) file_bytes: u64,
     pub(crate) load_seconds: f64,
+    /// Whether zeros are left out, so that fewer bytes are read than there are.
+    pub(crate) skips: bool,
 }
 
 /// Told of the bytes read so far and in all.
@@ -48,13 +56,13 @@ impl Subject {
     ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
         let source = Source::new(Checkpoint::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?)?;
-        let (backend, threads) = backend(options)?;
-        let (kernel, pool) = (backend.kernel(), backend.pool().clone());
+        let (backend, threads, skips) = backend(options, source.config())?;
+        let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
         let model = Model::load(&source, backend, &threads, options.activations, progress)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let load_seconds = started.elapsed().as_secs_f64();
         let file_bytes = source.checkpoint().file_bytes();
-        Ok(Self { name, synthetic: false, kernel, pool, model, file_bytes, load_seconds })
+        Ok(Self { name, synthetic: false, kernel, pool, model, file_bytes, load_seconds, skips })
     }
 
     /// A model of a published shape with random trits.
@@ -67,13 +75,13 @@ impl Subject {
         progress: OnBytes<'_>,
     ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
-        let (backend, threads) = backend(options)?;
-        let (kernel, pool) = (backend.kernel(), backend.pool().clone());
+        let (backend, threads, skips) = backend(options, &shape.config())?;
+        let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
         let source = Synthetic::new(shape, pool.clone(), &threads);
         let model = Model::load(&source, backend, &threads, options.activations, progress)?;
         let name = shape.name.to_owned();
         let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { name, synthetic: true, kernel, pool, model, file_bytes: 0, load_seconds })
+        Ok(Self { name, synthetic: true, kernel, pool, model, file_bytes: 0, load_seconds, skips })
     }
 
     /// What it is called.
@@ -102,13 +110,21 @@ impl Subject {
         if team.threads() != threads {
             return Err(BenchmarkError::Threads { asked: threads, granted: team.threads() });
         }
-        self.model.set_backend(Cpu::new(self.kernel, team.clone(), self.pool.clone()));
+        let cpu = self.model.backend().inner().with_threads(team.clone());
+        self.model.set_backend(Watched::new(cpu, Clock::default()));
         Ok(team)
     }
 }
 
-fn backend(options: &SubjectOptions) -> Result<(Cpu, Arc<ThreadPool>), BenchmarkError> {
+fn backend(
+    options: &SubjectOptions,
+    config: &Config,
+) -> Result<(Device, Arc<ThreadPool>, bool), BenchmarkError> {
     let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
     let threads = Arc::new(ThreadPool::new(options.threads));
-    Ok((Cpu::new(kernel, threads.clone(), HybridMemoryPool::new()), threads))
+    let skips = options.sparsity == Sparsity::On
+        && config.activation == GateActivation::SquaredRelu
+        && config.activations(options.activations) == Activations::Int8PerToken;
+    let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new()).skip_zeros(skips);
+    Ok((Watched::new(cpu, Clock::default()), threads, skips))
 }

@@ -25,6 +25,7 @@ pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
         context: args.context.map(|n| n as usize),
         i2s_64: args.i2s_64,
         progress: Some(Arc::new(move |LoadProgress { done, total }| progress.set(done, total))),
+        ..LoadOptions::default()
     };
     InferenceEngine::load(path, &options).map_err(failure)
 }

@@ -86,6 +86,11 @@ impl Cpu {
         Self { copies_mapped, ..self }
     }
 
+    /// The same with other threads.
+    pub fn with_threads(&self, threads: Arc<ThreadPool>) -> Self {
+        Self { threads, ..self.clone() }
+    }
+
     /// The kernel in use.
     pub fn kernel(&self) -> &'static Kernel {
         self.kernel

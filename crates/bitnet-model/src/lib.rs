@@ -25,6 +25,7 @@ mod source;
 mod stage;
 mod table;
 mod traffic;
+mod watched;
 
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
 pub use config::{ActivationChoice, Config, GateActivation, Rope, RopeScaling, Sparsity};
@@ -38,3 +39,4 @@ pub use source::Source;
 pub use stage::Stage;
 pub use table::Table;
 pub use traffic::Traffic;
+pub use watched::{Operation, Watch, Watched};

@@ -1,5 +1,7 @@
 //! Flags of `bench`.
 
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Args};
 
 use super::Activations;
@@ -44,9 +46,24 @@ pub struct BenchArgs {
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
     pub activations: Activations,
+    /// Leave out what squared ReLU makes exactly 0 (results are the same); synthetic models have half zeros
+    #[arg(long)]
+    pub sparsity: bool,
     /// Read I2_S tensors in the 64-element layout of ARM builds
     #[arg(long = "i2s-64")]
     pub i2s_64: bool,
+    /// Run every row once more beside as many busy threads, and compare with a fair share [default number: all processors]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0")]
+    pub load: Option<u16>,
+    /// Do not look where the time of a step goes
+    #[arg(long)]
+    pub no_breakdown: bool,
+    /// Compare with the rows in FILE, written by --json; a regression ends with exit status 1
+    #[arg(long, value_name = "FILE.json")]
+    pub compare: Option<PathBuf>,
+    /// Draw the rows
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
     /// A JSON array of rows instead of the table
     #[arg(long)]
     pub json: bool,

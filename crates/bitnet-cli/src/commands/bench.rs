@@ -1,10 +1,17 @@
 //! `bitnet bench [MODEL] [--synthetic SHAPE]`.
 
-use bitnet_benchmarks::{BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Watcher, run as measure};
+use std::path::Path;
+
+use bitnet_benchmarks::{
+    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Verdict, Watcher, compare, run as measure, svg,
+};
+
+use bitnet_inference::Sparsity;
 
 use crate::{
     args::BenchArgs,
     failure::{Failure, Result, sentence},
+    files::{self, Draft},
     human,
     interrupt::Guard,
     load,
@@ -16,6 +23,8 @@ mod table;
 
 pub fn run(args: &BenchArgs) -> Result<()> {
     let plan = plan(args);
+    // Before minutes of measuring: there may be nothing to compare with.
+    let old = args.compare.as_deref().map(read_rows).transpose()?;
     let mut subject = subject(args, &plan)?;
     terminal::note(format_args!(
         "{}: ready after {}, kernel {}",
@@ -38,15 +47,47 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Err(error) => return Err(failure(error)),
     };
     drop(live);
-    print(&rows, args)?;
-    if interrupted { Err(Failure::Interrupted) } else { Ok(()) }
+    if args.json {
+        terminal::print_json(&rows)?;
+    } else {
+        terminal::print(&table::report(&rows))?;
+    }
+    if let Some(path) = &args.plot {
+        let mut draft = Draft::new(path)?;
+        draft.write(svg(&rows).as_bytes())?;
+        draft.publish()?;
+    }
+    match old {
+        _ if interrupted => Err(Failure::Interrupted),
+        Some(old) => judge(&old, &rows, args),
+        None => Ok(()),
+    }
 }
 
-fn print(rows: &[Row], args: &BenchArgs) -> Result<()> {
+/// The rows that an earlier run wrote.
+fn read_rows(path: &Path) -> Result<Vec<Row>> {
+    let wrong = |e: serde_json::Error| {
+        Failure::new(format_args!("{} holds no rows of a benchmark: {e}", path.display()))
+            .cure("write it with `bitnet bench ... --json > FILE`")
+    };
+    serde_json::from_str(&files::read_text(path)?).map_err(wrong)
+}
+
+/// Says what has changed; regressions are a failure.
+fn judge(old: &[Row], rows: &[Row], args: &BenchArgs) -> Result<()> {
+    let changes = compare(old, rows);
+    let text = table::changes(&changes);
+    // With --json, standard output holds the rows and nothing else.
     if args.json {
-        return terminal::print_json(&rows);
+        terminal::note(format_args!("{text}"))
+    } else {
+        terminal::print(&format!("\n{text}"))?
     }
-    terminal::print(&table::report(rows))
+    match changes.iter().filter(|c| c.verdict == Verdict::Regression).count() {
+        0 => Ok(()),
+        n => Err(Failure::new(format_args!("{n} of {} rows are slower beyond noise", changes.len()))
+            .cure("measure again on a quiet machine")),
+    }
 }
 
 fn plan(args: &BenchArgs) -> Plan {
@@ -63,6 +104,12 @@ fn plan(args: &BenchArgs) -> Plan {
         depths: args.depth.iter().map(|&n| n as usize).collect(),
         batches: wide(&args.batch),
         repetitions: usize::from(args.repetitions),
+        breakdown: !args.no_breakdown,
+        load: match args.load {
+            None => 0,
+            Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(n) => usize::from(n),
+        },
     }
 }
 
@@ -70,6 +117,7 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
     let options = SubjectOptions {
         kernel: args.kernel.clone(),
         activations: load::choice(args.activations),
+        sparsity: if args.sparsity { Sparsity::On } else { Sparsity::Auto },
         threads: plan.threads.iter().copied().max().unwrap_or(1),
         i2s_64: args.i2s_64,
     };

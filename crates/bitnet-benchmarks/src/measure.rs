@@ -1,0 +1,191 @@
+//! One combination, measured: work and yardsticks in turns.
+
+use bitnet_core::ThreadPool;
+use bitnet_model::{Backend, Logits, Sequence, Span, State};
+
+use crate::{
+    BenchmarkError, Plan, Share, Subject, Test, Watcher, Yardsticks, breakdown::empty_step, energy, load,
+    run::Case, subject::Device,
+};
+
+/// Tokens of a prompt that go through the model at once, as in a session of the engine.
+pub(crate) const CHUNK: usize = bitnet_inference::PREFILL;
+/// Repetitions that are made in any case, and the seconds after which no more than these are.
+const LEAST: usize = 3;
+const PATIENCE: f64 = 30.0;
+/// Steps of generation that are looked at one operation at a time, and that are run beside a load.
+const FEW_STEPS: usize = 16;
+
+pub(crate) type Kv = <Device as Backend>::Kv;
+
+/// The model and the buffers of all measurements.
+pub(crate) struct Bench<'a> {
+    pub(crate) subject: &'a mut Subject,
+    pub(crate) state: State<Device>,
+    pub(crate) sequences: Vec<Sequence<Kv>>,
+    pub(crate) watcher: &'a dyn Watcher,
+}
+
+/// What one repetition gave.
+pub(crate) struct Repetition {
+    pub(crate) seconds: f64,
+    pub(crate) tokens: usize,
+    pub(crate) passes: usize,
+    pub(crate) checksum: u64,
+    pub(crate) finite: bool,
+}
+
+impl Repetition {
+    fn speed(&self) -> f64 {
+        self.tokens as f64 / self.seconds
+    }
+}
+
+/// Tokens/s of a repetition, and the limits around it.
+pub(crate) struct Sample {
+    pub(crate) tokens_per_s: f64,
+    pub(crate) bytes_per_s: f64,
+    pub(crate) ops_per_s: f64,
+}
+
+/// All that is known of one combination.
+pub(crate) struct Measured {
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) checksum: u64,
+    pub(crate) joules_per_token: Option<f64>,
+    pub(crate) breakdown: Vec<Share>,
+    pub(crate) empty_step_s: f64,
+    /// Tokens per second beside busy threads.
+    pub(crate) loaded: Option<f64>,
+}
+
+impl<'a> Bench<'a> {
+    /// Takes all memory that `plan` needs and fills the sequences.
+    pub(crate) fn new(
+        subject: &'a mut Subject,
+        plan: &Plan,
+        watcher: &'a dyn Watcher,
+    ) -> Result<Self, BenchmarkError> {
+        let depth = plan.depths.iter().copied().max().unwrap_or(0);
+        let batch = plan.batches.iter().copied().max().unwrap_or(1).max(1);
+        let capacity = depth + plan.prompt.max(plan.generate).max(1);
+        let model = &subject.model;
+        let mut bench = Self {
+            state: model.state(CHUNK.max(batch), batch, capacity)?,
+            sequences: (0..batch).map(|_| model.sequence(capacity)).collect::<Result<_, _>>()?,
+            subject,
+            watcher,
+        };
+        bench.fill(depth)?;
+        Ok(bench)
+    }
+
+    /// Makes every sequence hold `depth` positions: the first one computes them, the others copy.
+    fn fill(&mut self, depth: usize) -> Result<(), BenchmarkError> {
+        let vocab = self.subject.model.config().vocab;
+        let ids: Vec<u32> = (0..depth).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
+        let Some((first, others)) = self.sequences.split_first_mut() else { return Ok(()) };
+        for chunk in ids.chunks(CHUNK) {
+            if self.watcher.stopped() {
+                return Err(BenchmarkError::Stopped);
+            }
+            let mut spans = [Span { sequence: first, tokens: chunk.len() }];
+            self.subject.model.forward(&mut self.state, chunk, &mut spans, Logits::None, |_, _| {})?;
+        }
+        for other in others {
+            self.subject.model.copy(first, other)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of matrices that a generated token reads.
+    pub(crate) fn bytes_of_a_token(&self) -> usize {
+        let traffic = self.subject.model.traffic();
+        traffic.ternary + traffic.dense + traffic.head
+    }
+
+    /// Bytes of keys and values that a position takes in every block together.
+    pub(crate) fn kv_bytes(&self) -> usize {
+        self.sequences.first().map_or(0, |s| self.subject.model.backend().kv_bytes(&s.kv))
+    }
+
+    pub(crate) fn measure(
+        &mut self,
+        plan: &Plan,
+        case: Case,
+        yardsticks: &Yardsticks,
+        team: &ThreadPool,
+    ) -> Result<Measured, BenchmarkError> {
+        let (mut samples, mut expected, mut seconds) = (Vec::new(), None, 0.0);
+        let (mut joules, mut tokens) = (Some(0.0), 0);
+        // The first steps after a change of threads or depth are not like the others.
+        match case.test {
+            Test::Prompt => self.prompt(plan.prompt.min(CHUNK), case.depth, case.batch.min(CHUNK))?,
+            Test::Generation => self.generate(plan.generate.min(2), case.depth, case.batch)?,
+        };
+        let mut before = (yardsticks.read(team), yardsticks.multiply(team));
+        while samples.len() < plan.repetitions.max(1) && (samples.len() < LEAST || seconds < PATIENCE) {
+            let meter = energy::Meter::start();
+            let repetition = self.repeat(plan, case, plan.generate)?;
+            joules = joules.zip(meter.and_then(|m| m.joules())).map(|(sum, j)| sum + j);
+            let first = *expected.get_or_insert(repetition.checksum);
+            if first != repetition.checksum {
+                return Err(case.mismatch(first, repetition.checksum));
+            }
+            let after = (yardsticks.read(team), yardsticks.multiply(team));
+            samples.push(Sample {
+                tokens_per_s: repetition.speed(),
+                bytes_per_s: (before.0 + after.0) / 2.0,
+                ops_per_s: (before.1 + after.1) / 2.0,
+            });
+            before = after;
+            tokens += repetition.tokens;
+            seconds += repetition.seconds;
+        }
+        let breakdown = if plan.breakdown { self.look(plan, case)? } else { Vec::new() };
+        Ok(Measured {
+            samples,
+            checksum: expected.unwrap_or_default(),
+            joules_per_token: joules.map(|j| j / tokens.max(1) as f64),
+            breakdown,
+            empty_step_s: empty_step(team),
+            loaded: if plan.load > 0 { Some(self.beside(plan, case)?) } else { None },
+        })
+    }
+
+    /// Once through, up to `steps` steps of generation.
+    fn repeat(&mut self, plan: &Plan, case: Case, steps: usize) -> Result<Repetition, BenchmarkError> {
+        let repetition = match case.test {
+            Test::Prompt => self.prompt(plan.prompt, case.depth, case.batch)?,
+            Test::Generation => self.generate(steps.min(plan.generate), case.depth, case.batch)?,
+        };
+        let Case { test, threads, depth, batch } = case;
+        if !repetition.finite {
+            return Err(BenchmarkError::NotFinite { test: test.to_string(), threads, depth, batch });
+        }
+        Ok(repetition)
+    }
+
+    /// Where the time goes.
+    fn look(&mut self, plan: &Plan, case: Case) -> Result<Vec<Share>, BenchmarkError> {
+        self.subject.model.backend().watch().look(true);
+        let repetition = self.repeat(plan, case, FEW_STEPS);
+        let clock = self.subject.model.backend().watch();
+        clock.look(false);
+        let Repetition { seconds, passes, .. } = repetition?;
+        let seen = case.depth + FEW_STEPS.min(plan.generate).div_ceil(2);
+        // How often a pass over a prompt reads keys and values is the kernel's affair.
+        let kv = if case.test == Test::Generation { seen * case.batch * self.kv_bytes() } else { 0 };
+        Ok(clock.shares(passes, seconds, kv as f64))
+    }
+
+    /// Tokens per second while other threads are busy.
+    fn beside(&mut self, plan: &Plan, case: Case) -> Result<f64, BenchmarkError> {
+        let _busy = load::Busy::start(plan.load);
+        let mut speeds = Vec::new();
+        for _ in 0..LEAST {
+            speeds.push(self.repeat(plan, case, FEW_STEPS)?.speed());
+        }
+        Ok(crate::median(&speeds))
+    }
+}
