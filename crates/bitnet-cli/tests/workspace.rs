@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "bitnet-model",
     "bitnet-inference",
     "bitnet-convert",
+    "bitnet-training",
     "bitnet-benchmarks",
     "bitnet-cli",
 ];
@@ -86,6 +87,7 @@ fn unsafe_stays_in_its_rooms() {
         "bitnet-model",
         "bitnet-inference",
         "bitnet-convert",
+        "bitnet-training",
         "bitnet-benchmarks",
     ] {
         let lib = fs::read_to_string(root().join("crates").join(name).join("src/lib.rs")).unwrap();

@@ -79,9 +79,19 @@ pub fn mean_abs(weights: &[f32], cols: usize) -> f32 {
     ((total / weights.len().max(1) as f64) as f32).max(MIN_MEAN)
 }
 
+/// The trit of one weight, given the reciprocal of its mean: `clamp(round_to_even(weight * reciprocal), -1, 1)`.
+///
+/// Written as two comparisons, which every instruction set has for many weights at once: halves round to 0, all above to 1
+/// or more. NaN becomes 0.
+#[inline]
+pub fn trit(weight: f32, reciprocal: f32) -> f32 {
+    let ratio = weight * reciprocal;
+    f32::from(u8::from(ratio > 0.5)) - f32::from(u8::from(ratio < -0.5))
+}
+
 /// The code (trit + 1) of one weight, given the reciprocal of its mean.
 fn trit_code(weight: f32, reciprocal: f32) -> u8 {
-    ((weight * reciprocal).round_ties_even().clamp(-1.0, 1.0) + 1.0) as u8
+    (trit(weight, reciprocal) + 1.0) as u8
 }
 
 #[cfg(test)]
@@ -95,6 +105,16 @@ mod tests {
         let mut trits = [0; 6];
         m.row_trits(0, &mut trits);
         assert_eq!((trits, m.scales()), ([0, 0, 1, -1, 1, -1], &Scales::Tensor(1.0)));
+    }
+
+    #[test]
+    fn comparisons_are_the_rounding() {
+        let near = |x: f32| [x.next_down(), x, x.next_up()];
+        let ratios = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, f32::MAX].into_iter().flat_map(near);
+        for ratio in ratios.flat_map(|r| [r, -r]) {
+            let rounded = ratio.round_ties_even().clamp(-1.0, 1.0);
+            assert_eq!(trit(ratio, 1.0), rounded, "{ratio}");
+        }
     }
 
     #[test]

@@ -1,0 +1,243 @@
+//! Checkpoints: everything that a run needs to go on as if it had never stopped, in one safetensors file.
+//!
+//! A file appears whole, synced and under its name, or not at all (`bitnet-format`'s writer). It holds the masters, the
+//! optimizer's means, the state as JSON text, and a checksum over names and bytes of all others. Numbers are stored as they
+//! are, so a run that goes on has the bits of one that never stopped.
+
+use std::path::{Path, PathBuf};
+
+use bitnet_format::{Checkpoint, HfMetadata, SafetensorsWriter, TensorSpec, TensorType};
+use burn_tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::{AdamW, AdamWOptions, Parameters, TrainError, corpus::Position, parameters};
+
+const STATE: &str = "state";
+const CHECKSUM: &str = "checksum";
+const FIRST: &str = "step-";
+const LAST: &str = ".safetensors";
+
+/// What a run knows besides its tensors. Floats are kept as their bits: text would round them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// Steps that the optimizer has done.
+    pub optimizer_step: u64,
+    /// Times that all windows of the text were seen.
+    pub epoch: u64,
+    /// Windows of this epoch that were seen.
+    pub window: u64,
+    /// The running mean of the loss, as bits.
+    pub mean_loss: u64,
+    /// The lowest that it was, as bits.
+    pub lowest_loss: u64,
+    /// What decides the run's numbers: a run that goes on must have the same.
+    pub identity: Vec<(String, String)>,
+}
+
+impl State {
+    pub(crate) fn position(&self) -> Position {
+        Position { epoch: self.epoch, window: self.window }
+    }
+}
+
+/// What a checkpoint holds.
+#[derive(Debug)]
+pub struct Saved {
+    /// The masters.
+    pub parameters: Parameters,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// The rest.
+    pub state: State,
+}
+
+/// A checkpoint that cannot be used, and why.
+#[derive(Debug)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: TrainError,
+}
+
+/// Writes a checkpoint into `directory` and removes all but the last `keep`. Returns its path.
+///
+/// # Errors
+/// When the disk refuses; the checkpoints before it are then as they were.
+pub fn save(
+    directory: &Path,
+    parameters: &Parameters,
+    optimizer: &AdamW,
+    state: &State,
+    keep: usize,
+) -> Result<PathBuf, TrainError> {
+    let io = |error| TrainError::Io { path: directory.into(), error };
+    std::fs::create_dir_all(directory).map_err(io)?;
+    let path = directory.join(format!("{FIRST}{:010}{LAST}", state.step));
+    let text = serde_json::to_vec(state).map_err(|e| io(e.into()))?;
+    let mut specs = Vec::new();
+    for p in parameters.list() {
+        let names = tensor_names(&p.name());
+        specs.extend(names.map(|name| TensorSpec::new(name, TensorType::F32, p.values.dims())));
+    }
+    specs.push(TensorSpec::new(STATE, TensorType::U8, [text.len()]));
+    specs.push(TensorSpec::new(CHECKSUM, TensorType::U8, [8]));
+    let mut writer = SafetensorsWriter::create(&path, &Default::default(), &specs)?;
+    let mut checksum = Checksum::new();
+    let mut write = |name: &str, bytes: &[u8]| {
+        checksum.add(name, bytes);
+        writer.write(name, bytes)
+    };
+    for (p, [mean, square]) in parameters.list().iter().zip(optimizer.means()) {
+        for (name, tensor) in tensor_names(&p.name()).iter().zip([&p.values, mean, square]) {
+            write(name, tensor.clone().into_data().as_bytes())?;
+        }
+    }
+    write(STATE, &text)?;
+    let sum = checksum.0.to_le_bytes();
+    writer.write(CHECKSUM, &sum)?;
+    writer.finish()?;
+    for old in list(directory)?.into_iter().skip(keep.max(1)) {
+        std::fs::remove_file(&old).map_err(|error| TrainError::Io { path: old, error })?;
+    }
+    Ok(path)
+}
+
+/// The newest checkpoint of `directory` that is whole, and those that had to be passed over; `None` when there is none.
+/// Temporary files that a killed run left are removed.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn load_last(
+    directory: &Path,
+    config: &bitnet_model::Config,
+    options: AdamWOptions,
+    device: &Device,
+) -> Result<(Option<Saved>, Vec<Skipped>), TrainError> {
+    let mut skipped = Vec::new();
+    if !directory.is_dir() {
+        return Ok((None, skipped));
+    }
+    remove_partial(directory)?;
+    for path in list(directory)? {
+        match load(&path, config, options, device) {
+            Ok(saved) => return Ok((Some(saved), skipped)),
+            Err(reason) => skipped.push(Skipped { path, reason }),
+        }
+    }
+    Ok((None, skipped))
+}
+
+/// Reads one checkpoint.
+///
+/// # Errors
+/// [`TrainError::Damaged`] for a wrong checksum or missing parts, the reader's errors for what is no safetensors file.
+pub fn load(
+    path: &Path,
+    config: &bitnet_model::Config,
+    options: AdamWOptions,
+    device: &Device,
+) -> Result<Saved, TrainError> {
+    let damaged = |what: String| TrainError::Damaged { path: path.into(), what };
+    let bytes = std::fs::read(path).map_err(|error| TrainError::Io { path: path.into(), error })?;
+    let metadata = HfMetadata {
+        config: serde_json::Value::Null,
+        generation_config: None,
+        tokenizer_config: None,
+        tokenizer_json: None,
+        chat_template: None,
+    };
+    let file =
+        Checkpoint::from_safetensors(vec![bytes.into()], metadata).map_err(|e| damaged(e.to_string()))?;
+    let tensor = |name: &str| file.tensor(name).map_err(|e| damaged(e.to_string()));
+    let mut checksum = Checksum::new();
+    let shapes = parameters::shapes(config);
+    let mut means = Vec::new();
+    for (part, _, shape) in &shapes {
+        for name in tensor_names(&parameters::name(*part)) {
+            let view = tensor(&name)?;
+            if view.info().ty() != TensorType::F32 || view.info().shape() != shape {
+                let got = view.info().shape();
+                return Err(damaged(format!("'{name}' is {got:?}, and the model has {shape:?} there")));
+            }
+            checksum.add(&name, view.bytes());
+        }
+    }
+    let state = tensor(STATE)?;
+    checksum.add(STATE, state.bytes());
+    if tensor(CHECKSUM)?.bytes() != checksum.0.to_le_bytes() {
+        return Err(damaged("its checksum is not that of its bytes".into()));
+    }
+    let state: State = serde_json::from_slice(state.bytes()).map_err(|e| damaged(e.to_string()))?;
+    for (part, _, shape) in &shapes {
+        let [_, mean, square] = tensor_names(&parameters::name(*part));
+        let read = |name: &str| -> Result<Tensor<2>, TrainError> {
+            Ok(Tensor::from_data(TensorData::new(tensor(name)?.to_f32()?, *shape), device))
+        };
+        means.push([read(&mean)?, read(&square)?]);
+    }
+    let parameters = Parameters::from_parts(config, device, |part| {
+        Ok(tensor(&tensor_names(&parameters::name(part))[0])?.to_f32()?)
+    })?;
+    let optimizer = AdamW::from_state(options, state.optimizer_step, means);
+    Ok(Saved { parameters, optimizer, state })
+}
+
+/// The tensors of a parameter: its values and its two means.
+fn tensor_names(parameter: &str) -> [String; 3] {
+    ["master", "mean", "square"].map(|kind| format!("{kind}.{parameter}"))
+}
+
+/// The checkpoints of a directory, the newest first.
+fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut paths = files(directory, |name| name.starts_with(FIRST) && name.ends_with(LAST))?;
+    // Steps have a fixed number of digits.
+    paths.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(paths)
+}
+
+fn remove_partial(directory: &Path) -> Result<(), TrainError> {
+    for path in files(directory, |name| name.starts_with(".step-") && name.ends_with(".partial"))? {
+        std::fs::remove_file(&path).map_err(|error| TrainError::Io { path, error })?;
+    }
+    Ok(())
+}
+
+fn files(directory: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, TrainError> {
+    let io = |error| TrainError::Io { path: directory.into(), error };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().to_str().is_some_and(&wanted) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+/// A sum over names and bytes. Every step is a bijection of the sum, so that one changed word always shows; it is against
+/// damage, not against malice.
+struct Checksum(u64);
+
+impl Checksum {
+    fn new() -> Self {
+        Self(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        for part in [name.as_bytes(), bytes] {
+            self.word(part.len() as u64);
+            let (words, tail) = part.as_chunks::<8>();
+            words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+            let mut last = [0; 8];
+            last[..tail.len()].copy_from_slice(tail);
+            self.word(u64::from_le_bytes(last));
+        }
+    }
+}

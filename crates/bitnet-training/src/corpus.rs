@@ -1,0 +1,175 @@
+//! From text files to ids: reading, a tokenizer, and the split between training and validation.
+
+use std::path::{Path, PathBuf};
+
+use bitnet_text::{EncodeOptions, Tokenizer};
+
+use crate::TrainError;
+
+/// The token before every text, in tokenizers trained here.
+pub const BOS: &str = "<|begin_of_text|>";
+/// The token behind every text, in tokenizers trained here.
+pub const EOS: &str = "<|end_of_text|>";
+
+/// The most bytes of a line. Longer ones are data, not text, and splitting them into words would take forever.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// Reads a text and refuses what is none.
+///
+/// # Errors
+/// [`TrainError::Io`], [`TrainError::NotUtf8`], [`TrainError::EmptyText`], [`TrainError::LongLine`], each naming the file.
+pub fn read_text(path: &Path) -> Result<String, TrainError> {
+    let bytes = std::fs::read(path).map_err(|error| TrainError::Io { path: path.into(), error })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| TrainError::NotUtf8 { path: path.into(), byte: error.utf8_error().valid_up_to() })?;
+    if text.trim().is_empty() {
+        return Err(TrainError::EmptyText { path: path.into() });
+    }
+    if let Some((line, long)) = text.lines().enumerate().find(|(_, line)| line.len() > MAX_LINE) {
+        return Err(TrainError::LongLine { path: path.into(), line: line + 1, bytes: long.len() });
+    }
+    Ok(text)
+}
+
+/// Ids to learn from and ids to be judged by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corpus {
+    /// For the steps.
+    pub train: Vec<u32>,
+    /// For validation, never trained on.
+    pub validation: Vec<u32>,
+}
+
+impl Corpus {
+    /// Reads the texts of `files` and turns each into ids, between the tokens that begin and end a text where the tokenizer has
+    /// them. The last `validation_share` of the ids of every file are kept for validation.
+    ///
+    /// # Errors
+    /// Those of [`read_text`]; [`TrainError::Text`] when the tokenizer fails; [`TrainError::ShortText`] when a part is shorter
+    /// than `positions + 1` tokens.
+    pub fn read(
+        files: &[PathBuf],
+        tokenizer: &Tokenizer,
+        validation_share: f64,
+        positions: usize,
+    ) -> Result<Self, TrainError> {
+        let mut corpus = Self { train: Vec::new(), validation: Vec::new() };
+        let none = EncodeOptions { add_special: false, parse_special: false };
+        for path in files {
+            let text = read_text(path)?;
+            let ids = tokenizer.encode(&text, none)?;
+            let whole: Vec<u32> = tokenizer.bos().into_iter().chain(ids).chain(tokenizer.eos()).collect();
+            let kept = (whole.len() as f64 * validation_share).ceil() as usize;
+            let (train, validation) = whole.split_at(whole.len().saturating_sub(kept));
+            corpus.train.extend(train);
+            corpus.validation.extend(validation);
+        }
+        for (part, ids) in [("training", &corpus.train), ("validation", &corpus.validation)] {
+            if ids.len() <= positions {
+                return Err(TrainError::ShortText { part, tokens: ids.len(), need: positions + 1 });
+            }
+        }
+        Ok(corpus)
+    }
+}
+
+/// Where the next batch comes from: the training ids are cut into windows, each epoch at another place and in another order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Times that all windows were seen.
+    pub epoch: u64,
+    /// Windows of this epoch that were seen.
+    pub window: u64,
+}
+
+/// Draws windows in a seeded order. All of its state is a [`Position`].
+#[derive(Clone, Debug)]
+pub(crate) struct Windows {
+    seed: u64,
+    tokens: usize,
+    positions: usize,
+    at: Position,
+    /// First tokens of this epoch's windows, in their order.
+    order: Vec<usize>,
+}
+
+impl Windows {
+    pub(crate) fn new(seed: u64, tokens: usize, positions: usize, at: Position) -> Self {
+        let mut windows = Self { seed, tokens, positions, at, order: Vec::new() };
+        windows.shuffle();
+        windows
+    }
+
+    pub(crate) fn position(&self) -> &Position {
+        &self.at
+    }
+
+    /// Where the next window begins; it has `positions + 1` tokens.
+    pub(crate) fn next(&mut self) -> usize {
+        if self.at.window >= self.order.len() as u64 {
+            self.at = Position { epoch: self.at.epoch + 1, window: 0 };
+            self.shuffle();
+        }
+        let start = self.order[self.at.window as usize];
+        self.at.window += 1;
+        start
+    }
+
+    fn shuffle(&mut self) {
+        let mut random =
+            crate::random::Random::new(self.seed ^ self.at.epoch.wrapping_mul(0xa076_1d64_78bd_642f));
+        // At least one window fits: the corpus was checked.
+        let slack = self.tokens - self.positions;
+        let first = random.below(slack.min(self.positions));
+        self.order = (first..slack).step_by(self.positions).collect();
+        for i in (1..self.order.len()).rev() {
+            self.order.swap(i, random.below(i + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_meets_every_window_once_and_resumes_anywhere() {
+        let begin = Position { epoch: 0, window: 0 };
+        let mut windows = Windows::new(5, 1000, 9, begin);
+        let count = windows.order.len();
+        assert!((110..=112).contains(&count));
+        let mut seen: Vec<usize> = (0..count).map(|_| windows.next()).collect();
+        assert!(seen.iter().all(|start| start + 10 <= 1000));
+        assert!(!seen.is_sorted());
+        seen.sort_unstable();
+        assert!(seen.windows(2).all(|w| w[1] - w[0] == 9));
+        // The second epoch, from the middle of the first, and from a position of its own.
+        let mut again = Windows::new(5, 1000, 9, windows.position().clone());
+        let next: Vec<usize> = (0..150).map(|_| windows.next()).collect();
+        assert_eq!(next, (0..150).map(|_| again.next()).collect::<Vec<_>>());
+        assert_ne!(
+            Windows::new(6, 1000, 9, begin_again()).order,
+            Windows::new(5, 1000, 9, begin_again()).order
+        );
+    }
+
+    fn begin_again() -> Position {
+        Position { epoch: 0, window: 0 }
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_by_its_own_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            read_text(&path)
+        };
+        assert!(matches!(file("empty", b" \n"), Err(TrainError::EmptyText { .. })));
+        assert!(matches!(file("latin", b"caf\xe9"), Err(TrainError::NotUtf8 { byte: 3, .. })));
+        let long = [b"a\n".as_slice(), &vec![b'x'; MAX_LINE + 1]].concat();
+        assert!(matches!(file("long", &long), Err(TrainError::LongLine { line: 2, .. })));
+        assert_eq!(file("good", b"to be").unwrap(), "to be");
+        assert!(matches!(read_text(Path::new("nowhere")), Err(TrainError::Io { .. })));
+    }
+}

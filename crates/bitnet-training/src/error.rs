@@ -1,0 +1,160 @@
+//! What can go wrong before, in and after a step.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A failure of training. Each names the thing and what was expected of it.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A configuration that cannot be trained.
+    #[error("{what} is {got}, and training needs {expected}")]
+    Unsupported {
+        /// The value.
+        what: &'static str,
+        /// What would do.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+    /// A parameter has not the size that the configuration gives it.
+    #[error("'{name}' has {got} values, and the configuration gives it {expected}")]
+    Size {
+        /// The parameter.
+        name: String,
+        /// Values that the configuration asks for.
+        expected: usize,
+        /// Values that are there.
+        got: usize,
+    },
+    /// A parameter is NaN or infinite.
+    #[error("'{name}' has a value that is not finite")]
+    NotFinite {
+        /// The parameter.
+        name: String,
+    },
+    /// The configuration itself is impossible.
+    #[error(transparent)]
+    Model(#[from] bitnet_model::ModelError),
+    /// A file cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A file is not text.
+    #[error("{} is not UTF-8: byte {byte} begins no character", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The first byte that is wrong.
+        byte: usize,
+    },
+    /// A text is empty.
+    #[error("{} holds no text", path.display())]
+    EmptyText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is too long to be text.
+    #[error(
+        "line {line} of {} has {bytes} bytes; a line of text has at most {}: put line breaks where paragraphs end",
+        path.display(),
+        crate::corpus::MAX_LINE
+    )]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Its length.
+        bytes: usize,
+    },
+    /// There are fewer tokens than one window.
+    #[error(
+        "the {part} part of the text has {tokens} tokens, and one window takes {need}: give more text or shorter windows"
+    )]
+    ShortText {
+        /// Training or validation.
+        part: &'static str,
+        /// Tokens there are.
+        tokens: usize,
+        /// Tokens of a window.
+        need: usize,
+    },
+    /// A tokenizer that the texts' ids come from is not the model's.
+    #[error("the tokenizer has {tokenizer} entries and the model {model}: they do not belong together")]
+    Vocabulary {
+        /// Entries of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding.
+        model: usize,
+    },
+    /// The library that trains tokenizers failed.
+    #[error("the tokenizer cannot be trained: {0}")]
+    Tokenizer(String),
+    /// A tokenizer cannot be read, or cannot read a text.
+    #[error(transparent)]
+    Text(#[from] bitnet_text::TextError),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Format(#[from] bitnet_format::FormatError),
+    /// A checkpoint is damaged.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A checkpoint is of another run.
+    #[error("the run in {} was begun with {key} = {saved}, now it is {now}; use another directory for another run", path.display())]
+    OtherRun {
+        /// The run's directory.
+        path: PathBuf,
+        /// What differs.
+        key: String,
+        /// What it was.
+        saved: String,
+        /// What it is.
+        now: String,
+    },
+    /// The loss or its gradient is no number any more.
+    #[error(
+        "step {step}: the loss is {loss} and the length of the gradients {length}; training stopped. Resume from the last checkpoint with a lower learning rate"
+    )]
+    NotANumber {
+        /// The step.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The length of the gradients.
+        length: f64,
+    },
+    /// The loss rises and rises.
+    #[error(
+        "step {step}: the loss has risen to {loss:.3} from {lowest:.3} and training stopped. Resume from an earlier checkpoint with a lower learning rate"
+    )]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// The mean loss of the last steps.
+        loss: f64,
+        /// The lowest that it was.
+        lowest: f64,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn tokenizer(error: impl std::fmt::Display) -> Self {
+        Self::Tokenizer(error.to_string())
+    }
+}
+
+impl From<tokenizers::Error> for TrainError {
+    fn from(error: tokenizers::Error) -> Self {
+        Self::tokenizer(error)
+    }
+}

@@ -1,0 +1,22 @@
+//! Operations with their own backward.
+//!
+//! On the CPU each is one node of Burn's graph: it keeps what its backward needs and nothing else, and both directions are written
+//! out. On other devices (and in tests, as the yardstick) it is a composition of Burn's operations ([`composed`]), whose
+//! backward is Burn's.
+
+mod attention;
+pub mod composed;
+mod embedding;
+pub(crate) mod fused;
+mod gate;
+mod linear;
+mod loss;
+mod norm;
+mod rows;
+
+pub use attention::{Heads, attention};
+pub use embedding::embedding;
+pub use gate::gate;
+pub use linear::{Quantization, linear};
+pub use loss::cross_entropy;
+pub use norm::rms_norm;

@@ -1,0 +1,297 @@
+//! The steps of a run.
+
+use std::{path::Path, sync::Arc};
+
+use burn_tensor::{Device, Tensor};
+
+use crate::{
+    AdamW, AdamWOptions, Batch, Parameters, Quantization, Schedule, TrainError, Transformer,
+    checkpoint::{self, Saved, State},
+    corpus::{Corpus, Position, Windows},
+    schedule::Rates,
+};
+
+/// The weight of the past in the running mean of the loss.
+const MEMORY: f64 = 0.98;
+
+/// The numbers of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainerOptions {
+    /// Learning rate and decay of every step.
+    pub schedule: Schedule,
+    /// The optimizer's constants.
+    pub optimizer: AdamWOptions,
+    /// Sequences of a pass.
+    pub batch: usize,
+    /// Passes of a step, whose gradients are averaged.
+    pub accumulate: usize,
+    /// Tokens of a sequence.
+    pub positions: usize,
+    /// Of the order of the text.
+    pub seed: u64,
+    /// Steps in which the share of the rounding rises from 0 to 1; 0 rounds from the start.
+    pub lambda_steps: u64,
+    /// Training stops when the running mean of the loss is this much above its lowest, in nats; 0 never.
+    pub divergence: f64,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// The loss before it, in nats per token.
+    pub loss: f64,
+    /// The length of the gradients before they were clipped.
+    pub length: f64,
+    /// Its rates.
+    pub rates: Rates,
+    /// Tokens that it has learned from.
+    pub tokens: usize,
+}
+
+/// A run: a model, its masters, its optimizer, its text and how far it is.
+#[derive(Debug)]
+pub struct Trainer {
+    model: Transformer,
+    parameters: Parameters,
+    optimizer: AdamW,
+    options: TrainerOptions,
+    quantization: Quantization,
+    corpus: Arc<Corpus>,
+    windows: Windows,
+    step: u64,
+    /// The running mean of the loss; 0 before the first step.
+    mean_loss: f64,
+    lowest_loss: f64,
+    identity: Vec<(String, String)>,
+}
+
+impl Trainer {
+    /// A run at its beginning. `identity` is what decides its numbers, by name: a checkpoint is only taken up by a run that
+    /// has the same.
+    ///
+    /// # Errors
+    /// [`TrainError::ShortText`] when a part of the corpus is shorter than a window; [`TrainError::Unsupported`] for sequences
+    /// longer than the model's context, or ids outside its vocabulary.
+    pub fn new(
+        model: Transformer,
+        parameters: Parameters,
+        corpus: Arc<Corpus>,
+        options: TrainerOptions,
+        identity: Vec<(String, String)>,
+    ) -> Result<Self, TrainError> {
+        let context = model.config().context;
+        if options.positions == 0 || options.positions > context {
+            return Err(TrainError::Unsupported {
+                what: "the length of sequences",
+                expected: "1 to the model's context",
+                got: options.positions.to_string(),
+            });
+        }
+        for (part, ids) in [("training", &corpus.train), ("validation", &corpus.validation)] {
+            if ids.len() <= options.positions {
+                return Err(TrainError::ShortText { part, tokens: ids.len(), need: options.positions + 1 });
+            }
+        }
+        let largest = corpus.train.iter().chain(&corpus.validation).max().map_or(0, |&id| id as usize);
+        if largest >= model.config().vocab {
+            return Err(TrainError::Vocabulary { tokenizer: largest + 1, model: model.config().vocab });
+        }
+        let optimizer = AdamW::new(&parameters, options.optimizer);
+        let begin = Position { epoch: 0, window: 0 };
+        let windows = Windows::new(options.seed, corpus.train.len(), options.positions, begin);
+        let quantization = model.quantization();
+        let (step, mean_loss, lowest_loss) = (0, 0.0, f64::MAX);
+        Ok(Self {
+            model,
+            parameters,
+            optimizer,
+            options,
+            quantization,
+            corpus,
+            windows,
+            step,
+            mean_loss,
+            lowest_loss,
+            identity,
+        })
+    }
+
+    /// Goes on from what a checkpoint holds; `directory` is named when it is of another run.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherRun`] with the first thing that differs.
+    pub fn resume(&mut self, saved: Saved, directory: &Path) -> Result<(), TrainError> {
+        let other = |key: &str, saved: &str, now: &str| TrainError::OtherRun {
+            path: directory.into(),
+            key: key.to_owned(),
+            saved: saved.to_owned(),
+            now: now.to_owned(),
+        };
+        let theirs = &saved.state.identity;
+        for (key, now) in &self.identity {
+            let before = theirs.iter().find(|(k, _)| k == key).map_or("nothing", |(_, v)| v);
+            if before != now {
+                return Err(other(key, before, now));
+            }
+        }
+        if let Some((key, before)) = theirs.iter().find(|(k, _)| !self.identity.iter().any(|(i, _)| i == k)) {
+            return Err(other(key, before, "nothing"));
+        }
+        let Saved { parameters, optimizer, state } = saved;
+        let (tokens, positions) = (self.corpus.train.len(), self.options.positions);
+        self.windows = Windows::new(self.options.seed, tokens, positions, state.position());
+        (self.parameters, self.optimizer, self.step) = (parameters, optimizer, state.step);
+        self.mean_loss = f64::from_bits(state.mean_loss);
+        self.lowest_loss = f64::from_bits(state.lowest_loss);
+        Ok(())
+    }
+
+    /// Writes a checkpoint; see [`checkpoint::save`].
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save(&self, directory: &Path, keep: usize) -> Result<std::path::PathBuf, TrainError> {
+        let at = self.windows.position();
+        let state = State {
+            step: self.step,
+            optimizer_step: self.optimizer.step_count(),
+            epoch: at.epoch,
+            window: at.window,
+            mean_loss: self.mean_loss.to_bits(),
+            lowest_loss: self.lowest_loss.to_bits(),
+            identity: self.identity.clone(),
+        };
+        checkpoint::save(directory, &self.parameters, &self.optimizer, &state, keep)
+    }
+
+    /// One step.
+    ///
+    /// # Errors
+    /// [`TrainError::NotANumber`] and [`TrainError::Diverged`]; the masters are then those of the step before.
+    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        self.round_for(self.step);
+        let rates = self.options.schedule.at(self.step);
+        let (mut loss, mut sums) = (0.0, Vec::new());
+        for _ in 0..self.options.accumulate {
+            let (part, grads) = self.pass();
+            loss += part / self.options.accumulate as f64;
+            sums = match sums.is_empty() {
+                true => grads,
+                false => sums.into_iter().zip(grads).map(|(s, g): (Tensor<2>, _)| s + g).collect(),
+            };
+        }
+        if self.options.accumulate > 1 {
+            let share = 1.0 / self.options.accumulate as f32;
+            sums = sums.into_iter().map(|s| s * share).collect();
+        }
+        let step = self.step + 1;
+        if !loss.is_finite() {
+            return Err(TrainError::NotANumber { step, loss, length: f64::NAN });
+        }
+        self.guard(step, loss)?;
+        let length = self.optimizer.step(&mut self.parameters, sums, rates);
+        if !length.is_finite() {
+            return Err(TrainError::NotANumber { step, loss, length });
+        }
+        self.step = step;
+        let tokens = self.options.batch * self.options.accumulate * self.options.positions;
+        Ok(StepReport { step, loss, length, rates, tokens })
+    }
+
+    /// The loss and the gradients of one batch.
+    fn pass(&mut self) -> (f64, Vec<Tensor<2>>) {
+        let positions = self.options.positions;
+        let mut tokens = Vec::with_capacity(self.options.batch * (positions + 1));
+        for _ in 0..self.options.batch {
+            let start = self.windows.next();
+            tokens.extend_from_slice(&self.corpus.train[start..=start + positions]);
+        }
+        let batch = Batch::shifted(&tokens, positions);
+        let leaves = self.parameters.leaves();
+        let loss = self.model.loss(&self.parameters, &leaves, &batch);
+        let mut grads = loss.backward();
+        let grads = leaves.iter().map(|leaf| match leaf.grad_remove(&mut grads) {
+            Some(grad) => grad,
+            // Every parameter takes part in every pass.
+            None => leaf.clone().inner().zeros_like(),
+        });
+        let grads = grads.collect();
+        (f64::from(loss.inner().into_scalar::<f32>()), grads)
+    }
+
+    /// Keeps the running mean of the loss and stops a run that has lost its way.
+    fn guard(&mut self, step: u64, loss: f64) -> Result<(), TrainError> {
+        let before = if self.mean_loss == 0.0 { loss } else { self.mean_loss };
+        let mean = MEMORY * before + (1.0 - MEMORY) * loss;
+        if self.options.divergence > 0.0 && mean > self.lowest_loss + self.options.divergence {
+            return Err(TrainError::Diverged { step, loss: mean, lowest: self.lowest_loss });
+        }
+        self.mean_loss = mean;
+        self.lowest_loss = self.lowest_loss.min(mean);
+        Ok(())
+    }
+
+    /// The rounding of step `step`.
+    fn round_for(&mut self, step: u64) {
+        let share = match self.options.lambda_steps {
+            0 => 1.0,
+            steps => ((step + 1) as f32 / steps as f32).min(1.0),
+        };
+        self.model
+            .set_quantization(Quantization { lambda: share * self.quantization.lambda, ..self.quantization });
+    }
+
+    /// The mean loss over at most `windows` windows that lie evenly over the validation text, in nats per token.
+    pub fn evaluate(&self, windows: usize) -> f64 {
+        let (ids, positions) = (&self.corpus.validation, self.options.positions);
+        let all = (ids.len() - 1) / positions;
+        let count = windows.clamp(1, all);
+        let starts: Vec<usize> = (0..count).map(|i| i * all / count * positions).collect();
+        let leaves = self.constants();
+        let mut total = 0.0;
+        for starts in starts.chunks(self.options.batch) {
+            let tokens: Vec<u32> =
+                starts.iter().flat_map(|&start| &ids[start..=start + positions]).copied().collect();
+            let loss = self.model.loss(&self.parameters, &leaves, &Batch::shifted(&tokens, positions));
+            total += f64::from(loss.inner().into_scalar::<f32>()) * starts.len() as f64;
+        }
+        total / count as f64
+    }
+
+    /// The masters as tensors of a graph that ask for no gradients.
+    pub(crate) fn constants(&self) -> Vec<Tensor<2>> {
+        self.parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect()
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// The masters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The text.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
+    }
+
+    /// The run's numbers.
+    pub fn options(&self) -> &TrainerOptions {
+        &self.options
+    }
+
+    /// The device that the masters are on.
+    pub fn device(&self) -> Device {
+        self.parameters.list()[0].values.device()
+    }
+}
