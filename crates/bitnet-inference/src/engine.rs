@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, Model, Source, Sparsity};
+use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Model, Source, Sparsity};
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// What was measured to be fastest on this machine; see [`crate::tune`].
     pub tuning: Tuning,
+    /// Whether the head is screened. Results do not depend on it.
+    pub head: HeadChoice,
     /// I2_S tensors are in the 64/16 layout of ARM builds of bitnet.cpp.
     pub i2s_64: bool,
     /// Told of progress.
@@ -118,7 +120,8 @@ impl InferenceEngine {
         let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
             .rows_per_chunk(tuning.rows_per_chunk)
             .copying_mapped(tuning.huge_pages)
-            .skip_zeros(skips_zeros(source.config(), options));
+            .skip_zeros(skips_zeros(source.config(), options))
+            .with_head(options.head);
         let progress = |done, total| {
             if let Some(report) = &options.progress {
                 report(LoadProgress { done, total });

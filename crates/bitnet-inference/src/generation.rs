@@ -85,7 +85,7 @@ pub struct GenerationStats {
 /// Where a generation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The prompt's last logits wait to be sampled.
+    /// The first token waits.
     First,
     /// This token has been handed out, but not fed.
     Fed(u32),
@@ -103,8 +103,8 @@ pub struct Generation<'s> {
     options: GenerateOptions,
     decoder: Option<StreamDecoder>,
     stops: StopMatcher,
-    /// Logits of the prompt's end, until the first token is chosen.
-    first: Vec<f32>,
+    /// The first token, chosen when the prompt was fed, until it is handed out.
+    first: Option<(u32, Option<TokenLogprobs>)>,
     phase: Phase,
     finish: Option<FinishReason>,
     /// Text that was held back until the end.
@@ -121,9 +121,9 @@ impl<'s> Generation<'s> {
     ) -> Result<Self, EngineError> {
         options.sampling.check().map_err(EngineError::Sampling)?;
         let start = Instant::now();
-        let first = session.feed(ids)?.to_vec();
-        let history = session.tokens().to_vec();
+        let history = [session.tokens(), ids].concat();
         session.sampler.start(options.sampling.clone(), &history);
+        let first = Some(session.choose_after(ids, options.logprobs)?);
         let prompt =
             GenerationStats { prompt_tokens: ids.len(), prompt_time: start.elapsed(), ..Default::default() };
         let decoder = session.engine.tokenizer().map(|tokenizer| {
@@ -169,19 +169,14 @@ impl<'s> Generation<'s> {
             _ if self.stats.new_tokens == self.options.max_new_tokens => {
                 return Ok(self.end(FinishReason::Length));
             }
-            Phase::First => {
-                let first = std::mem::take(&mut self.first);
-                self.choose(&first)
-            }
             Phase::Fed(_) if self.session.len() == self.session.context() => {
                 return Ok(self.end(FinishReason::ContextFull));
             }
-            Phase::Fed(id) => {
-                let (kernel, wanted) = (self.session.engine.kernel(), self.options.logprobs);
-                let (logits, sampler) = self.session.feed_one(id)?;
-                let id = sampler.sample(kernel, logits);
-                (id, wanted.map(|count| TokenLogprobs::of(kernel, logits, id, count)))
-            }
+            Phase::Fed(id) => self.session.choose_after(&[id], self.options.logprobs)?,
+            Phase::First => match self.first.take() {
+                Some(first) => first,
+                None => return Ok(None),
+            },
         };
         self.stats.decode_time = self.began.elapsed();
         if !self.options.ignore_eos && self.session.engine.config().eos.contains(&id) {
@@ -196,12 +191,6 @@ impl<'s> Generation<'s> {
             (self.finish, self.phase) = (Some(FinishReason::StopString), Phase::Done);
         }
         Ok(Some(Step { id: Some(id), text, logprobs }))
-    }
-
-    fn choose(&mut self, logits: &[f32]) -> (u32, Option<TokenLogprobs>) {
-        let kernel = self.session.engine.kernel();
-        let id = self.session.sampler.sample(kernel, logits);
-        (id, self.options.logprobs.map(|count| TokenLogprobs::of(kernel, logits, id, count)))
     }
 
     fn end(&mut self, reason: FinishReason) -> Option<Step<'_>> {

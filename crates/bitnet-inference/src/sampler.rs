@@ -3,8 +3,12 @@
 //! The chain, in this order: logit bias, repetition, frequency and presence penalties, temperature, top-k, top-p, min-p,
 //! then a draw. Equal logits are ordered by id, probabilities come from the kernels' one exponential, and the
 //! generator is PCG with a 64-bit seed, so a seed means the same tokens on every machine.
+//!
+//! The chain can often be followed on some candidates alone: [`Sampler::need`] says which, and [`Sampler::sample_support`] gives
+//! a token only where it can prove that the whole chain over all logits would give the same one.
 
 use bitnet_kernels::{Kernel, exp};
+use bitnet_model::{Need, Support};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 
@@ -78,6 +82,11 @@ impl SamplingOptions {
     fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
     }
+
+    /// Whether penalties never raise a logit.
+    fn only_lowers(&self) -> bool {
+        self.repetition_penalty >= 1.0 && self.frequency_penalty >= 0.0 && self.presence_penalty >= 0.0
+    }
 }
 
 /// A token seen before.
@@ -96,10 +105,40 @@ pub struct Sampler {
     history: Vec<Seen>,
     /// How often each token stands in the window: at all, and as generated.
     counts: Vec<(u32, u32)>,
-    /// The logits as the chain changes them.
+    /// Ids whose logits the chain can only lower, and those that it may raise.
+    lowered: Vec<u32>,
+    raised: Vec<u32>,
+    /// The candidates' logits as the chain changes them. Candidates are in order of their ids.
     logits: Vec<f32>,
-    /// Ids in order of preference.
+    /// Candidates (places in `logits`) in order of preference.
     order: Vec<u32>,
+}
+
+/// Who the candidates are.
+#[derive(Clone, Copy)]
+enum Candidates<'a> {
+    /// Every id.
+    All,
+    /// These ids; no other has a logit of `floor` or more.
+    Some { ids: &'a [u32], floor: f32 },
+}
+
+impl Candidates<'_> {
+    /// The id of the candidate at `place`.
+    fn id(&self, place: usize) -> u32 {
+        match self {
+            Self::All => place as u32,
+            Self::Some { ids, .. } => ids[place],
+        }
+    }
+
+    /// Where `id` is, if it is a candidate (or no id at all: places are looked up with `get`).
+    fn place(&self, id: u32) -> Option<usize> {
+        match self {
+            Self::All => Some(id as usize),
+            Self::Some { ids, .. } => ids.binary_search(&id).ok(),
+        }
+    }
 }
 
 impl Sampler {
@@ -110,6 +149,8 @@ impl Sampler {
             rng: Pcg32::seed_from_u64(0),
             history: Vec::with_capacity(context),
             counts: vec![(0, 0); vocab],
+            lowered: Vec::with_capacity(context.min(vocab)),
+            raised: Vec::with_capacity(context.min(vocab)),
             logits: Vec::with_capacity(vocab),
             order: Vec::with_capacity(vocab),
         }
@@ -121,6 +162,13 @@ impl Sampler {
         self.options = options;
         self.history.clear();
         self.counts.fill((0, 0));
+        for list in [&mut self.lowered, &mut self.raised] {
+            list.clear();
+            list.reserve(self.options.logit_bias.len() + self.history.capacity().min(self.counts.len()));
+        }
+        for &(id, bias) in &self.options.logit_bias {
+            if bias > 0.0 { &mut self.raised } else { &mut self.lowered }.push(id);
+        }
         history.iter().for_each(|&id| self.push(Seen { id, generated: false }));
     }
 
@@ -144,34 +192,88 @@ impl Sampler {
     }
 
     fn count(&mut self, seen: Seen, by: i32) {
-        if let Some((all, generated)) = self.counts.get_mut(seen.id as usize) {
-            *all = all.wrapping_add_signed(by);
-            *generated = generated.wrapping_add_signed(if seen.generated { by } else { 0 });
+        let Some((all, generated)) = self.counts.get_mut(seen.id as usize) else { return };
+        let before = *all;
+        *all = all.wrapping_add_signed(by);
+        *generated = generated.wrapping_add_signed(if seen.generated { by } else { 0 });
+        let (enters, leaves) = (before == 0, *all == 0);
+        if enters == leaves || !self.options.penalizes() {
+            return;
         }
+        let list = if self.options.only_lowers() { &mut self.lowered } else { &mut self.raised };
+        if enters {
+            list.push(seen.id);
+        } else if let Some(place) = list.iter().position(|&id| id == seen.id) {
+            list.swap_remove(place);
+        }
+    }
+
+    /// Which logits the next token depends on, as far as can be said before they are known. `None` when it is all of them.
+    pub fn need(&self) -> Option<Need<'_>> {
+        let o = &self.options;
+        if o.temperature.is_nan() || o.temperature < 0.0 {
+            return None;
+        }
+        // Scaled logits may be equal where logits are not, and equal ones are ordered by id.
+        let ties = 1e-4 * o.temperature;
+        let (best, within) = if o.temperature == 0.0 {
+            (1, 0.0)
+        } else if (1..self.counts.len()).contains(&o.top_k) {
+            (o.top_k, ties)
+        } else if o.top_p == 1.0 && o.min_p > 0.0 {
+            // More than `cut` asks for in proof that all others are too small.
+            (1, o.temperature * (-1.000_01 * o.min_p.ln() + 0.003))
+        } else {
+            return None;
+        };
+        Some(Need { best, within, lowered: &self.lowered, raised: &self.raised })
+    }
+
+    /// The next token, given the logits that matter: the one that [`Sampler::sample`] would choose given all. `None` when
+    /// that cannot be proven; nothing has changed then.
+    pub fn sample_support(&mut self, kernel: &Kernel, support: &Support<'_>) -> Option<u32> {
+        self.logits.clear();
+        self.logits.extend_from_slice(support.logits);
+        self.choose(kernel, Candidates::Some { ids: support.ids, floor: support.floor })
     }
 
     /// The next token, given the model's logits.
     pub fn sample(&mut self, kernel: &Kernel, logits: &[f32]) -> u32 {
         self.logits.clear();
         self.logits.extend_from_slice(logits);
+        // With all candidates nothing needs a proof.
+        self.choose(kernel, Candidates::All).unwrap_or(0)
+    }
+
+    fn choose(&mut self, kernel: &Kernel, candidates: Candidates<'_>) -> Option<u32> {
         for &(id, bias) in &self.options.logit_bias {
-            if let Some(logit) = self.logits.get_mut(id as usize) {
+            if let Some(logit) = candidates.place(id).and_then(|place| self.logits.get_mut(place)) {
                 *logit += bias;
             }
         }
-        self.penalize();
-        if self.options.temperature == 0.0 {
-            return argmax(&self.logits);
-        }
-        self.draw(kernel)
+        self.penalize(candidates);
+        let place = if self.options.temperature == 0.0 {
+            let place = argmax(&self.logits);
+            // Others are less than the floor, and what the chain does to them does not raise them.
+            let ahead = |floor: f32| self.logits.get(place as usize).is_some_and(|&logit| logit >= floor);
+            let proven = match candidates {
+                Candidates::All => true,
+                Candidates::Some { floor, .. } => ahead(floor),
+            };
+            proven.then_some(place)
+        } else {
+            self.draw(kernel, candidates)
+        };
+        place.map(|place| candidates.id(place as usize))
     }
 
-    fn penalize(&mut self) {
+    fn penalize(&mut self, candidates: Candidates<'_>) {
         let o = &self.options;
         if !o.penalizes() {
             return;
         }
-        for (logit, &(all, generated)) in self.logits.iter_mut().zip(&self.counts) {
+        for (place, logit) in self.logits.iter_mut().enumerate() {
+            let Some(&(all, generated)) = self.counts.get(candidates.id(place) as usize) else { continue };
             if all > 0 {
                 *logit *= if *logit > 0.0 { 1.0 / o.repetition_penalty } else { o.repetition_penalty };
             }
@@ -181,17 +283,27 @@ impl Sampler {
         }
     }
 
-    /// Temperature, the cuts, and the draw.
-    fn draw(&mut self, kernel: &Kernel) -> u32 {
-        kernel.scale(&mut self.logits, 1.0 / self.options.temperature);
+    /// Temperature, the cuts, and the draw; the place of the chosen candidate. `None` where others could change it.
+    fn draw(&mut self, kernel: &Kernel, candidates: Candidates<'_>) -> Option<u32> {
+        let factor = 1.0 / self.options.temperature;
+        kernel.scale(&mut self.logits, factor);
+        // A product rounds alike for all, so the others stay at or below this.
+        let (total, below) = match candidates {
+            Candidates::All => (self.logits.len(), None),
+            Candidates::Some { floor, .. } => (self.counts.len(), Some(floor * factor)),
+        };
         self.order.clear();
         self.order.extend(0..self.logits.len() as u32);
         let keep = match self.options.top_k {
-            0 => self.order.len(),
-            k => k.min(self.order.len()),
+            0 => total,
+            k => k.min(total),
         };
-        let truncates = keep < self.order.len() || self.options.top_p < 1.0 || self.options.min_p > 0.0;
-        let kept = if truncates { self.cut(keep) } else { keep };
+        let truncates = keep < total || self.options.top_p < 1.0 || self.options.min_p > 0.0;
+        let kept = match (truncates, below) {
+            (true, _) => self.cut(keep, below)?,
+            (false, None) => keep,
+            (false, Some(_)) => return None,
+        };
         let random = self.uniform();
         // Probabilities of what is left, in order of preference (or of id when nothing was cut).
         let largest = self.order[..kept].iter().map(|&id| self.logits[id as usize]).fold(f32::MIN, f32::max);
@@ -201,21 +313,32 @@ impl Sampler {
         for &id in &self.order[..kept] {
             left -= f64::from(weight(id));
             if left < 0.0 {
-                return id;
+                return Some(id);
             }
         }
         // Rounding can leave a trace of the last interval uncovered.
-        self.order[kept - 1]
+        Some(self.order[kept - 1])
     }
 
-    /// Sorts the most probable tokens to the front and returns how many pass top-k, top-p and min-p.
-    fn cut(&mut self, keep: usize) -> usize {
+    /// Sorts the most probable tokens to the front and returns how many pass top-k, top-p and min-p. `below` is what the logits
+    /// of ids that are no candidates do not exceed; `None` is returned where they could matter.
+    fn cut(&mut self, keep: usize, below: Option<f32>) -> Option<usize> {
         let o = &self.options;
-        sort_front(&mut self.order, &self.logits, keep);
-        let largest = self.logits[self.order[0] as usize];
+        let listed = keep.min(self.order.len());
+        sort_front(&mut self.order, &self.logits, listed);
+        let logit = |&place: &u32| self.logits[place as usize];
+        // How many in front are ahead of whatever is no candidate: so far the order is that of all ids.
+        let sure = match below {
+            None => listed,
+            Some(below) => self.order[..listed].iter().take_while(|place| logit(place) > below).count(),
+        };
+        let largest = logit(self.order[..sure].first()?);
         let weight = |id: u32| exp(self.logits[id as usize] - largest);
         let mut kept = keep;
         if o.top_p < 1.0 {
+            if keep > sure {
+                return None;
+            }
             let total: f64 = self.order[..keep].iter().map(|&id| f64::from(weight(id))).sum();
             let mut sum = 0.0;
             let enough = |&id: &u32| {
@@ -226,7 +349,15 @@ impl Sampler {
         }
         // The order is by weight, so the first that is too small ends the list.
         let too_small = |&id: &u32| weight(id) < o.min_p;
-        self.order[..kept].iter().position(too_small).unwrap_or(kept).max(1)
+        let first = self.order[..kept.min(sure)].iter().position(too_small);
+        if let (None, Some(below)) = (first, below)
+            && kept > sure
+        {
+            // All candidates pass. The next id must be proven too small; the margin is far above the error of `exp`.
+            let proven = f64::from(below - largest).exp() * 1.001 < f64::from(o.min_p);
+            return (proven && sure == self.order.len()).then_some(sure);
+        }
+        Some(first.unwrap_or(kept).max(1))
     }
 
     /// A number in [0, 1) with 53 random bits.

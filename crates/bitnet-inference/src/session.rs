@@ -1,8 +1,8 @@
 //! A sequence of tokens and the buffers to continue it.
 
-use bitnet_model::{Backend, Cpu, Logits, Sequence, Span, Stage, State};
+use bitnet_model::{Backend, Cpu, Logits, Outcome, ScreenCounts, Sequence, Span, Stage, State};
 
-use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler};
+use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler, TokenLogprobs};
 
 /// Tokens of a prompt that go through the model at once when nobody has measured. Enough to reuse weights from cache, little enough that
 /// activations stay a small part of the weights' memory.
@@ -19,6 +19,8 @@ pub struct Session {
     tokens: Vec<u32>,
     pub(crate) sampler: Sampler,
     prefill: usize,
+    /// Positions whose screened logits did not prove the sampler's choice.
+    unproven: u64,
 }
 
 impl Session {
@@ -28,10 +30,11 @@ impl Session {
         Ok(Self {
             engine: engine.clone(),
             sequence: model.sequence(context)?,
-            state: model.state(prefill, 1, context)?,
+            state: model.with_support(model.state(prefill, 1, context)?, 1)?,
             tokens: Vec::with_capacity(context),
             sampler: Sampler::new(model.config().vocab, context + 1),
             prefill,
+            unproven: 0,
         })
     }
 
@@ -94,13 +97,23 @@ impl Session {
         ids: &[u32],
         mut observe: impl FnMut(Stage, &[f32]),
     ) -> Result<&[f32], EngineError> {
+        let last = self.feed_front(ids, &mut observe)?;
+        self.batch(&ids[last..], Logits::Last, &mut observe)
+    }
+
+    /// Feeds all batches but the last, which is checked; returns where it begins.
+    fn feed_front(
+        &mut self,
+        ids: &[u32],
+        observe: &mut impl FnMut(Stage, &[f32]),
+    ) -> Result<usize, EngineError> {
         let before = self.len();
         if ids.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
         let last = (ids.len() - 1) / self.prefill * self.prefill;
         for chunk in ids[..last].chunks(self.prefill) {
-            if let Err(error) = self.batch(chunk, Logits::None, &mut observe) {
+            if let Err(error) = self.batch(chunk, Logits::None, &mut *observe) {
                 self.truncate(before);
                 return Err(error);
             }
@@ -109,7 +122,7 @@ impl Session {
             self.truncate(before);
             return Err(error);
         }
-        self.batch(&ids[last..], Logits::Last, &mut observe)
+        Ok(last)
     }
 
     fn check(&self, ids: &[u32]) -> Result<(), EngineError> {
@@ -137,13 +150,39 @@ impl Session {
         Ok(rows)
     }
 
-    /// [`Session::feed`] of one token, and the sampler for its logits.
-    pub(crate) fn feed_one(&mut self, id: u32) -> Result<(&[f32], &mut Sampler), EngineError> {
+    /// Appends tokens and lets the sampler choose the one behind them; with `logprobs` tells that many alternatives.
+    pub(crate) fn choose_after(
+        &mut self,
+        ids: &[u32],
+        logprobs: Option<usize>,
+    ) -> Result<(u32, Option<TokenLogprobs>), EngineError> {
+        let last = self.feed_front(ids, &mut |_, _| {})?;
+        let (kernel, ids) = (self.engine.kernel(), &ids[last..]);
         let model = &self.engine.inner.model;
-        let mut spans = [Span { sequence: &mut self.sequence, tokens: 1 }];
-        let logits = model.forward(&mut self.state, &[id], &mut spans, Logits::Last, |_, _| {})?;
-        self.tokens.push(id);
-        Ok((logits, &mut self.sampler))
+        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len() }];
+        if let (None, Some(need)) = (logprobs, self.sampler.need()) {
+            model.forward_support(&mut self.state, ids, &mut spans, &[need], |_, _| {})?;
+            self.tokens.extend_from_slice(ids);
+            let chosen = match model.outcome(&self.state, 0) {
+                Outcome::Part(support) => self.sampler.sample_support(kernel, &support),
+                Outcome::All(logits) => Some(self.sampler.sample(kernel, logits)),
+            };
+            if let Some(id) = chosen {
+                return Ok((id, None));
+            }
+            self.unproven += 1;
+            return Ok((self.sampler.sample(kernel, model.complete(&mut self.state)), None));
+        }
+        let logits = model.forward(&mut self.state, ids, &mut spans, Logits::Last, |_, _| {})?;
+        self.tokens.extend_from_slice(ids);
+        let id = self.sampler.sample(kernel, logits);
+        Ok((id, logprobs.map(|count| TokenLogprobs::of(kernel, logits, id, count))))
+    }
+
+    /// How often the head was screened, and how often that was not enough.
+    pub fn screen_counts(&self) -> ScreenCounts {
+        let counts = self.engine.inner.model.screen_counts(&self.state);
+        ScreenCounts { full: counts.full + self.unproven, ..counts }
     }
 
     /// Keeps what the session's tokens and `ids` have in common at their beginning, forgets the rest, and returns how many

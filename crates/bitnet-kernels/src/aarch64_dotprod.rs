@@ -89,7 +89,7 @@ pub(crate) fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [
 /// `acc[i] + sum over c of codes[4 * i + c] * x[4 * WORD + c]`. The intrinsic is not stable yet.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
-fn sdot<const WORD: i32>(mut acc: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
+pub(crate) fn sdot<const WORD: i32>(mut acc: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
     // SAFETY: the enabled feature has the instruction; it only reads and writes the named registers.
     unsafe {
         asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{3}]", inout(vreg) acc, in(vreg) codes, in(vreg) x, const WORD,

@@ -1,20 +1,23 @@
 //! The operations of a [`Kernel`], with their checks.
 
 use bitnet_core::{tensor::Values, threads::ColumnsMut};
-use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, TernaryLines, activations};
+use bitnet_quant::{
+    Activations, Axis, PackedTernary, Probes, QuantizedRows, ScreenTable, TernaryLines, activations,
+};
 use half::f16;
 
 use crate::{
     Kernel,
     float::{
         attention::{self, AttendChunk, AttentionInputs, CacheRows, CombineChunks, QueryBlock},
-        dense::DenseMatmul,
+        dense::{DenseMatmul, DenseRows},
         elementwise::{Add, Relu2Mul, Rope, RoundToF16, Scale, SiluMul},
         norm::{RmsNorm, RmsNormInPlace, RmsNormQuantize},
         quantize::{QuantizeBlocks, QuantizeToken},
         softmax::{LogSumExp, Softmax},
     },
     isa::{Isa, Op},
+    screen::{Screen, StripBounds, StripPeaks},
     ternary::{
         FloatMatmul, Matmul, Strips,
         lines::{EveryRow, GateLive, LiveColumns, Tiled},
@@ -142,6 +145,44 @@ impl Kernel {
         let whole = if w.axis() == Axis::Columns { TernaryLines::BLOCK_LEN } else { PackedTernary::STRIP };
         assert!(out.start().is_multiple_of(whole), "row {} is inside a block", out.start());
         self.run(Tiled { w, x, scratch, out });
+    }
+}
+
+/// A head, screened: see `bitnet_quant::screen`.
+impl Kernel {
+    /// Bounds on the logits of whole strips of a head, the first being `first_strip`, for the first `tokens` vectors of
+    /// `probes`. `bounds` and `peaks` are `[strips, tokens]`.
+    ///
+    /// # Panics
+    /// When columns disagree, there are fewer strips or vectors, or a slice is not whole strips.
+    pub fn screen(
+        &self,
+        table: &ScreenTable,
+        probes: &Probes,
+        tokens: usize,
+        first_strip: usize,
+        bounds: &mut [StripBounds],
+        peaks: &mut [StripPeaks],
+    ) {
+        assert_eq!(table.cols(), probes.cols(), "columns of the head and the hidden vectors");
+        assert!(tokens > 0 && tokens <= probes.capacity() && bounds.len().is_multiple_of(tokens));
+        assert_eq!(bounds.len(), peaks.len(), "peaks of every strip");
+        assert!(first_strip + bounds.len() / tokens <= table.strips(), "strips of the head");
+        self.run(Screen { table, probes, tokens, first: first_strip, bounds, peaks });
+    }
+
+    /// `out[i] = dot(w[ids[i]], x)`: what [`Kernel::dense_matmul`] gives for those rows, bit for bit. `w` is `[rows, cols]`.
+    ///
+    /// # Panics
+    /// When `w` has no such row or lengths disagree.
+    pub fn dense_rows(&self, w: Values<'_>, cols: usize, x: &[f32], ids: &[u32], out: &mut [f32]) {
+        assert!(cols > 0, "no columns");
+        assert_eq!((x.len(), ids.len()), (cols, out.len()), "one vector, one result per row");
+        match w {
+            Values::F32(w) => self.run(DenseRows { w, x, ids, out }),
+            Values::F16(w) => self.run(DenseRows { w, x, ids, out }),
+            Values::Bf16(w) => self.run(DenseRows { w, x, ids, out }),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use bitnet_quant::TernaryLines;
 
 use crate::{
+    screen::ByteDots,
     simd::Floats,
     ternary::lines::{self, Lines},
 };
@@ -24,7 +25,7 @@ pub(crate) type Lanes<T> = [T; 16];
 
 /// An instruction set. Holding a value proves that this CPU has it, since values can only be made inside
 /// functions compiled for the set.
-pub(crate) trait Isa: Copy {
+pub(crate) trait Isa: ByteDots {
     /// Sixteen floats in its registers.
     type Floats: Floats;
     /// Whether a register file holds more than twenty of [`Isa::Floats`], so that float tiles may be wide.

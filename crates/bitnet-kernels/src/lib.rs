@@ -29,6 +29,7 @@ mod api;
 mod float;
 mod isa;
 mod scalar;
+mod screen;
 mod selftest;
 mod simd;
 mod table;
@@ -50,4 +51,5 @@ pub use float::{
     attention::{AttentionInputs, CacheRows, QueryBlock},
     exp::exp,
 };
+pub use screen::{StripBounds, StripPeaks};
 pub use table::{KERNEL_VARIABLE, Kernel, KernelError, all_names, available, by_name, select};

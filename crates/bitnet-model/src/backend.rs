@@ -9,7 +9,7 @@
 
 use bitnet_quant::{Activations, PackedTernary, TernaryMatrix};
 
-use crate::{GateActivation, ModelError, Part, Table};
+use crate::{GateActivation, ModelError, Need, Part, ScreenCounts, Support, Table};
 
 /// A matrix as it comes from a file.
 #[derive(Clone, Debug)]
@@ -124,6 +124,10 @@ pub trait Backend: Send + Sync + Sized {
     type Kv: Send;
     /// What attention needs besides.
     type Scratch: Send;
+    /// What tells which rows of a head can matter.
+    type Screen: Send + Sync;
+    /// The screen's results for some positions, and its scratch.
+    type ScreenRoom: Send;
 
     /// Puts the matrix of `part`, which the file calls `name`, on the device in its best layout.
     ///
@@ -204,6 +208,37 @@ pub trait Backend: Send + Sync + Sized {
         tokens: usize,
         jobs: &mut [Job<'_, Self>],
     );
+
+    /// What screens `head`, or `None` where it is computed in full.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn screen(&self, head: &Self::Matrix) -> Result<Option<Self::Screen>, ModelError>;
+
+    /// Bytes that screening one position reads.
+    fn screen_bytes(&self, screen: &Self::Screen) -> usize;
+
+    /// Room for the screened heads of up to `capacity` positions.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn screen_room(&self, screen: &Self::Screen, capacity: usize) -> Result<Self::ScreenRoom, ModelError>;
+
+    /// Finds what `needs` ask for, one for each of the first rows of `x`. False when a position needs the full head.
+    fn find(
+        &self,
+        screen: &Self::Screen,
+        head: &Self::Matrix,
+        x: &Self::Rows,
+        needs: &[Need<'_>],
+        room: &mut Self::ScreenRoom,
+    ) -> bool;
+
+    /// What the last [`Backend::find`] found for a position, unless it needs the full head.
+    fn support<'a>(&self, room: &'a Self::ScreenRoom, position: usize) -> Option<Support<'a>>;
+
+    /// How often the screen was enough.
+    fn screen_counts(&self, room: &Self::ScreenRoom) -> ScreenCounts;
 
     /// Cosines and sines of every token's position, `[tokens, head_dim]` (cosines, then sines); made once a batch.
     /// `frequencies` are radians per position.

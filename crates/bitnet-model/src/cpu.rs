@@ -6,14 +6,19 @@ use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
 use bitnet_kernels::Kernel;
 use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows};
 
-use crate::{Backend, GateActivation, Job, KvShape, ModelError, Part, Span, Weight};
+use crate::{
+    Backend, GateActivation, HeadChoice, Job, KvShape, ModelError, Need, Part, ScreenCounts, Span, Support,
+    Weight,
+};
 
 mod attention;
 mod feed_forward;
 mod matrix;
+mod screen;
 
 pub use attention::{AttentionScratch, KvCache};
 pub use matrix::Matrix;
+pub use screen::{Screen, ScreenRoom};
 
 /// Elements that are worth waking a second thread for, in operations on floats.
 const ELEMENTS_PER_CHUNK: usize = 8192;
@@ -28,6 +33,7 @@ pub struct Cpu {
     copies_mapped: bool,
     /// Whether `up` and `down` are put into lines that can be left out.
     skip_zeros: bool,
+    head: HeadChoice,
     stock: Arc<matrix::Stock>,
 }
 
@@ -65,6 +71,7 @@ impl Cpu {
             rows_per_chunk: Self::ROWS_PER_CHUNK,
             copies_mapped: false,
             skip_zeros: false,
+            head: HeadChoice::Auto,
             stock: Arc::default(),
         }
     }
@@ -89,6 +96,11 @@ impl Cpu {
     /// The same with other threads.
     pub fn with_threads(&self, threads: Arc<ThreadPool>) -> Self {
         Self { threads, ..self.clone() }
+    }
+
+    /// The same with another choice of head.
+    pub fn with_head(self, head: HeadChoice) -> Self {
+        Self { head, ..self }
     }
 
     /// The kernel in use.
@@ -124,6 +136,8 @@ impl Backend for Cpu {
     type Codes = QuantizedRows;
     type Kv = KvCache;
     type Scratch = AttentionScratch;
+    type Screen = Screen;
+    type ScreenRoom = ScreenRoom;
 
     fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
         self.place(part, name, weight)
@@ -258,6 +272,37 @@ impl Backend for Cpu {
                 }
             }
         });
+    }
+
+    fn screen(&self, head: &Matrix) -> Result<Option<Screen>, ModelError> {
+        Screen::new(self, head)
+    }
+
+    fn screen_bytes(&self, screen: &Screen) -> usize {
+        screen.bytes_read()
+    }
+
+    fn screen_room(&self, screen: &Screen, capacity: usize) -> Result<ScreenRoom, ModelError> {
+        screen.room(self, capacity)
+    }
+
+    fn find(
+        &self,
+        screen: &Screen,
+        head: &Matrix,
+        x: &Rows,
+        needs: &[Need<'_>],
+        room: &mut ScreenRoom,
+    ) -> bool {
+        screen.find(self, head, x, needs, room)
+    }
+
+    fn support<'a>(&self, room: &'a ScreenRoom, position: usize) -> Option<Support<'a>> {
+        room.support(position)
+    }
+
+    fn screen_counts(&self, room: &ScreenRoom) -> ScreenCounts {
+        room.counts()
     }
 
     fn angles(&self, frequencies: &Buffer<f32>, spans: &[Span<'_, KvCache>], out: &mut Rows) {

@@ -10,9 +10,10 @@
 //! ```
 
 use crate::{
-    Activated, Backend, BitLinear, Config, KvShape, ModelError, Sequence, Span, Stage, backend::Job,
-    linear::project,
+    Activated, Backend, BitLinear, Config, KvShape, ModelError, Sequence, Span, Stage, linear::project,
 };
+
+mod head;
 
 /// One block of the decoder.
 pub struct Block<B: Backend> {
@@ -38,6 +39,8 @@ pub struct Weights<B: Backend> {
     pub(crate) final_norm: B::Vector,
     /// `None` when tied to the embedding.
     pub(crate) head: Option<B::Matrix>,
+    /// Tells which of the head's rows can matter.
+    pub(crate) screen: Option<B::Screen>,
     /// The head's form: float for a dense head.
     pub(crate) head_form: bitnet_quant::Activations,
     /// Rotary frequencies, `[head_dim / 2]`.
@@ -73,6 +76,11 @@ pub struct State<B: Backend> {
     own: OwnNorms<B>,
     logits: B::Rows,
     logits_capacity: usize,
+    screened: Option<head::Screened<B>>,
+    /// Rows that the head has read last, how many of them were screened, and whether `logits` holds theirs.
+    rows: usize,
+    screened_rows: usize,
+    full: bool,
 }
 
 /// Inputs of projections with norms of their own, by width.
@@ -163,6 +171,10 @@ impl<B: Backend> Model<B> {
             },
             logits: b.rows(logits, c.vocab)?,
             logits_capacity: logits,
+            screened: None,
+            rows: 0,
+            screened_rows: 0,
+            full: false,
         })
     }
 
@@ -185,6 +197,18 @@ impl<B: Backend> Model<B> {
         logits: Logits,
         mut observe: impl FnMut(Stage, &[f32]),
     ) -> Result<&'s [f32], ModelError> {
+        self.blocks(state, ids, spans, &mut observe)?;
+        Ok(self.head(state, ids.len(), spans, logits, &mut observe))
+    }
+
+    /// All of the model but final norm and head.
+    fn blocks(
+        &self,
+        state: &mut State<B>,
+        ids: &[u32],
+        spans: &mut [Span<'_, B::Kv>],
+        observe: &mut impl FnMut(Stage, &[f32]),
+    ) -> Result<(), ModelError> {
         self.check(ids, spans)?;
         let tokens = ids.len();
         assert!(tokens <= state.capacity, "{tokens} tokens exceed the state's {}", state.capacity);
@@ -193,11 +217,11 @@ impl<B: Backend> Model<B> {
         observe(Stage::Embedding, b.read(&state.h, tokens));
         b.angles(&w.frequencies, spans, &mut state.angles);
         for (layer, block) in w.blocks.iter().enumerate() {
-            self.attention(layer, block, state, tokens, spans, &mut observe);
-            self.feed_forward(layer, block, state, tokens, &mut observe);
+            self.attention(layer, block, state, tokens, spans, observe);
+            self.feed_forward(layer, block, state, tokens, observe);
         }
         spans.iter_mut().for_each(Span::commit);
-        Ok(self.head(state, tokens, spans, logits, &mut observe))
+        Ok(())
     }
 
     fn check(&self, ids: &[u32], spans: &[Span<'_, B::Kv>]) -> Result<(), ModelError> {
@@ -289,34 +313,5 @@ impl<B: Backend> Model<B> {
         observe(Stage::Down(layer), b.read(&s.x.rows, tokens));
         b.add(&mut s.h, &s.x.rows, tokens);
         observe(Stage::BlockOutput(layer), b.read(&s.h, tokens));
-    }
-
-    /// Final norm and head, for the positions asked for.
-    fn head<'s>(
-        &self,
-        s: &'s mut State<B>,
-        tokens: usize,
-        spans: &[Span<'_, B::Kv>],
-        logits: Logits,
-        observe: &mut impl FnMut(Stage, &[f32]),
-    ) -> &'s [f32] {
-        let (b, c, w) = (&self.backend, &self.config, &self.weights);
-        let rows = match logits {
-            Logits::None => return &[],
-            Logits::Last => {
-                b.last_rows(&s.h, spans, &mut s.x.rows);
-                std::mem::swap(&mut s.h, &mut s.x.rows);
-                spans.len()
-            }
-            Logits::All => tokens,
-        };
-        assert!(rows <= s.logits_capacity, "{rows} rows of logits exceed the state's {}", s.logits_capacity);
-        b.rms_norm(&s.h, rows, &w.final_norm, c.norm_eps, s.x.fresh());
-        observe(Stage::FinalNorm, b.read(&s.x.rows, rows));
-        s.x.quantize(b, rows, w.head_form);
-        let weight = w.head.as_ref().unwrap_or(&w.embedding);
-        let job = Job { weight, bias: None, out: &mut s.logits };
-        b.project(&s.x.rows, &s.x.codes, w.head_form, rows, &mut [job]);
-        b.read(&s.logits, rows)
     }
 }

@@ -76,6 +76,18 @@ impl Table {
         }
     }
 
+    /// `out[i] = dot(row ids[i], x)`, bit-equal to what [`Table::matmul`] gives for those rows. For a table of blocks there are no
+    /// more ids than it was prepared for.
+    pub(crate) fn rows_matmul(&self, kernel: &Kernel, x: &[f32], ids: &[u32], out: &mut [f32]) {
+        match self {
+            Self::Dense(m) => kernel.dense_rows(m.values(), m.cols(), x, ids, out),
+            Self::Blocks(m) => {
+                let whole = &mut ColumnsMut::whole(out, ids.len().max(1));
+                m.decoded_matmul(kernel, x, |i| ids[i] as usize, whole);
+            }
+        }
+    }
+
     /// `out[t][i] = dot(row first + i, x[t])` in the kernels' lane order.
     pub(crate) fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
         match self {
@@ -105,6 +117,17 @@ impl BlockTable {
 
     /// Decodes the wanted rows, then multiplies them as any floats.
     fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
+        self.decoded_matmul(kernel, x, |i| first + i, out);
+    }
+
+    /// Row `id(i)` becomes column `i` of `out`.
+    fn decoded_matmul(
+        &self,
+        kernel: &Kernel,
+        x: &[f32],
+        id: impl Fn(usize) -> usize,
+        out: &mut ColumnsMut<'_, f32>,
+    ) {
         let cols = self.info.cols();
         assert!(!self.decoded.is_empty(), "a table of blocks is prepared before it is multiplied");
         // One room for each thread: one of them is always free. What a panicking thread left behind is overwritten.
@@ -115,7 +138,7 @@ impl BlockTable {
         });
         let Some(mut decoded) = free.next() else { return };
         let rows = &mut decoded[..out.width() * cols];
-        rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| self.row_to_f32(first + i, row));
+        rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| self.row_to_f32(id(i), row));
         kernel.dense_matmul(Values::F32(rows), cols, x, 0, out);
     }
 }

@@ -11,6 +11,8 @@ pub struct Traffic {
     pub dense: usize,
     /// The head, which may be the embedding.
     pub head: usize,
+    /// The head's screen, read in its place where not every logit is needed (and then a few of the head's rows); 0 without one.
+    pub screen: usize,
 }
 
 impl<B: Backend> Model<B> {
@@ -19,6 +21,7 @@ impl<B: Backend> Model<B> {
         let (b, w) = (&self.backend, &self.weights);
         let mut traffic =
             Traffic { head: b.bytes_read(w.head.as_ref().unwrap_or(&w.embedding)), ..Traffic::default() };
+        traffic.screen = w.screen.as_ref().map_or(0, |screen| b.screen_bytes(screen));
         for block in &w.blocks {
             let all =
                 [&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down];

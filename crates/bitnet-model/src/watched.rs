@@ -3,7 +3,10 @@
 
 use bitnet_quant::Activations;
 
-use crate::{Backend, GateActivation, Job, KvShape, ModelError, Part, Projection, Span, Weight};
+use crate::{
+    Backend, GateActivation, Job, KvShape, ModelError, Need, Part, Projection, ScreenCounts, Span, Support,
+    Weight,
+};
 
 /// What a step of a forward pass does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +116,8 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
     type Codes = B::Codes;
     type Kv = B::Kv;
     type Scratch = B::Scratch;
+    type Screen = B::Screen;
+    type ScreenRoom = B::ScreenRoom;
 
     fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Self::Matrix, ModelError> {
         Ok(Marked { part, matrix: self.inner.matrix(part, name, weight)? })
@@ -198,6 +203,38 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
             [a, b] => inner(&mut [a.unmarked(), b.unmarked()]),
             others => others.iter_mut().for_each(|job| inner(&mut [job.unmarked()])),
         });
+    }
+
+    fn screen(&self, head: &Self::Matrix) -> Result<Option<Self::Screen>, ModelError> {
+        self.inner.screen(&head.matrix)
+    }
+
+    fn screen_bytes(&self, screen: &Self::Screen) -> usize {
+        self.inner.screen_bytes(screen)
+    }
+
+    fn screen_room(&self, screen: &Self::Screen, capacity: usize) -> Result<Self::ScreenRoom, ModelError> {
+        self.inner.screen_room(screen, capacity)
+    }
+
+    fn find(
+        &self,
+        screen: &Self::Screen,
+        head: &Self::Matrix,
+        x: &Self::Rows,
+        needs: &[Need<'_>],
+        room: &mut Self::ScreenRoom,
+    ) -> bool {
+        let bytes = self.inner.screen_bytes(screen);
+        self.watch.run(Operation::Head, bytes, || self.inner.find(screen, &head.matrix, x, needs, room))
+    }
+
+    fn support<'a>(&self, room: &'a Self::ScreenRoom, position: usize) -> Option<Support<'a>> {
+        self.inner.support(room, position)
+    }
+
+    fn screen_counts(&self, room: &Self::ScreenRoom) -> ScreenCounts {
+        self.inner.screen_counts(room)
     }
 
     fn angles(&self, frequencies: &Self::Vector, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows) {

@@ -54,6 +54,16 @@ pub enum QuantError {
         /// Its value.
         value: f32,
     },
+    /// A screening copy of a head that cannot be.
+    #[error("the screening copy of a [{rows}, {cols}] head: {what}")]
+    Screen {
+        /// Rows of the head.
+        rows: usize,
+        /// Columns of the head.
+        cols: usize,
+        /// What is wrong.
+        what: String,
+    },
     /// The system would not give the memory.
     #[error("no memory for the packed weights: {0}")]
     Memory(String),

@@ -5,6 +5,7 @@
 //! - [`TernaryMatrix`]: exact trits and scales, the form in which files are read, converted and compared.
 //! - [`PackedTernary`]: the same trits in the order in which every kernel streams them.
 //! - [`TernaryLines`]: the same by rows or by columns, for products that leave some of them out.
+//! - [`screen`]: an int8 copy of a head's rows, with a proven bound on what it can miss.
 //!
 //! Training and inference share these definitions. Invariants: no I/O, no instruction set, no `unsafe`; the
 //! functions here *are* the specification, and the vector kernels must return their bits.
@@ -15,6 +16,7 @@ pub mod activations;
 mod error;
 mod lines;
 mod packed;
+pub mod screen;
 mod strip_scales;
 mod ternary;
 pub mod weights;
@@ -23,6 +25,7 @@ pub use activations::{Activations, QuantizedRows};
 pub use error::QuantError;
 pub use lines::{Axis, TernaryLines};
 pub use packed::PackedTernary;
+pub use screen::{Probe, Probes, ScreenTable};
 pub use strip_scales::StripScales;
 pub use ternary::{Granularity, Scales, TernaryMatrix, TritCounts};
 pub use weights::QuantConfig;

@@ -183,3 +183,25 @@ impl<E: Element> DenseMatmul<'_, '_, E> {
         }
     }
 }
+
+/// `out[i] = dot(w[ids[i]], x)`, rows of `x.len()` elements.
+pub(crate) struct DenseRows<'a, E> {
+    pub(crate) w: &'a [E],
+    pub(crate) x: &'a [f32],
+    pub(crate) ids: &'a [u32],
+    pub(crate) out: &'a mut [f32],
+}
+
+impl<E: Element> Op for DenseRows<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let (w, x) = (self.w, self.x);
+        for (ids, out) in self.ids.chunks(16).zip(self.out.chunks_mut(16)) {
+            let row = |i: usize| &w[ids[i] as usize * x.len()..][..x.len()];
+            let [dots] = dots::<I, E, 1>(isa, ids.len(), row, [x]);
+            out.copy_from_slice(&dots[..ids.len()]);
+        }
+    }
+}
