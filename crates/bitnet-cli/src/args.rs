@@ -11,7 +11,7 @@ mod generate;
 mod sampling;
 
 pub use bench::BenchArgs;
-pub use engine::{Activations, EngineArgs};
+pub use engine::{Activations, EngineArgs, SparsityArg, Tune};
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use sampling::SamplingArgs;
 

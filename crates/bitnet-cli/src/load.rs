@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_inference::{
-    ActivationChoice, EngineError, InferenceEngine, LoadOptions, LoadProgress, SamplingOptions,
+    ActivationChoice, EngineError, InferenceEngine, LoadOptions, LoadProgress, SamplingOptions, Sparsity,
 };
 
+use bitnet_model::Source;
+
 use crate::{
-    args::{Activations, EngineArgs, SamplingArgs},
+    args::{Activations, EngineArgs, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
     progress::{Progress, Unit},
-    resolve,
+    resolve, tuning,
 };
 
 /// Loads the model that the user calls `name`.
 pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
-    let path = resolve::model(name)?;
+    let source = Source::new(checkpoint(name, args.i2s_64)?).map_err(|e| failure(e.into()))?;
+    let tuning = tuning::of(source.config(), args)?;
     let progress = Progress::new("loading", 0, Unit::Bytes);
     let options = LoadOptions {
         threads: args.threads.map(usize::from),
@@ -24,10 +27,16 @@ pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
         activations: choice(args.activations),
         context: args.context.map(|n| n as usize),
         i2s_64: args.i2s_64,
+        sparsity: match args.sparsity {
+            SparsityArg::Auto => Sparsity::Auto,
+            SparsityArg::On => Sparsity::On,
+            SparsityArg::Off => Sparsity::Off,
+        },
+        tuning,
         progress: Some(Arc::new(move |LoadProgress { done, total }| progress.set(done, total))),
         ..LoadOptions::default()
     };
-    InferenceEngine::load(path, &options).map_err(failure)
+    InferenceEngine::from_source(source, &options).map_err(failure)
 }
 
 /// Opens the files of the model that the user calls `name`, without loading it.

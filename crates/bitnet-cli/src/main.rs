@@ -28,6 +28,7 @@ mod npy;
 mod progress;
 mod resolve;
 mod terminal;
+mod tuning;
 
 fn main() -> ExitCode {
     let mut command = args::Cli::command().color(terminal::help_color(std::env::args()));

@@ -12,11 +12,12 @@ use std::{
 
 use common::{User, bitnet, oracle};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "run",
     "chat",
     "inspect",
     "doctor",
+    "bench",
     "convert",
     "tokenize",
     "logits",

@@ -110,11 +110,18 @@ impl InferenceEngine {
     /// # Errors
     /// As [`InferenceEngine::load`].
     pub fn from_checkpoint(checkpoint: Checkpoint, options: &LoadOptions) -> Result<Self, EngineError> {
+        Self::from_source(Source::new(checkpoint)?, options)
+    }
+
+    /// Loads a model whose configuration somebody has looked at already (to find its tuning, for instance).
+    ///
+    /// # Errors
+    /// As [`InferenceEngine::load`].
+    pub fn from_source(source: Source, options: &LoadOptions) -> Result<Self, EngineError> {
         let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
         let tuning = options.tuning;
         let threads =
             Arc::new(ThreadPool::new(options.threads.or(tuning.threads).unwrap_or_else(granted_threads)));
-        let source = Source::new(checkpoint)?;
         let tokenizer = vocabulary::tokenizer(source.checkpoint())?;
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
         let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Threads to use [default: all processors that this process may use]
+    /// Threads to use [default: as many as were measured to be fastest, see --tune]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// The kernel to use, as `bitnet doctor` names them [default: the variable BITNET_KERNEL, else the best]
@@ -18,9 +18,33 @@ pub struct EngineArgs {
     /// Room for so many tokens [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
+    /// Whether squared-ReLU models leave out rows and columns that are exactly zero: where it pays, always, never. Results are the same
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = SparsityArg::Auto)]
+    pub sparsity: SparsityArg,
+    /// When to measure how this machine runs a model fastest: once per large model, not at all, or again now. Results are the same
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Tune::Auto)]
+    pub tune: Tune,
     /// Read I2_S tensors in the 64-element layout of ARM builds
     #[arg(long = "i2s-64")]
     pub i2s_64: bool,
+}
+
+/// When to measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tune {
+    /// The first time that a model too large for the caches is run.
+    #[default]
+    Auto,
+    Never,
+    Again,
+}
+
+/// When zeros are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SparsityArg {
+    Auto,
+    On,
+    Off,
 }
 
 /// Rounding of activations.

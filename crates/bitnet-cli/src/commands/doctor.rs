@@ -10,6 +10,7 @@ use crate::{
     human::{self, Pairs, Table},
     machine::{self, Bandwidth, Cpu, Memory},
     terminal::{self, Style},
+    tuning::{self, Finding},
 };
 
 /// Everything that is told, in the shape of the JSON.
@@ -22,6 +23,8 @@ struct Report {
     chosen: Option<&'static str>,
     memory: Memory,
     bandwidth: Vec<Bandwidth>,
+    /// How models of the shapes that were run here run fastest, as was measured.
+    tuning: Vec<Finding>,
     /// Sentences on what looks wrong; empty when nothing does.
     findings: Vec<String>,
 }
@@ -58,7 +61,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         }
     };
     let version = env!("CARGO_PKG_VERSION");
-    let report = Report { version, cpu, kernels, chosen, memory, bandwidth, findings };
+    let report = Report { version, cpu, kernels, chosen, memory, bandwidth, tuning: tuning::all(), findings };
     if args.json {
         return terminal::print_json(&report);
     }
@@ -135,6 +138,7 @@ fn words(report: &Report) -> String {
     section("Kernels", kernel_table(report));
     section("Memory", memory_words(&report.memory));
     section("Reading memory", bandwidth_table(&report.bandwidth));
+    section("Tuning", tuning_words(&report.tuning));
     let findings = match report.findings.as_slice() {
         [] => "nothing\n".to_owned(),
         some => some.iter().map(|f| format!("- {f}\n")).collect(),
@@ -206,4 +210,29 @@ fn bandwidth_table(measured: &[Bandwidth]) -> String {
         table.row(vec![speed.threads.to_string(), rate(speed.best), rate(speed.median), buffer]);
     }
     table.text()
+}
+
+fn tuning_words(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return "nothing yet: a model too large for the caches is measured when it is first run\n".to_owned();
+    }
+    let mut text = String::new();
+    for finding in findings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}\n  on {}", finding.model, finding.machine);
+        let _ = writeln!(
+            text,
+            "  measured on {} of its blocks in {}; results do not depend on it",
+            finding.layers,
+            human::seconds(finding.seconds)
+        );
+        let mut table = Table::new(&["  choice", "value", "tokens/s of the sample", ""]);
+        for trial in &finding.trials {
+            let chosen = if trial.chosen { "chosen" } else { "" };
+            let speed = format!("{:.1}", trial.tokens_per_second);
+            table.row(vec![format!("  {}", trial.knob), trial.value.clone(), speed, chosen.to_owned()]);
+        }
+        text += &table.text();
+    }
+    text
 }

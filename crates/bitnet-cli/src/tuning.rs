@@ -1,0 +1,229 @@
+//! What the tuner found, kept for each machine and shape of model in the cache folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use bitnet_inference::{TuneOptions, Tuned, Tuning, tune};
+use bitnet_model::{Config, Projection};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    args::{EngineArgs, Tune},
+    boxed,
+    failure::{Failure, Result, sentence},
+    files::Draft,
+    hub, load,
+    machine::Cpu,
+    terminal,
+};
+
+/// Bytes of trits below which a model runs from the caches, and there is nothing to choose.
+const WORTHWHILE: usize = 64 << 20;
+
+/// One finding, as it is kept.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it holds for: processor, processors, kernel, and what was asked for.
+    pub machine: String,
+    /// The model's shape.
+    pub model: String,
+    pub threads: Option<usize>,
+    pub rows_per_chunk: usize,
+    pub prefill: usize,
+    pub huge_pages: bool,
+    /// The comparisons behind it.
+    pub trials: Vec<Trial>,
+    /// Blocks of the model that were run.
+    pub layers: usize,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// One way of running, and its speed.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    pub knob: String,
+    pub value: String,
+    pub tokens_per_second: f64,
+    pub chosen: bool,
+}
+
+/// How a model of `config` is to be run: as was found before, or is found now.
+pub fn of(config: &Config, args: &EngineArgs) -> Result<Tuning> {
+    let kernel = bitnet_kernels::select(args.kernel.as_deref()).map_err(|e| load::failure(e.into()))?;
+    if args.tune == Tune::Never || (args.tune == Tune::Auto && ternary_bytes(config) < WORTHWHILE) {
+        return Ok(Tuning::default());
+    }
+    let options = TuneOptions {
+        kernel,
+        threads: args.threads.map(usize::from),
+        activations: load::choice(args.activations),
+    };
+    let (machine, model) = (machine(&options), model(config));
+    let path = path(&machine, &model);
+    if args.tune == Tune::Auto
+        && let Some(kept) =
+            path.as_deref().and_then(read).filter(|f| f.machine == machine && f.model == model)
+    {
+        return Ok(kept.tuning());
+    }
+    terminal::note(format_args!("measuring how this machine runs a model of this shape fastest, once"));
+    let found = Finding::new(tune(config, &options).map_err(load::failure)?, machine, model);
+    if let Some(path) = path
+        && let Err(Failure::Told { what, .. }) = found.keep(&path)
+    {
+        // The model runs all the same; the next run measures again.
+        terminal::warning(format_args!("what was measured is not kept: {what}"));
+    }
+    Ok(found.tuning())
+}
+
+/// Everything that was ever found on this machine, for `bitnet doctor`.
+pub fn all() -> Vec<Finding> {
+    let Some(folder) = folder() else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let here = processor();
+    let mut found: Vec<Finding> = entries
+        .filter_map(|entry| read(&entry.ok()?.path()))
+        .filter(|finding| finding.machine.starts_with(&here))
+        .collect();
+    found.sort_by(|a, b| (&a.model, &a.machine).cmp(&(&b.model, &b.machine)));
+    found
+}
+
+impl Finding {
+    fn new(tuned: Tuned, machine: String, model: String) -> Self {
+        let Tuning { threads, rows_per_chunk, prefill, huge_pages } = tuned.tuning;
+        let trials = tuned.trials.into_iter().map(|t| Trial {
+            knob: t.knob.to_owned(),
+            value: t.value,
+            tokens_per_second: t.tokens_per_second,
+            chosen: t.chosen,
+        });
+        Self {
+            machine,
+            model,
+            threads,
+            rows_per_chunk,
+            prefill,
+            huge_pages,
+            trials: trials.collect(),
+            layers: tuned.layers,
+            seconds: tuned.seconds,
+        }
+    }
+
+    fn tuning(&self) -> Tuning {
+        let Self { threads, rows_per_chunk, prefill, huge_pages, .. } = *self;
+        Tuning { threads, rows_per_chunk, prefill, huge_pages }
+    }
+
+    /// Whether every value is one that the tuner could have found: the file may be damaged.
+    fn is_sane(&self) -> bool {
+        self.threads.is_none_or(|n| (1..=1024).contains(&n))
+            && (16..=1 << 16).contains(&self.rows_per_chunk)
+            && (1..=1024).contains(&self.prefill)
+    }
+
+    fn keep(&self, path: &Path) -> Result<()> {
+        let failed = |e: std::io::Error| Failure::io("create", path, &e);
+        fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
+        let text = serde_json::to_string_pretty(self).map_err(|e| Failure::new(sentence(&e)))?;
+        let mut draft = Draft::new(path)?;
+        draft.write(text.as_bytes())?;
+        draft.publish()
+    }
+}
+
+/// A finding, unless the file is missing or damaged.
+fn read(path: &Path) -> Option<Finding> {
+    /// Far more than any finding has.
+    const MOST: u64 = 1 << 16;
+    if fs::metadata(path).ok()?.len() > MOST {
+        return None;
+    }
+    serde_json::from_slice::<Finding>(&fs::read(path).ok()?).ok().filter(Finding::is_sane)
+}
+
+fn folder() -> Option<PathBuf> {
+    Some(boxed::cache_folder()?.join("bitnet-rust").join("tuning"))
+}
+
+fn path(machine: &str, model: &str) -> Option<PathBuf> {
+    let name = hub::sha256(format!("{machine}\n{model}").as_bytes());
+    Some(folder()?.join(format!("{}.json", &name[..16])))
+}
+
+fn processor() -> String {
+    let usable = thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {usable} processors, ", Cpu::detect().name)
+}
+
+fn machine(options: &TuneOptions) -> String {
+    let threads = options.threads.map_or("any number of".into(), |n| n.to_string());
+    format!("{}{}, {threads} threads", processor(), options.kernel.name())
+}
+
+fn model(config: &Config) -> String {
+    format!(
+        "{} blocks of {} by {}, {} heads of {} over {}, {:?}",
+        config.layers,
+        config.hidden,
+        config.ffn,
+        config.heads,
+        config.head_dim,
+        config.kv_heads,
+        config.activations(bitnet_inference::ActivationChoice::Auto)
+    )
+}
+
+fn ternary_bytes(config: &Config) -> usize {
+    let block: usize =
+        Projection::ALL.map(|p| p.shape(config)).iter().map(|[rows, cols]| rows * cols / 4).sum();
+    block * config.layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding() -> Finding {
+        let trial =
+            Trial { knob: "threads".into(), value: "2".into(), tokens_per_second: 30.5, chosen: true };
+        let (machine, model) = ("a machine".into(), "a model".into());
+        Finding {
+            machine,
+            model,
+            threads: Some(2),
+            rows_per_chunk: 128,
+            prefill: 64,
+            huge_pages: true,
+            trials: vec![trial],
+            layers: 3,
+            seconds: 1.5,
+        }
+    }
+
+    #[test]
+    fn a_finding_is_kept_and_a_damaged_one_is_not_believed() {
+        let folder = std::env::temp_dir().join(format!("bitnet-tuning-{}", std::process::id()));
+        let path = folder.join("a.json");
+        finding().keep(&path).unwrap();
+        assert_eq!(read(&path), Some(finding()));
+        let text = fs::read_to_string(&path).unwrap();
+        for damaged in [
+            text[..text.len() / 2].to_owned(),
+            text.replace("\"rows_per_chunk\": 128", "\"rows_per_chunk\": 0"),
+            text.replace("\"threads\": 2", "\"threads\": 100000"),
+            text.replace("\"prefill\": 64", "\"prefill\": 1000000"),
+        ] {
+            assert_ne!(damaged, text);
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(read(&path), None);
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
