@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use bitnet_benchmarks::{
-    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Verdict, Watcher, compare, run as measure, svg,
+    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Verdict, Watcher, compare, run as measure,
+    svg, write_gguf,
 };
 
+use bitnet_core::ThreadPool;
 use bitnet_inference::Sparsity;
 
 use crate::{
@@ -22,6 +24,12 @@ use crate::{
 mod table;
 
 pub fn run(args: &BenchArgs) -> Result<()> {
+    if args.kernels {
+        return kernels(args);
+    }
+    if let (Some(path), Some(shape)) = (&args.write, &args.synthetic) {
+        return write(path, shape);
+    }
     let plan = plan(args);
     // Before minutes of measuring: there may be nothing to compare with.
     let old = args.compare.as_deref().map(read_rows).transpose()?;
@@ -62,6 +70,34 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Some(old) => judge(&old, &rows, args),
         None => Ok(()),
     }
+}
+
+/// Vector kernels against the reference.
+fn kernels(args: &BenchArgs) -> Result<()> {
+    let live = Live { guard: Guard::new() };
+    let rows = bitnet_benchmarks::kernels(&live).map_err(failure)?;
+    if args.json { terminal::print_json(&rows) } else { terminal::print(&table::kernels(&rows)) }
+}
+
+/// A synthetic model for other engines.
+fn write(path: &Path, shape: &str) -> Result<()> {
+    struct Quiet(Guard, Progress);
+    impl Watcher for Quiet {
+        fn begins(&self, _: &str, done: usize, total: usize) {
+            self.1.set(done as u64, total as u64);
+        }
+
+        fn stopped(&self) -> bool {
+            self.0.pressed()
+        }
+    }
+    let shape = Shape::named(shape).map_err(failure)?;
+    let threads = ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from));
+    let watcher = Quiet(Guard::new(), Progress::new("writing", 0, Unit::Items));
+    let bytes = write_gguf(shape, path, &threads, &watcher).map_err(failure)?;
+    drop(watcher);
+    terminal::note(format_args!("{}: {}", path.display(), human::bytes(bytes)));
+    Ok(())
 }
 
 /// The rows that an earlier run wrote.
@@ -143,6 +179,7 @@ fn failure(error: BenchmarkError) -> Failure {
         BenchmarkError::Checksum { .. } | BenchmarkError::NotFinite { .. } => {
             told.cure("`bitnet doctor` tests the kernels of this machine")
         }
+        BenchmarkError::Stopped => Failure::Interrupted,
         _ => told,
     }
 }
