@@ -1,4 +1,5 @@
 //! Whole runs of tiny models.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use std::{cell::Cell, collections::BTreeMap, path::Path};
 
@@ -49,7 +50,7 @@ fn every_combination_is_a_row_that_can_be_trusted_or_says_why_not() {
         );
         assert!(row.bytes_per_token > 0.0 && row.ops_per_token > 0.0 && row.limit > 0.0);
         assert!((0.0..=1.0).contains(&row.of_limit) && row.rate <= row.limit * (1.0 + 1e-9), "{row:?}");
-        assert!(row.reliable == row.notes.is_empty(), "{row:?}");
+        assert!(row.reliable || row.notes.iter().any(|n| n.starts_with("unreliable")), "{row:?}");
         assert_eq!(row.samples.len(), 3);
         let parts: f64 = row.breakdown.iter().map(|s| s.part).sum();
         assert!((parts - 1.0).abs() < 1e-6, "{parts}");

@@ -48,12 +48,12 @@ fn a_regression_is_a_failure_and_noise_is_not() {
         }
     };
     change(&mut rows, 1e4);
-    let faster = user.file("faster.json", &rows.to_string());
+    let faster = user.file("faster.json", rows.to_string());
     let slower_now = bench(&["--synthetic", "tiny", "--compare", &faster]);
     assert_eq!(slower_now.code, 1, "{}", slower_now.stderr);
     assert!(slower_now.out().contains("REGRESSION"), "{}", slower_now.out());
     change(&mut rows, 1e-8);
-    let slower = user.file("slower.json", &rows.to_string());
+    let slower = user.file("slower.json", rows.to_string());
     assert!(bench(&["--synthetic", "tiny", "--compare", &slower]).ok().contains("faster"));
     let other = user.file("other.json", "{\"rows\": 1}");
     bench(&["--synthetic", "tiny", "--compare", &other]).fails(1, &["other.json", "--json"]);

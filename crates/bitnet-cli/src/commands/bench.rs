@@ -8,10 +8,10 @@ use bitnet_benchmarks::{
 };
 
 use bitnet_core::ThreadPool;
-use bitnet_inference::Sparsity;
+use bitnet_inference::{HeadChoice, Sparsity};
 
 use crate::{
-    args::BenchArgs,
+    args::{BenchArgs, Head},
     failure::{Failure, Result, sentence},
     files::{self, Draft},
     human,
@@ -27,8 +27,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.kernels {
         return kernels(args);
     }
-    if let (Some(path), Some(shape)) = (&args.write, &args.synthetic) {
-        return write(path, shape);
+    match (&args.write, &args.synthetic) {
+        (Some(path), Some(shape)) => return write(path, shape),
+        (Some(_), None) => return Err(Failure::usage("--write needs --synthetic SHAPE")),
+        _ => {}
     }
     let plan = plan(args);
     // Before minutes of measuring: there may be nothing to compare with.
@@ -153,6 +155,11 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
     let options = SubjectOptions {
         kernel: args.kernel.clone(),
         activations: load::choice(args.activations),
+        head: match args.head {
+            Head::Auto => HeadChoice::Auto,
+            Head::Full => HeadChoice::Full,
+            Head::Screened => HeadChoice::Screened,
+        },
         sparsity: if args.sparsity { Sparsity::On } else { Sparsity::Auto },
         threads: plan.threads.iter().copied().max().unwrap_or(1),
         i2s_64: args.i2s_64,
