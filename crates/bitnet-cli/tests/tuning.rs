@@ -1,5 +1,4 @@
 //! What the tuner finds is kept, told, and changes no result.
-#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;
 

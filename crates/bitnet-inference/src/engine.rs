@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc};
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Model, Source, Sparsity};
+use bitnet_model::{
+    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Layout, Model, Source, Sparsity,
+};
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
@@ -32,7 +34,10 @@ pub struct LoadOptions {
     pub kernel: Option<String>,
     /// What projections are multiplied with.
     pub activations: ActivationChoice,
-    /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
+    /// In how many bits ternary projections are held. Two, when nobody says: where base 3 wins is for measurements to say.
+    pub layout: Layout,
+    /// Whether feed-forward layers of squared ReLU leave out what is exactly 0. They do not, when nobody says: see
+    /// [`InferenceEngine::live_share`].
     pub sparsity: Sparsity,
     /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
     pub context: Option<usize>,
@@ -128,6 +133,7 @@ impl InferenceEngine {
             .rows_per_chunk(tuning.rows_per_chunk)
             .copying_mapped(tuning.huge_pages)
             .skip_zeros(skips_zeros(source.config(), options))
+            .base3(options.layout == Layout::Base3 && one_step(source.config(), options))
             .with_head(options.head);
         let progress = |done, total| {
             if let Some(report) = &options.progress {
@@ -216,9 +222,13 @@ impl InferenceEngine {
 
 /// Whether the matrices of feed-forward layers are laid out so that zeros can be left out.
 fn skips_zeros(config: &Config, options: &LoadOptions) -> bool {
-    let possible = config.activation == GateActivation::SquaredRelu
-        && config.activations(options.activations) == Activations::Int8PerToken;
+    let possible = config.activation == GateActivation::SquaredRelu && one_step(config, options);
     possible && options.sparsity == Sparsity::On
+}
+
+/// Whether activations have one step per token, which all layouts but the plain one need.
+fn one_step(config: &Config, options: &LoadOptions) -> bool {
+    config.activations(options.activations) == Activations::Int8PerToken
 }
 
 /// The CPUs that this process may use.

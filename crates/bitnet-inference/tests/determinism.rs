@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bitnet_inference::{
-    ActivationChoice, GenerateOptions, InferenceEngine, LoadOptions, SamplingOptions, Sparsity,
+    ActivationChoice, GenerateOptions, InferenceEngine, Layout, LoadOptions, SamplingOptions, Sparsity,
 };
 
 mod support;
@@ -66,9 +66,17 @@ fn threads_kernels_and_cuts_do_not_change_a_bit() {
 }
 
 #[test]
-fn what_is_left_out_was_zero() {
+fn layouts_do_not_change_a_bit() {
     let prompt = long_prompt();
-    for model in ["bitnet-a-offline-packed", "gguf/bitnet-a-I2_S-embdQ6_K.gguf"] {
+    let skipping = (Sparsity::On, Layout::Auto);
+    let base3 = (Sparsity::Off, Layout::Base3);
+    for (model, (sparsity, layout)) in [
+        ("bitnet-a-offline-packed", skipping),
+        ("gguf/bitnet-a-I2_S-embdQ6_K.gguf", skipping),
+        ("bitnet-a-offline-packed", base3),
+        ("llama-b-bitlinear-packed", base3),
+        ("bitnet-a-offline-packed", (Sparsity::On, Layout::Base3)),
+    ] {
         let reference = bits(&load(model, "scalar", 1, ActivationChoice::Auto), &prompt, 128);
         for kernel in bitnet_kernels::available() {
             for (threads, prefill) in [(1, 1), (2, 128), (3, 37), (2, 3)] {
@@ -76,12 +84,17 @@ fn what_is_left_out_was_zero() {
                     threads: Some(threads),
                     kernel: Some(kernel.name().into()),
                     context: Some(600),
-                    sparsity: Sparsity::On,
+                    sparsity,
+                    layout,
                     ..Default::default()
                 };
                 let engine = InferenceEngine::load(oracle(model), &options).unwrap();
                 let got = bits(&engine, &prompt, prefill);
-                assert!(got == reference, "{model} on {} with {threads} threads", kernel.name());
+                assert!(
+                    got == reference,
+                    "{model} in {layout:?}, {sparsity:?} on {} with {threads} threads",
+                    kernel.name()
+                );
             }
         }
     }

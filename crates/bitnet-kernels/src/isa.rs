@@ -13,7 +13,10 @@ use bitnet_quant::TernaryLines;
 use crate::{
     screen::ByteDots,
     simd::Floats,
-    ternary::lines::{self, Lines},
+    ternary::{
+        base3,
+        lines::{self, Lines},
+    },
 };
 
 /// One 64-byte block of a strip: 16 rows by 16 columns, see `bitnet_quant::PackedTernary`.
@@ -47,6 +50,18 @@ pub(crate) trait Isa: ByteDots {
         out: &mut [[Lanes<i32>; T]; S],
     );
 
+    /// [`Isa::dot`] over blocks of `bitnet_quant::PackedBase3`; `x` are the activations, any number of whole or broken blocks.
+    #[inline(always)]
+    fn dot_base3(self, blocks: &[Block], x: &[i8]) -> Lanes<i32> {
+        base3::dot(self, blocks, x)
+    }
+
+    /// Four blocks of `bitnet_quant::PackedBase3` as the five that [`Isa::dot`] takes.
+    #[inline(always)]
+    fn unpack_base3(self, blocks: [&Block; 4]) -> [Block; 5] {
+        base3::unpack(blocks)
+    }
+
     /// `((sums - x_sum) * step) * scales`, lane by lane. [`crate::ternary::finish`] is the definition; a set may spell it in
     /// its own vectors where the compiler, having unrolled the tile around it, would not.
     #[inline(always)]
@@ -75,7 +90,7 @@ pub(crate) trait Isa: ByteDots {
         lines::list(x, first, ids, |x| x != 0)
     }
 
-    /// Begins to fetch `block`. Only a hint.
+    /// Begins to fetch `block`, for use some time later. Only a hint.
     #[inline(always)]
     fn prefetch(self, _block: &Block) {}
 

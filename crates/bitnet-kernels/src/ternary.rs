@@ -15,6 +15,7 @@ use bitnet_quant::{Activations, Granularity, PackedTernary, QuantizedRows, Strip
 
 use crate::isa::{Block, Isa, Lanes, Op, Word};
 
+pub(crate) mod base3;
 mod float;
 pub(crate) mod lines;
 

@@ -1,8 +1,8 @@
 //! What every x86-64 CPU has: prefetches, and 16-byte vectors that change places.
 
 use std::arch::x86_64::{
-    __m128i, _MM_HINT_ET0, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128, _mm_unpackhi_epi32,
-    _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64,
+    __m128i, _MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128,
+    _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64,
 };
 
 use bitnet_quant::TernaryLines;
@@ -28,6 +28,13 @@ pub(crate) fn prefetch_ahead(block: &Block) {
 pub(crate) fn prefetch(block: &Block) {
     // SAFETY: a prefetch reads nothing, whatever the address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(block).cast()) };
+}
+
+/// Asks for `block` in the second-level cache, where more can be on their way than in the first.
+#[inline(always)]
+pub(crate) fn prefetch_far(block: &Block) {
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(block).cast()) };
 }
 
 /// [`crate::isa::Isa::transpose`].

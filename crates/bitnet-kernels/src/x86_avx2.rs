@@ -60,7 +60,7 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, block: &Block) {
-        x86::prefetch(block);
+        x86::prefetch_far(block);
     }
 
     #[inline(always)]

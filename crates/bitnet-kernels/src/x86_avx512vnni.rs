@@ -14,6 +14,7 @@ use crate::{
     x86,
 };
 
+mod base3;
 mod lines;
 
 /// Proof that this CPU has the instruction set.
@@ -65,6 +66,26 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn dot_base3(self, blocks: &[Block], x: &[i8]) -> Lanes<i32> {
+        if base3::supported() {
+            // SAFETY: `self` and this check.
+            unsafe { base3::dot(blocks, x) }
+        } else {
+            crate::ternary::base3::dot(self, blocks, x)
+        }
+    }
+
+    #[inline(always)]
+    fn unpack_base3(self, blocks: [&Block; 4]) -> [Block; 5] {
+        if base3::supported() {
+            // SAFETY: `self` and this check.
+            unsafe { base3::unpack(blocks) }
+        } else {
+            crate::ternary::base3::unpack(blocks)
+        }
+    }
+
+    #[inline(always)]
     fn transpose<const TURN: bool>(self, lines: [&Block; 16]) -> [Block; 16] {
         // SAFETY: as in `dot`.
         unsafe { lines::transpose::<TURN>(lines) }
@@ -84,7 +105,7 @@ impl Isa for Avx512Vnni {
 
     #[inline(always)]
     fn prefetch(self, block: &Block) {
-        x86::prefetch(block);
+        x86::prefetch_far(block);
     }
 
     #[inline(always)]
@@ -273,4 +294,13 @@ fn load_lanes(lanes: &Lanes<i32>) -> __m512i {
 fn load_floats(lanes: &Lanes<f32>) -> __m512 {
     // SAFETY: 64 readable bytes behind the reference.
     unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn bytes(v: __m512i) -> Block {
+    let mut out = [0; 64];
+    // SAFETY: 64 writable bytes behind the reference.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) };
+    out
 }

@@ -56,7 +56,7 @@ impl Isa for AvxVnni {
 
     #[inline(always)]
     fn prefetch(self, block: &Block) {
-        x86::prefetch(block);
+        x86::prefetch_far(block);
     }
 
     #[inline(always)]

@@ -54,7 +54,7 @@ impl Isa for Sse41 {
 
     #[inline(always)]
     fn prefetch(self, block: &Block) {
-        x86::prefetch(block);
+        x86::prefetch_far(block);
     }
 
     #[inline(always)]

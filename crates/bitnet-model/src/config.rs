@@ -16,6 +16,18 @@ pub enum Sparsity {
     Off,
 }
 
+/// In how many bits ternary projections are held: results are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// As the engine sees fit.
+    #[default]
+    Auto,
+    /// Two bits a weight: least arithmetic.
+    TwoBit,
+    /// 1.6 bits a weight: fewest bytes.
+    Base3,
+}
+
 /// The nonlinearity of the feed-forward gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GateActivation {

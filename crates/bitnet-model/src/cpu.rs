@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
 use bitnet_kernels::Kernel;
-use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, ScreenTable};
+use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows};
 
 use crate::{
     Backend, GateActivation, HeadChoice, Job, KvShape, ModelError, Need, Part, ScreenCounts, Span, Support,
@@ -34,6 +34,8 @@ pub struct Cpu {
     /// Whether `up` and `down` are put into lines that can be left out.
     skip_zeros: bool,
     head: HeadChoice,
+    /// Whether projections are put into base 3.
+    base3: bool,
     stock: Arc<matrix::Stock>,
 }
 
@@ -71,6 +73,7 @@ impl Cpu {
             rows_per_chunk: Self::ROWS_PER_CHUNK,
             copies_mapped: false,
             skip_zeros: false,
+            base3: false,
             head: HeadChoice::Auto,
             stock: Arc::default(),
         }
@@ -80,6 +83,12 @@ impl Cpu {
     /// have such a form. Results are the same.
     pub fn skip_zeros(self, skip_zeros: bool) -> Self {
         Self { skip_zeros, ..self }
+    }
+
+    /// The same, putting the projections that it is given from now on into base 3 (1.6 bits a weight), where they have one
+    /// scale per row at most and no other form is asked for. Results are the same.
+    pub fn base3(self, base3: bool) -> Self {
+        Self { base3, ..self }
     }
 
     /// The same, whose threads take that many output rows at a time (rounded up to whole strips).
@@ -150,7 +159,7 @@ impl Backend for Cpu {
     }
 
     fn is_ternary(&self, matrix: &Matrix) -> bool {
-        matches!(matrix, Matrix::Ternary(_) | Matrix::Lines(_))
+        matches!(matrix, Matrix::Ternary(_) | Matrix::Base3(_) | Matrix::Lines(_))
     }
 
     fn skips_rows(&self, matrix: &Matrix) -> bool {
@@ -160,6 +169,7 @@ impl Backend for Cpu {
     fn bytes_read(&self, matrix: &Matrix) -> usize {
         match matrix {
             Matrix::Ternary(w) => w.bytes().len(),
+            Matrix::Base3(w) => w.bytes().len(),
             Matrix::Lines(w) => w.bytes().len(),
             Matrix::Table(t) => t.byte_len(),
         }
@@ -200,6 +210,7 @@ impl Backend for Cpu {
             let id = ids[token] as usize;
             match table {
                 Matrix::Ternary(w) => w.row_to_f32(id, row),
+                Matrix::Base3(w) => w.row_to_f32(id, row),
                 Matrix::Lines(w) => w.row_to_f32(id, row),
                 Matrix::Table(t) => t.row_to_f32(id, row),
             }
@@ -274,8 +285,8 @@ impl Backend for Cpu {
         });
     }
 
-    fn screen(&self, head: &Matrix, stored: Option<ScreenTable>) -> Result<Option<Screen>, ModelError> {
-        Screen::new(self, head, stored)
+    fn screen(&self, head: &Matrix) -> Result<Option<Screen>, ModelError> {
+        Screen::new(self, head)
     }
 
     fn screen_bytes(&self, screen: &Screen) -> usize {

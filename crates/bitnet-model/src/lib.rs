@@ -29,7 +29,7 @@ mod traffic;
 mod watched;
 
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
-pub use config::{ActivationChoice, Config, GateActivation, Rope, RopeScaling, Sparsity};
+pub use config::{ActivationChoice, Config, GateActivation, Layout, Rope, RopeScaling, Sparsity};
 pub use cpu::Cpu;
 pub use decoder::{Block, Logits, Model, State, Weights};
 pub use error::ModelError;

@@ -4,6 +4,7 @@
 //! - [`activations`]: the absmax quantizer from a token's vector to int8 and a step.
 //! - [`TernaryMatrix`]: exact trits and scales, the form in which files are read, converted and compared.
 //! - [`PackedTernary`]: the same trits in the order in which every kernel streams them.
+//! - [`PackedBase3`]: the same at five trits to a byte.
 //! - [`TernaryLines`]: the same by rows or by columns, for products that leave some of them out.
 //! - [`screen`]: an int8 copy of a head's rows, with a proven bound on what it can miss.
 //!
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activations;
+mod base3;
 mod error;
 mod lines;
 mod packed;
@@ -22,6 +24,7 @@ mod ternary;
 pub mod weights;
 
 pub use activations::{Activations, QuantizedRows};
+pub use base3::PackedBase3;
 pub use error::QuantError;
 pub use lines::{Axis, TernaryLines};
 pub use packed::PackedTernary;

@@ -1,6 +1,6 @@
 //! Speed of the ternary kernels beside the machine's limits, measured in the same run.
 //!
-//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|lines|float] [KERNEL]`
+//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|base3|lines|float] [KERNEL]`
 //!
 //! Shapes are those of one BitNet b1.58 2B-4T layer (30 copies for decode, so that nothing stays in cache), weights are
 //! random trits. Work and limit are timed in turns, in parts of well under a millisecond, and each part's best time over the
@@ -16,6 +16,7 @@ use bitnet_kernels::{Kernel, select};
 use bitnet_quant::{Activations, PackedTernary, QuantizedRows, Scales};
 use cpu_time::ThreadTime;
 
+mod base3;
 mod floats;
 mod lines;
 
@@ -39,6 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for tokens in [4, 16, 128, 512] {
             prefill(kernel, tokens)?;
         }
+    }
+    if matches!(what, "all" | "base3") {
+        base3::run(kernel)?;
     }
     if matches!(what, "all" | "lines") {
         lines::run(kernel)?;

@@ -19,7 +19,7 @@ const LISTED: usize = 1024;
 /// Blocks of columns whose sums are kept at once: 16 KB.
 const SUMMED: usize = 16;
 /// Columns that are fetched ahead of those which become strips.
-const AHEAD: usize = 4 * STRIP;
+const AHEAD: usize = 16 * STRIP;
 /// Words of live inputs that the generic product puts side by side before it multiplies.
 const LIVE_WORDS: usize = 4;
 

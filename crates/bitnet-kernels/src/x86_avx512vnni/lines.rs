@@ -3,7 +3,7 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{Avx512Vnni, load, load_floats, store};
+use super::{Avx512Vnni, bytes, load, load_floats, store};
 use crate::{
     isa::{Block, Lanes, Word, plane_word},
     ternary::lines::{Lines, for_each_live},
@@ -248,13 +248,4 @@ fn interleave(w: [__m512i; 4]) -> [__m512i; 4] {
         _mm512_unpacklo_epi16(high01, high23),
         _mm512_unpackhi_epi16(high01, high23),
     ]
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn bytes(v: __m512i) -> Block {
-    let mut out = [0; 64];
-    // SAFETY: 64 writable bytes behind the reference.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) };
-    out
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, threads::ColumnsMut};
-use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, TernaryLines};
+use bitnet_quant::{Activations, Axis, Granularity, PackedBase3, PackedTernary, QuantizedRows, TernaryLines};
 
 use super::{Cpu, Rows};
 use crate::{ModelError, Part, Projection, Table, Weight};
@@ -12,6 +12,8 @@ use crate::{ModelError, Part, Projection, Table, Weight};
 pub enum Matrix {
     /// Trits in strips.
     Ternary(PackedTernary),
+    /// Trits in strips, five to a byte.
+    Base3(PackedBase3),
     /// Trits in rows or columns that can be left out.
     Lines(TernaryLines),
     /// Floats, or blocks that stand for floats.
@@ -44,24 +46,32 @@ impl Cpu {
             Weight::Table(t) => {
                 return Ok(Matrix::Table(t.prepare(self.threads.threads(), self.rows_per_chunk)));
             }
-            Weight::Packed(packed) if self.copies_mapped && self.axis(part).is_none() => {
+            Weight::Packed(packed) if self.copies_mapped && !self.laid_anew(part, packed.granularity()) => {
                 packed.copied(&self.pool).map_err(ModelError::quant(name))?
             }
             Weight::Packed(packed) => packed,
             Weight::Ternary(m) => {
-                // What becomes lines is packed into memory that is given back at once.
+                // What is laid out anew is packed into memory that is given back at once.
                 let passing = HybridMemoryPool::new();
-                let pool = if self.axis(part).is_some() { &passing } else { &self.pool };
+                let anew = self.laid_anew(part, m.scales().granularity());
+                let pool = if anew { &passing } else { &self.pool };
                 PackedTernary::pack(&m, pool, &self.threads).map_err(ModelError::quant(name))?
             }
         };
-        match self.axis(part) {
-            Some(axis) if packed.groups() == 1 => {
-                let lines = TernaryLines::new(&packed, axis, &self.pool, &self.threads);
-                lines.map(Matrix::Lines).map_err(ModelError::quant(name))
-            }
-            _ => Ok(Matrix::Ternary(packed)),
+        if !self.laid_anew(part, packed.granularity()) {
+            return Ok(Matrix::Ternary(packed));
         }
+        let matrix = match self.axis(part) {
+            Some(axis) => TernaryLines::new(&packed, axis, &self.pool, &self.threads).map(Matrix::Lines),
+            None => PackedBase3::new(&packed, &self.pool, &self.threads).map(Matrix::Base3),
+        };
+        matrix.map_err(ModelError::quant(name))
+    }
+
+    /// Whether `part` is put into another layout than strips of two bits. Groups have none.
+    fn laid_anew(&self, part: Part, granularity: Granularity) -> bool {
+        let wanted = self.axis(part).is_some() || self.base3 && matches!(part, Part::Weight(..));
+        wanted && !matches!(granularity, Granularity::Group(_))
     }
 
     /// The lines into which `part` is cut, if it is.
@@ -88,12 +98,26 @@ impl Cpu {
                 self.kernel.matmul_float(w, x.of(tokens), first, out);
             }
             Matrix::Ternary(w) => self.kernel.matmul(w, codes, form, first, out),
+            Matrix::Base3(w) => {
+                assert!(form == Activations::Int8PerToken, "base 3 takes activations of one step per token");
+                self.multiply_base3(w, codes, out);
+            }
             Matrix::Lines(w) => {
                 assert!(form == Activations::Int8PerToken, "lines take activations of one step per token");
                 self.multiply_lines(w, codes, out);
             }
             Matrix::Table(table) => table.matmul(self.kernel, x.of(tokens), first, out),
         }
+    }
+
+    fn multiply_base3(&self, w: &PackedBase3, x: &QuantizedRows, out: &mut ColumnsMut<'_, f32>) {
+        let len = PackedTernary::byte_len(out.width(), w.cols()).unwrap_or(usize::MAX);
+        let several = out.rows() > 1;
+        let tiled = |scratch: &mut [u8]| self.kernel.matmul_base3_tiled(w, x, scratch, out);
+        if several && self.stock.lend(&self.pool, len, tiled).is_some() {
+            return;
+        }
+        self.kernel.matmul_base3(w, x, out);
     }
 
     /// All lines, as strips.
