@@ -5,7 +5,7 @@ use bitnet_model::Projection;
 
 use crate::{
     Bytes, Limits, Loaded, Memory, Plan, Row, Setting, Summary, Test, cpu_name, fair_share, huge_pages,
-    measure::{Bench, CHUNK, Measured, Sample},
+    measure::{Bench, CHUNK, HeadUse, Measured, Sample},
     median,
     run::Case,
 };
@@ -20,7 +20,7 @@ struct Bound {
 
 impl Bench<'_> {
     pub(crate) fn row(&self, plan: &Plan, case: Case, measured: Measured, peak: Option<u64>) -> Row {
-        let bytes = self.bytes(plan, case);
+        let bytes = self.bytes(plan, case, measured.head);
         let (bytes_per_token, ops_per_token) = (bytes.total(), self.operations(case.test));
         let limits = limits(&measured.samples, bytes_per_token, ops_per_token);
         let bound = bound(&measured.samples, &limits, bytes_per_token, ops_per_token);
@@ -31,6 +31,14 @@ impl Bench<'_> {
             notes.push(format!(
                 "unreliable: the work reached {:.1} % of the limit measured around it, so that limit was too low",
                 100.0 * bound.of_limit
+            ));
+        }
+        if measured.head.screened > 0.0 && case.test == Test::Generation {
+            notes.push(format!(
+                "{:.1} % of the heads were screened, and then {:.1} of their rows read; {:.2} % were read in full after all",
+                100.0 * measured.head.screened,
+                measured.head.rescored / measured.head.screened,
+                100.0 * measured.head.full_after
             ));
         }
         if self.subject.skips {
@@ -68,12 +76,16 @@ impl Bench<'_> {
     }
 
     /// Bytes that a token reads, on average.
-    fn bytes(&self, plan: &Plan, case: Case) -> Bytes {
+    fn bytes(&self, plan: &Plan, case: Case, used: HeadUse) -> Bytes {
         let traffic = self.subject.model.traffic();
+        let row = traffic.head as f64 / self.subject.model.config().vocab as f64;
         let each = case.batch as f64;
         let (shared, head, seen) = match case.test {
             Test::Generation => {
-                (each, traffic.head as f64 / each, case.depth as f64 + (plan.generate as f64 + 1.0) / 2.0)
+                let passes = used.screened * traffic.screen as f64
+                    + (1.0 - used.screened + used.full_after) * traffic.head as f64;
+                let head = passes / each + used.rescored * row;
+                (each, head, case.depth as f64 + (plan.generate as f64 + 1.0) / 2.0)
             }
             // How often a pass over a prompt reads keys and values is the kernel's affair.
             Test::Prompt => {

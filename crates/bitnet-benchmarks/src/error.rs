@@ -63,6 +63,14 @@ pub enum BenchmarkError {
         /// Threads there are.
         granted: usize,
     },
+    /// A matrix that does not fit the format.
+    #[error("tensor '{tensor}': {source}")]
+    Encode {
+        /// Its name.
+        tensor: String,
+        /// Why not.
+        source: bitnet_format::encode::EncodeError,
+    },
     /// The plan has nothing to measure.
     #[error("there is nothing to measure: the plan has no {what}")]
     Empty {

@@ -3,6 +3,7 @@
 //! - [`Subject`]: a model to measure, from files or of a published [`Shape`] with random trits.
 //! - [`run`]: every combination of a [`Plan`] as a [`Row`]: tokens/s with their spread, bytes or operations per token, the
 //!   limit that [`Yardsticks`] found on the same threads around the same repetition, and the part of it that was reached.
+//! - [`kernels()`] compares vector kernels with the scalar reference, [`write_gguf`] gives a synthetic model to other engines.
 //! - [`compare`] tells a regression from noise, [`svg`] draws a sweep.
 //!
 //! # Invariants
@@ -21,6 +22,8 @@ mod compare;
 mod decode;
 mod energy;
 mod error;
+mod gguf;
+mod kernels;
 mod load;
 mod measure;
 mod plot;
@@ -37,6 +40,8 @@ mod yardsticks;
 pub use breakdown::Share;
 pub use compare::{Change, Verdict, compare};
 pub use error::BenchmarkError;
+pub use gguf::write_gguf;
+pub use kernels::{KernelRow, kernels};
 pub use load::fair_share;
 pub use plot::svg;
 pub use row::{Bytes, Limits, Loaded, Memory, Row, Setting};

@@ -1,7 +1,7 @@
 //! One combination, measured: work and yardsticks in turns.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{Backend, Logits, Sequence, Span, State};
+use bitnet_model::{Backend, Logits, ScreenCounts, Sequence, Span, State};
 
 use crate::{
     BenchmarkError, Plan, Share, Subject, Test, Watcher, Yardsticks, breakdown::empty_step, energy, load,
@@ -48,10 +48,33 @@ pub(crate) struct Sample {
     pub(crate) ops_per_s: f64,
 }
 
+/// How the head was computed, for each token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct HeadUse {
+    /// Part of the tokens whose head was screened.
+    pub(crate) screened: f64,
+    /// Part of the tokens whose head was computed in full after it had been screened.
+    pub(crate) full_after: f64,
+    /// Rows of the head that were read beside the screen.
+    pub(crate) rescored: f64,
+}
+
+impl HeadUse {
+    fn between(before: ScreenCounts, after: ScreenCounts, tokens: usize) -> Self {
+        let per_token = |a: u64, b: u64| (b - a) as f64 / tokens.max(1) as f64;
+        Self {
+            screened: per_token(before.screened, after.screened),
+            full_after: per_token(before.full, after.full),
+            rescored: per_token(before.rescored, after.rescored),
+        }
+    }
+}
+
 /// All that is known of one combination.
 pub(crate) struct Measured {
     pub(crate) samples: Vec<Sample>,
     pub(crate) checksum: u64,
+    pub(crate) head: HeadUse,
     pub(crate) joules_per_token: Option<f64>,
     pub(crate) breakdown: Vec<Share>,
     pub(crate) empty_step_s: f64,
@@ -71,7 +94,7 @@ impl<'a> Bench<'a> {
         let capacity = depth + plan.prompt.max(plan.generate).max(1);
         let model = &subject.model;
         let mut bench = Self {
-            state: model.state(CHUNK.max(batch), batch, capacity)?,
+            state: model.with_support(model.state(CHUNK.max(batch), batch, capacity)?, batch)?,
             sequences: (0..batch).map(|_| model.sequence(capacity)).collect::<Result<_, _>>()?,
             subject,
             watcher,
@@ -101,7 +124,8 @@ impl<'a> Bench<'a> {
     /// Bytes of matrices that a generated token reads.
     pub(crate) fn bytes_of_a_token(&self) -> usize {
         let traffic = self.subject.model.traffic();
-        traffic.ternary + traffic.dense + traffic.head
+        let head = if traffic.screen > 0 { traffic.screen } else { traffic.head };
+        traffic.ternary + traffic.dense + head
     }
 
     /// Bytes of keys and values that a position takes in every block together.
@@ -123,6 +147,7 @@ impl<'a> Bench<'a> {
             Test::Prompt => self.prompt(plan.prompt.min(CHUNK), case.depth, case.batch.min(CHUNK))?,
             Test::Generation => self.generate(plan.generate.min(2), case.depth, case.batch)?,
         };
+        let counts = self.subject.model.screen_counts(&self.state);
         let mut before = (yardsticks.read(team), yardsticks.multiply(team));
         while samples.len() < plan.repetitions.max(1) && (samples.len() < LEAST || seconds < PATIENCE) {
             let meter = energy::Meter::start();
@@ -142,10 +167,12 @@ impl<'a> Bench<'a> {
             tokens += repetition.tokens;
             seconds += repetition.seconds;
         }
+        let head = HeadUse::between(counts, self.subject.model.screen_counts(&self.state), tokens);
         let breakdown = if plan.breakdown { self.look(plan, case)? } else { Vec::new() };
         Ok(Measured {
             samples,
             checksum: expected.unwrap_or_default(),
+            head,
             joules_per_token: joules.map(|j| j / tokens.max(1) as f64),
             breakdown,
             empty_step_s: empty_step(team),

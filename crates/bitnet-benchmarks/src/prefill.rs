@@ -6,7 +6,7 @@ use bitnet_model::{Logits, Span};
 
 use crate::{
     BenchmarkError,
-    decode::Checksum,
+    decode::{Checksum, choose},
     measure::{Bench, CHUNK, Repetition},
 };
 
@@ -23,6 +23,7 @@ impl Bench<'_> {
         let ids: Vec<u32> = (0..each * batch).map(|i| ((i * 6151 + 3) % vocab) as u32).collect();
         self.sequences.iter_mut().for_each(|s| s.truncate(depth));
         let (mut seconds, mut passes, mut checksum, mut finite) = (0.0, 0, Checksum::new(), true);
+        let mut choices = Vec::with_capacity(batch);
         // So many sequences fit into one pass, and so many tokens of each.
         let (together, part) = if each >= CHUNK { (1, CHUNK) } else { (CHUNK / each, each) };
         for (ids, sequences) in ids.chunks(each * together).zip(self.sequences[..batch].chunks_mut(together))
@@ -38,14 +39,18 @@ impl Bench<'_> {
                     ids.chunks(each).flat_map(|own| &own[start..start + tokens]).copied().collect();
                 let mut spans: Vec<_> =
                     sequences.iter_mut().map(|sequence| Span { sequence, tokens }).collect();
-                let wanted = if last { Logits::Last } else { Logits::None };
+                let (model, state) = (&self.subject.model, &mut self.state);
                 let started = Instant::now();
-                let model = &self.subject.model;
-                let logits = model.forward(&mut self.state, &pass, &mut spans, wanted, |_, _| {})?;
+                if last {
+                    choose(model, state, &pass, &mut spans, &mut choices)?;
+                } else {
+                    model.forward(state, &pass, &mut spans, Logits::None, |_, _| {})?;
+                    choices.clear();
+                }
                 passes += 1;
                 seconds += started.elapsed().as_secs_f64();
-                finite &= logits.iter().all(|l| l.is_finite());
-                checksum.add(logits);
+                finite &= choices.iter().all(|c| c.logit.is_finite());
+                choices.iter().for_each(|&choice| checksum.add(choice));
                 start += tokens;
             }
         }

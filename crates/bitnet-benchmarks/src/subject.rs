@@ -5,7 +5,9 @@ use std::{path::Path, sync::Arc, time::Instant};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, GateActivation, Model, Source, Sparsity, Watched};
+use bitnet_model::{
+    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Model, Source, Sparsity, Watched,
+};
 use bitnet_quant::Activations;
 
 use crate::{BenchmarkError, Shape, Synthetic, breakdown::Clock};
@@ -20,6 +22,8 @@ pub struct SubjectOptions {
     pub kernel: Option<String>,
     /// What projections are multiplied with.
     pub activations: ActivationChoice,
+    /// Whether the head is screened.
+    pub head: HeadChoice,
     /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
     pub sparsity: Sparsity,
     /// Threads that load the model.
@@ -125,6 +129,7 @@ fn backend(
     let skips = options.sparsity == Sparsity::On
         && config.activation == GateActivation::SquaredRelu
         && config.activations(options.activations) == Activations::Int8PerToken;
-    let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new()).skip_zeros(skips);
+    let cpu =
+        Cpu::new(kernel, threads.clone(), HybridMemoryPool::new()).skip_zeros(skips).with_head(options.head);
     Ok((Watched::new(cpu, Clock::default()), threads, skips))
 }

@@ -54,7 +54,7 @@ impl<'a> Synthetic<'a> {
     fn table(&self, part: Part) -> Result<Table, ModelError> {
         let [rows, cols] = self.shape_of(part);
         let mut buffer: Buffer<u8> = self.pool.allocate(Purpose::Weights, 2 * rows * cols)?;
-        let values = gaussian(LOGITS / (cols as f32).sqrt());
+        let values = gaussian(deviation(cols));
         self.threads.for_each_chunk_mut(&mut buffer, PIECE, |index, piece| {
             let mut random = Random(seed(part) ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             for pair in piece.chunks_mut(4) {
@@ -101,7 +101,7 @@ impl PartSource for Synthetic<'_> {
 }
 
 /// A number of its own for every part.
-fn seed(part: Part) -> u64 {
+pub(crate) fn seed(part: Part) -> u64 {
     let number = match part {
         Part::Embedding => 0,
         Part::Head => 1,
@@ -118,10 +118,10 @@ fn place<T: PartialEq>(all: &[T], one: T) -> usize {
 }
 
 /// splitmix64 (Steele, Lea, Flood, 2014).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -144,6 +144,16 @@ fn codes(len: usize, seed: u64) -> Vec<u8> {
     }
     codes.truncate(len);
     codes
+}
+
+/// `len` bytes of random trits; as strips they are as good as any.
+pub(crate) fn strips(len: usize) -> Vec<u8> {
+    codes(len, 1)
+}
+
+/// Standard deviation of an embedding's elements, so that logits have theirs.
+pub(crate) fn deviation(hidden: usize) -> f32 {
+    LOGITS / (hidden as f32).sqrt()
 }
 
 /// The bytes of an f16 for every sum of four bytes: nearly a normal distribution of this standard deviation.

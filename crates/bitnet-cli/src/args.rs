@@ -10,7 +10,7 @@ mod engine;
 mod generate;
 mod sampling;
 
-pub use bench::BenchArgs;
+pub use bench::{BenchArgs, Head};
 pub use engine::{Activations, EngineArgs, SparsityArg, Tune};
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use sampling::SamplingArgs;

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use bitnet_format::{TensorSpec, TensorType, bitnet_keys};
-use bitnet_model::{ModelError, Source, family::bitnet_file};
+use bitnet_model::{ModelError, Part, family::bitnet_file};
 use bitnet_quant::{PackedTernary, Scales};
 
 use crate::{
     ConvertError,
     config_json::QuantizationJson,
     hf,
-    items::{From, How, Item},
-    survey::{Held, Survey, Surveyed, Trits},
+    items::{Filler, From, How, Item},
+    survey::{self, Held, Matrix, Survey, Surveyed, Trits},
     text,
 };
 
@@ -25,7 +25,12 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// Shapes that strips cannot have; texts that cannot be read.
-pub(crate) fn plan(source: &Source, survey: &Survey, notes: &mut Vec<String>) -> Result<Plan, ConvertError> {
+pub(crate) fn plan(
+    filler: &Filler<'_>,
+    survey: &Survey,
+    notes: &mut Vec<String>,
+) -> Result<Plan, ConvertError> {
+    let source = filler.source;
     let mut metadata = BTreeMap::new();
     metadata.insert(bitnet_keys::FORMAT.to_owned(), bitnet_keys::VERSION.to_owned());
     let mut items = Vec::new();
@@ -35,6 +40,7 @@ pub(crate) fn plan(source: &Source, survey: &Survey, notes: &mut Vec<String>) ->
             Held::Trits(trits) => items.push(strips(m, trits, &mut metadata)?),
         }
     }
+    items.extend(screen(filler)?);
     for part in source.vectors() {
         items.push(hf::vector(source, part)?);
     }
@@ -50,6 +56,20 @@ pub(crate) fn plan(source: &Source, survey: &Survey, notes: &mut Vec<String>) ->
     let files = text::files(source.checkpoint(), source.config(), notes)?;
     metadata.extend(text::embedded(files)?);
     Ok(Plan { metadata, items })
+}
+
+/// The int8 copy of a large head: making it takes longer than mapping the file.
+fn screen(filler: &Filler<'_>) -> Result<Option<Item>, ConvertError> {
+    let head = if filler.source.config().tied_head { Part::Embedding } else { Part::Head };
+    let Matrix::Table(table) = survey::read(filler.source, head)? else { return Ok(None) };
+    if !table.is_worth_screening() {
+        return Ok(None);
+    }
+    let Some(screen) = table.screen(&filler.pool, filler.threads)? else { return Ok(None) };
+    let name = bitnet_file::screen_name(&hf::name_of(head));
+    let spec =
+        TensorSpec::new(name, TensorType::U8, [screen.strips(), screen.bytes().len() / screen.strips()]);
+    Ok(Some(Item { specs: vec![spec], from: From::Screen(screen) }))
 }
 
 fn strips(

@@ -98,7 +98,7 @@ fn write(
         return Ok((filler.fill(Writer::Gguf(writer), &plan.items, progress)?, false));
     }
     if target == Target::Bitnet {
-        let plan = bitnet_file::plan(source, survey, notes)?;
+        let plan = bitnet_file::plan(filler, survey, notes)?;
         let specs = items::specs(&plan.items);
         let writer = SafetensorsWriter::create(&staging.tensors(), &plan.metadata, &specs)?;
         return Ok((filler.fill(Writer::Safetensors(writer), &plan.items, progress)?, false));
@@ -140,6 +140,7 @@ fn left_out(source: &Source) -> Vec<String> {
             format!("{name}_scale"),
             family::bitnet_file::strips_name(&name),
             family::bitnet_file::scales_name(&name),
+            family::bitnet_file::screen_name(&name),
         ]);
         if let (Part::Weight(layer, projection), Metadata::Gguf(_)) = (part, source.checkpoint().metadata()) {
             used.insert(family::gguf::scale_name(layer, projection));

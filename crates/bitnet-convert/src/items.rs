@@ -5,7 +5,7 @@ use std::{borrow::Cow, path::Path};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{FormatError, GgufWriter, SafetensorsWriter, TensorSpec, TensorType};
 use bitnet_model::{Part, Source};
-use bitnet_quant::TernaryMatrix;
+use bitnet_quant::{ScreenTable, TernaryMatrix};
 
 use crate::{
     ConvertError, encode,
@@ -28,6 +28,8 @@ pub(crate) enum From {
     Bytes(Vec<u8>),
     /// A matrix, read again.
     Matrix(Part, How),
+    /// The int8 copy of a head.
+    Screen(ScreenTable),
 }
 
 /// How a matrix becomes bytes.
@@ -126,6 +128,7 @@ impl Filler<'_> {
                     part.iter().for_each(|&part| progress(part));
                 }
                 From::Bytes(bytes) => writer.write(&item.specs[0].name, bytes)?,
+                From::Screen(table) => writer.write(&item.specs[0].name, table.bytes())?,
                 From::Matrix(part, how) => {
                     self.matrix(&mut writer, item, *part, how)?;
                     progress(*part);

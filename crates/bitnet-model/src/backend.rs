@@ -7,7 +7,7 @@
 //! Activations are `rows`: `[tokens, width]` in f32, where `tokens` are the positions of one batch. All buffers
 //! are made when a session opens; no operation allocates.
 
-use bitnet_quant::{Activations, PackedTernary, TernaryMatrix};
+use bitnet_quant::{Activations, PackedTernary, ScreenTable, TernaryMatrix};
 
 use crate::{GateActivation, ModelError, Need, Part, ScreenCounts, Support, Table};
 
@@ -209,11 +209,15 @@ pub trait Backend: Send + Sync + Sized {
         jobs: &mut [Job<'_, Self>],
     );
 
-    /// What screens `head`, or `None` where it is computed in full.
+    /// What screens `head`, or `None` where it is computed in full. `stored` is its int8 copy, where the file has one.
     ///
     /// # Errors
     /// When the device has no room.
-    fn screen(&self, head: &Self::Matrix) -> Result<Option<Self::Screen>, ModelError>;
+    fn screen(
+        &self,
+        head: &Self::Matrix,
+        stored: Option<ScreenTable>,
+    ) -> Result<Option<Self::Screen>, ModelError>;
 
     /// Bytes that screening one position reads.
     fn screen_bytes(&self, screen: &Self::Screen) -> usize;

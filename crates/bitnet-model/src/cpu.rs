@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
 use bitnet_kernels::Kernel;
-use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows};
+use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, ScreenTable};
 
 use crate::{
     Backend, GateActivation, HeadChoice, Job, KvShape, ModelError, Need, Part, ScreenCounts, Span, Support,
@@ -285,8 +285,8 @@ impl Backend for Cpu {
         });
     }
 
-    fn screen(&self, head: &Matrix) -> Result<Option<Screen>, ModelError> {
-        Screen::new(self, head)
+    fn screen(&self, head: &Matrix, stored: Option<ScreenTable>) -> Result<Option<Screen>, ModelError> {
+        Screen::new(self, head, stored)
     }
 
     fn screen_bytes(&self, screen: &Screen) -> usize {

@@ -59,7 +59,7 @@ impl<B: Backend> Model<B> {
             (0..config.layers).map(|layer| reader.block(layer, &mut matrix)).collect::<Result<_, _>>()?;
         let head = if config.tied_head { None } else { Some(matrix(Part::Head)?) };
         let head_form = reader.form_of(head.as_ref().unwrap_or(&embedding));
-        let screen = backend.screen(head.as_ref().unwrap_or(&embedding))?;
+        let screen = backend.screen(head.as_ref().unwrap_or(&embedding), source.screen()?)?;
         let weights = Weights {
             screen,
             head_form,

@@ -1,5 +1,7 @@
 //! The parts of a decoder, named independently of any file.
 
+use bitnet_quant::ScreenTable;
+
 use crate::{Config, ModelError, Weight};
 
 /// One parameter of the model.
@@ -52,6 +54,14 @@ pub trait PartSource: Sync {
     /// # Errors
     /// When it cannot be had.
     fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError>;
+
+    /// The int8 copy of the head where there is one already.
+    ///
+    /// # Errors
+    /// When it cannot be one of this model's head.
+    fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
+        Ok(None)
+    }
 }
 
 /// The norms of a block.

@@ -1,7 +1,7 @@
 //! A model's parts, read from a checkpoint through its family's table of names.
 
 use bitnet_format::{Checkpoint, Metadata, TensorType, TensorView, hf_packed_to_ternary, recognize_ternary};
-use bitnet_quant::{QuantConfig, Scales, TernaryMatrix, weights::absmean};
+use bitnet_quant::{QuantConfig, Scales, ScreenTable, TernaryMatrix, weights::absmean};
 
 use crate::{
     Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight,
@@ -226,6 +226,21 @@ impl Source {
         Ok(Some(values))
     }
 
+    /// The int8 copy of the head, if the file has one; without it, it is made when the model is loaded.
+    ///
+    /// # Errors
+    /// When it is not the copy of a head of this shape.
+    pub fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
+        match self.convention {
+            Convention::Bitnet => {
+                let head = if self.config.tied_head { Part::Embedding } else { Part::Head };
+                let shape = [self.config.vocab, self.config.hidden];
+                bitnet_file::screen(&self.checkpoint, &self.name(head), shape)
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn meaning(&self) -> Option<ScaleMeaning> {
         match &self.convention {
             Convention::HuggingFace(Some(q)) => Some(q.scale),
@@ -384,6 +399,10 @@ impl PartSource for Source {
 
     fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
         self.vector(part)
+    }
+
+    fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
+        self.screen()
     }
 }
 

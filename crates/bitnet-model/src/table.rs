@@ -1,10 +1,17 @@
 //! Tables of floats as files store them: embeddings, heads, projections that stay dense.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{
+    Arc, Mutex, TryLockError,
+    atomic::{AtomicBool, Ordering},
+};
 
-use bitnet_core::{DenseMatrix, SharedBytes, tensor::Values, threads::ColumnsMut};
+use bitnet_core::{
+    Buffer, DenseMatrix, HybridMemoryPool, Purpose, SharedBytes, ThreadPool, tensor::Values,
+    threads::ColumnsMut,
+};
 use bitnet_format::{TensorInfo, TensorView};
 use bitnet_kernels::Kernel;
+use bitnet_quant::ScreenTable;
 
 use crate::ModelError;
 
@@ -74,6 +81,43 @@ impl Table {
             Self::Dense(m) => m.row_to_f32(row, out),
             Self::Blocks(m) => m.row_to_f32(row, out),
         }
+    }
+
+    /// Whether a head is so large that reading its int8 copy saves time; a smaller one is read as quickly as the survivors
+    /// are sorted out.
+    pub fn is_worth_screening(&self) -> bool {
+        const WORTH: usize = 1 << 20;
+        self.byte_len() >= WORTH
+    }
+
+    /// The int8 copy of a head, or `None` when its shape cannot be screened or a weight is not finite.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn screen(
+        &self,
+        pool: &HybridMemoryPool,
+        threads: &ThreadPool,
+    ) -> Result<Option<ScreenTable>, ModelError> {
+        let (rows, cols) = (self.rows(), self.cols());
+        let Some(len) = ScreenTable::byte_len(rows, cols) else { return Ok(None) };
+        let mut bytes: Buffer<u8> = pool.allocate(Purpose::Weights, len)?;
+        let spoiled = AtomicBool::new(false);
+        threads.for_each_chunk_mut(&mut bytes, ScreenTable::strip_len(cols), |strip, bytes| {
+            let first = strip * ScreenTable::STRIP;
+            let mut weights = vec![0.0; (rows - first).min(ScreenTable::STRIP) * cols];
+            for (i, row) in weights.chunks_exact_mut(cols).enumerate() {
+                self.row_to_f32(first + i, row);
+            }
+            if ScreenTable::encode_strip(&weights, cols, bytes).is_err() {
+                spoiled.store(true, Ordering::Relaxed);
+            }
+        });
+        // A weight that is not finite is no mistake of the caller: such a head is computed in full.
+        if spoiled.into_inner() {
+            return Ok(None);
+        }
+        ScreenTable::from_bytes(rows, cols, bytes.into()).map(Some).map_err(ModelError::quant("head"))
     }
 
     /// `out[i] = dot(row ids[i], x)`, bit-equal to what [`Table::matmul`] gives for those rows. For a table of blocks there are no

@@ -1,7 +1,7 @@
 //! A backend that tells which operation runs, for those who want to know where the time goes. It computes nothing itself;
 //! models that nobody watches do not know of it.
 
-use bitnet_quant::Activations;
+use bitnet_quant::{Activations, ScreenTable};
 
 use crate::{
     Backend, GateActivation, Job, KvShape, ModelError, Need, Part, Projection, ScreenCounts, Span, Support,
@@ -205,8 +205,12 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         });
     }
 
-    fn screen(&self, head: &Self::Matrix) -> Result<Option<Self::Screen>, ModelError> {
-        self.inner.screen(&head.matrix)
+    fn screen(
+        &self,
+        head: &Self::Matrix,
+        stored: Option<ScreenTable>,
+    ) -> Result<Option<Self::Screen>, ModelError> {
+        self.inner.screen(&head.matrix, stored)
     }
 
     fn screen_bytes(&self, screen: &Self::Screen) -> usize {

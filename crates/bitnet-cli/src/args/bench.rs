@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::Activations;
 
@@ -22,6 +22,12 @@ pub struct BenchArgs {
     /// A model of a published shape with random trits, made in memory
     #[arg(long, value_name = "SHAPE", group = "subject")]
     pub synthetic: Option<String>,
+    /// Compare the vector kernels of this machine with the scalar reference, without a model
+    #[arg(long, group = "subject")]
+    pub kernels: bool,
+    /// Write the synthetic model as a GGUF file that llama.cpp reads too, and measure nothing
+    #[arg(long, value_name = "FILE.gguf")]
+    pub write: Option<PathBuf>,
     /// Numbers of threads [default: 1 and all processors that this process may use]
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Vec<u16>,
@@ -46,6 +52,9 @@ pub struct BenchArgs {
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
     pub activations: Activations,
+    /// How the head is computed: screened where that pays, always in full, or always screened
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Head::Auto)]
+    pub head: Head,
     /// Leave out what squared ReLU makes exactly 0 (results are the same); synthetic models have half zeros
     #[arg(long)]
     pub sparsity: bool,
@@ -53,7 +62,7 @@ pub struct BenchArgs {
     #[arg(long = "i2s-64")]
     pub i2s_64: bool,
     /// Run every row once more beside as many busy threads, and compare with a fair share [default number: all processors]
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0")]
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub load: Option<u16>,
     /// Do not look where the time of a step goes
     #[arg(long)]
@@ -67,4 +76,12 @@ pub struct BenchArgs {
     /// A JSON array of rows instead of the table
     #[arg(long)]
     pub json: bool,
+}
+
+/// How the head is computed; results do not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Head {
+    Auto,
+    Full,
+    Screened,
 }

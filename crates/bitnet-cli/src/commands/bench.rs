@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use bitnet_benchmarks::{
-    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Verdict, Watcher, compare, run as measure, svg,
+    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Verdict, Watcher, compare, run as measure,
+    svg, write_gguf,
 };
 
-use bitnet_inference::Sparsity;
+use bitnet_core::ThreadPool;
+use bitnet_inference::{HeadChoice, Sparsity};
 
 use crate::{
-    args::BenchArgs,
+    args::{BenchArgs, Head},
     failure::{Failure, Result, sentence},
     files::{self, Draft},
     human,
@@ -22,6 +24,14 @@ use crate::{
 mod table;
 
 pub fn run(args: &BenchArgs) -> Result<()> {
+    if args.kernels {
+        return kernels(args);
+    }
+    match (&args.write, &args.synthetic) {
+        (Some(path), Some(shape)) => return write(path, shape),
+        (Some(_), None) => return Err(Failure::usage("--write needs --synthetic SHAPE")),
+        _ => {}
+    }
     let plan = plan(args);
     // Before minutes of measuring: there may be nothing to compare with.
     let old = args.compare.as_deref().map(read_rows).transpose()?;
@@ -62,6 +72,34 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Some(old) => judge(&old, &rows, args),
         None => Ok(()),
     }
+}
+
+/// Vector kernels against the reference.
+fn kernels(args: &BenchArgs) -> Result<()> {
+    let live = Live { guard: Guard::new() };
+    let rows = bitnet_benchmarks::kernels(&live).map_err(failure)?;
+    if args.json { terminal::print_json(&rows) } else { terminal::print(&table::kernels(&rows)) }
+}
+
+/// A synthetic model for other engines.
+fn write(path: &Path, shape: &str) -> Result<()> {
+    struct Quiet(Guard, Progress);
+    impl Watcher for Quiet {
+        fn begins(&self, _: &str, done: usize, total: usize) {
+            self.1.set(done as u64, total as u64);
+        }
+
+        fn stopped(&self) -> bool {
+            self.0.pressed()
+        }
+    }
+    let shape = Shape::named(shape).map_err(failure)?;
+    let threads = ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from));
+    let watcher = Quiet(Guard::new(), Progress::new("writing", 0, Unit::Items));
+    let bytes = write_gguf(shape, path, &threads, &watcher).map_err(failure)?;
+    drop(watcher);
+    terminal::note(format_args!("{}: {}", path.display(), human::bytes(bytes)));
+    Ok(())
 }
 
 /// The rows that an earlier run wrote.
@@ -117,6 +155,11 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
     let options = SubjectOptions {
         kernel: args.kernel.clone(),
         activations: load::choice(args.activations),
+        head: match args.head {
+            Head::Auto => HeadChoice::Auto,
+            Head::Full => HeadChoice::Full,
+            Head::Screened => HeadChoice::Screened,
+        },
         sparsity: if args.sparsity { Sparsity::On } else { Sparsity::Auto },
         threads: plan.threads.iter().copied().max().unwrap_or(1),
         i2s_64: args.i2s_64,
@@ -143,6 +186,7 @@ fn failure(error: BenchmarkError) -> Failure {
         BenchmarkError::Checksum { .. } | BenchmarkError::NotFinite { .. } => {
             told.cure("`bitnet doctor` tests the kernels of this machine")
         }
+        BenchmarkError::Stopped => Failure::Interrupted,
         _ => told,
     }
 }

@@ -1,7 +1,5 @@
 //! The screened head on the CPU: which rows can matter, and their exact logits. The bound is `bitnet_quant::screen`'s.
 
-use std::sync::Mutex;
-
 use bitnet_core::{Buffer, Purpose};
 use bitnet_kernels::{StripBounds, StripPeaks};
 use bitnet_quant::{Probes, ScreenTable};
@@ -9,8 +7,6 @@ use bitnet_quant::{Probes, ScreenTable};
 use super::{Cpu, Matrix, Rows};
 use crate::{HeadChoice, ModelError, Need, ScreenCounts, Support, Table};
 
-/// Heads smaller than this are not screened: they are read as quickly as the survivors are sorted out.
-const WORTH: usize = 1 << 20;
 /// Strips that a thread takes at a time: some 300 KB at 2,560 columns.
 const STRIPS_PER_CHUNK: usize = 8;
 /// Rows that a thread multiplies at a time.
@@ -45,37 +41,31 @@ struct Found {
 
 impl Screen {
     /// The copy of `head`, or `None` where there is nothing to gain or a weight is not finite.
-    pub(super) fn new(cpu: &Cpu, head: &Matrix) -> Result<Option<Self>, ModelError> {
+    pub(super) fn new(
+        cpu: &Cpu,
+        head: &Matrix,
+        stored: Option<ScreenTable>,
+    ) -> Result<Option<Self>, ModelError> {
         let Matrix::Table(head) = head else { return Ok(None) };
-        let (rows, cols) = (head.rows(), head.cols());
-        let Some(len) = ScreenTable::byte_len(rows, cols) else { return Ok(None) };
         let wanted = match cpu.head {
-            HeadChoice::Auto => head.byte_len() >= WORTH,
+            HeadChoice::Auto => head.is_worth_screening(),
             HeadChoice::Full => false,
             HeadChoice::Screened => true,
         };
-        if !wanted {
-            return Ok(None);
-        }
-        let mut bytes: Buffer<u8> = cpu.pool.allocate(Purpose::Weights, len)?;
-        let failed = Mutex::new(None);
-        cpu.threads.for_each_chunk_mut(&mut bytes, ScreenTable::strip_len(cols), |strip, bytes| {
-            let first = strip * ScreenTable::STRIP;
-            let count = (rows - first).min(ScreenTable::STRIP);
-            let mut weights = vec![0.0; count * cols];
-            for (i, row) in weights.chunks_exact_mut(cols).enumerate() {
-                head.row_to_f32(first + i, row);
+        let table = match stored {
+            _ if !wanted => None,
+            Some(stored) if cpu.copies_mapped => {
+                let mut bytes = cpu.pool.allocate(Purpose::Weights, stored.bytes().len())?;
+                let chunk = ScreenTable::strip_len(stored.cols()) * STRIPS_PER_CHUNK;
+                cpu.threads.for_each_chunk_mut(&mut bytes, chunk, |i, bytes| {
+                    bytes.copy_from_slice(&stored.bytes()[i * chunk..][..bytes.len()]);
+                });
+                let copied = ScreenTable::from_bytes(stored.rows(), stored.cols(), bytes.into());
+                Some(copied.map_err(ModelError::quant("head"))?)
             }
-            if let Err(error) = ScreenTable::encode_strip(&weights, cols, bytes)
-                && let Ok(mut failed) = failed.lock()
-            {
-                *failed = Some(error);
-            }
-        });
-        // A weight that is not finite is no mistake of the caller: such a head is computed in full.
-        let spoiled = failed.into_inner().unwrap_or_default().is_some();
-        let table = (!spoiled).then(|| ScreenTable::from_bytes(rows, cols, bytes.into()));
-        let table = table.transpose().map_err(ModelError::quant("head"))?;
+            Some(stored) => Some(stored),
+            None => head.screen(&cpu.pool, &cpu.threads)?,
+        };
         Ok(table.map(|table| Self { table }))
     }
 

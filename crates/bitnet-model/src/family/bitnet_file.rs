@@ -2,11 +2,12 @@
 //!
 //! Names are those of Hugging Face directories. A matrix of trits named `N` is stored as `N.t2` (U8, the strips of
 //! [`PackedTernary`]) and `N.scales` (F32); the metadata entry `bitnet.matrix.N` holds its shape and granularity as
-//! `"<rows> <cols> tensor|row|group:<size>"`. Everything else is stored as it is. The metadata also holds
+//! `"<rows> <cols> tensor|row|group:<size>"`. Beside a large head `N` stands `N.screen` (U8, a [`ScreenTable`]), which takes
+//! longer to make than a file takes to map. Everything else is stored as it is. The metadata also holds
 //! `config.json` and the tokenizer (see `bitnet_format`).
 
 use bitnet_format::{BitnetMetadata, Checkpoint, TensorType};
-use bitnet_quant::{Granularity, PackedTernary, Scales};
+use bitnet_quant::{Granularity, PackedTernary, Scales, ScreenTable};
 
 use crate::ModelError;
 
@@ -34,6 +35,28 @@ pub fn strips_name(name: &str) -> String {
 /// The tensor that holds the scales of `name`.
 pub fn scales_name(name: &str) -> String {
     format!("{name}.scales")
+}
+
+/// The tensor that holds the int8 copy of head `name`.
+pub fn screen_name(name: &str) -> String {
+    format!("{name}.screen")
+}
+
+/// The int8 copy of the head `name` of `[rows, cols]`, if the file has one.
+pub(crate) fn screen(
+    checkpoint: &Checkpoint,
+    name: &str,
+    [rows, cols]: [usize; 2],
+) -> Result<Option<ScreenTable>, ModelError> {
+    let name = screen_name(name);
+    if !checkpoint.contains(&name) {
+        return Ok(None);
+    }
+    let view = checkpoint.tensor(&name)?;
+    if view.info().ty() != TensorType::U8 {
+        return Err(ModelError::config(name, "U8 strips", view.info().ty()));
+    }
+    ScreenTable::from_bytes(rows, cols, view.shared()).map(Some).map_err(ModelError::quant(&name))
 }
 
 /// What the file says of matrix `name`, if it is one of trits.

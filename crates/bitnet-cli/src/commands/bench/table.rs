@@ -1,6 +1,6 @@
 //! Rows as people read them.
 
-use bitnet_benchmarks::{Change, Row};
+use bitnet_benchmarks::{Change, KernelRow, Row};
 
 use crate::human::{self, Pairs, Table};
 
@@ -99,6 +99,22 @@ pub fn changes(changes: &[Change<'_>]) -> String {
         let noise = format!("{:.1} %", 100.0 * change.noise);
         let cells = [place(change.row), percent(change.speed), percent(change.of_limit), noise];
         table.row(cells.into_iter().chain([change.verdict.to_string()]).collect());
+    }
+    table.text()
+}
+
+/// Kernels against the reference.
+pub fn kernels(rows: &[KernelRow]) -> String {
+    let mut table = Table::new(&["operation", "kernel", "one thread", "spread", "times scalar"]);
+    for row in rows {
+        let unit = if row.unit == "bytes/s" { "GB/s" } else { "GOPS" };
+        table.row(vec![
+            row.operation.clone(),
+            row.kernel.clone(),
+            format!("{:.2} {unit}", 1e-9 * row.rate),
+            format!("{:.1} %", 100.0 * row.spread),
+            format!("{:.1}", row.speedup),
+        ]);
     }
     table.text()
 }
