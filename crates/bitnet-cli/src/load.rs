@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_inference::{
-    ActivationChoice, EngineError, InferenceEngine, LoadOptions, LoadProgress, SamplingOptions, Sparsity,
+    ActivationChoice, EngineError, InferenceEngine, Layout, LoadOptions, LoadProgress, SamplingOptions,
+    Sparsity,
 };
 
 use bitnet_model::Source;
 
 use crate::{
-    args::{Activations, EngineArgs, SamplingArgs, SparsityArg},
+    args::{Activations, EngineArgs, LayoutArg, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
     progress::{Progress, Unit},
     resolve, tuning,
@@ -31,6 +32,11 @@ pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
             SparsityArg::Auto => Sparsity::Auto,
             SparsityArg::On => Sparsity::On,
             SparsityArg::Off => Sparsity::Off,
+        },
+        layout: match args.layout {
+            LayoutArg::Auto => Layout::Auto,
+            LayoutArg::TwoBit => Layout::TwoBit,
+            LayoutArg::Base3 => Layout::Base3,
         },
         tuning,
         progress: Some(Arc::new(move |LoadProgress { done, total }| progress.set(done, total))),

@@ -33,6 +33,7 @@ pub struct Finding {
     pub threads: Option<usize>,
     pub rows_per_chunk: usize,
     pub prefill: usize,
+    pub base3: bool,
     pub huge_pages: bool,
     /// The comparisons behind it.
     pub trials: Vec<Trial>,
@@ -96,7 +97,7 @@ pub fn all() -> Vec<Finding> {
 
 impl Finding {
     fn new(tuned: Tuned, machine: String, model: String) -> Self {
-        let Tuning { threads, rows_per_chunk, prefill, huge_pages } = tuned.tuning;
+        let Tuning { threads, rows_per_chunk, prefill, base3, huge_pages } = tuned.tuning;
         let trials = tuned.trials.into_iter().map(|t| Trial {
             knob: t.knob.to_owned(),
             value: t.value,
@@ -109,6 +110,7 @@ impl Finding {
             threads,
             rows_per_chunk,
             prefill,
+            base3,
             huge_pages,
             trials: trials.collect(),
             layers: tuned.layers,
@@ -117,8 +119,8 @@ impl Finding {
     }
 
     fn tuning(&self) -> Tuning {
-        let Self { threads, rows_per_chunk, prefill, huge_pages, .. } = *self;
-        Tuning { threads, rows_per_chunk, prefill, huge_pages }
+        let Self { threads, rows_per_chunk, prefill, base3, huge_pages, .. } = *self;
+        Tuning { threads, rows_per_chunk, prefill, base3, huge_pages }
     }
 
     /// Whether every value is one that the tuner could have found: the file may be damaged.
@@ -200,6 +202,7 @@ mod tests {
             threads: Some(2),
             rows_per_chunk: 128,
             prefill: 64,
+            base3: true,
             huge_pages: true,
             trials: vec![trial],
             layers: 3,

@@ -31,7 +31,7 @@ fn a_finding_is_kept_told_and_changes_no_result() {
 
     let told = user.run(&["doctor", "--json", "--threads", "1"]).json();
     let trials = told["tuning"][0]["trials"].as_array().unwrap().clone();
-    for knob in ["threads", "rows per chunk", "prefill", "pages"] {
+    for knob in ["threads", "layout", "rows per chunk", "prefill", "pages"] {
         let chosen = trials.iter().filter(|t| t["knob"] == knob && t["chosen"] == true).count();
         assert_eq!(chosen, 1, "{knob}: {trials:?}");
     }

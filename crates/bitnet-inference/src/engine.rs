@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
-use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
     ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Layout, Model, Source, Sparsity,
@@ -133,7 +133,7 @@ impl InferenceEngine {
             .rows_per_chunk(tuning.rows_per_chunk)
             .copying_mapped(tuning.huge_pages)
             .skip_zeros(skips_zeros(source.config(), options))
-            .base3(options.layout == Layout::Base3 && one_step(source.config(), options))
+            .base3(base3(&source, options))
             .with_head(options.head);
         let progress = |done, total| {
             if let Some(report) = &options.progress {
@@ -229,6 +229,17 @@ fn skips_zeros(config: &Config, options: &LoadOptions) -> bool {
 /// Whether activations have one step per token, which all layouts but the plain one need.
 fn one_step(config: &Config, options: &LoadOptions) -> bool {
     config.activations(options.activations) == Activations::Int8PerToken
+}
+
+/// Whether projections are packed in base 3. Mapped strips stay as they are unless that is asked for.
+fn base3(source: &Source, options: &LoadOptions) -> bool {
+    let mapped = matches!(source.checkpoint().metadata(), Metadata::Bitnet(_));
+    let wanted = match options.layout {
+        Layout::Auto => options.tuning.base3 && !mapped,
+        Layout::TwoBit => false,
+        Layout::Base3 => true,
+    };
+    wanted && one_step(source.config(), options)
 }
 
 /// The CPUs that this process may use.

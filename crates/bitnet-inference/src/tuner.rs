@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Instant};
 use bitnet_core::{HybridMemoryPool, Pages, ThreadPool};
 use bitnet_kernels::Kernel;
 use bitnet_model::{ActivationChoice, Config, Cpu, Logits, Model, Span};
+use bitnet_quant::Activations;
 
 use crate::{EngineError, PREFILL, engine::granted_threads};
 
@@ -34,13 +35,21 @@ pub struct Tuning {
     pub rows_per_chunk: usize,
     /// Tokens of a prompt that go through the model at once.
     pub prefill: usize,
+    /// Whether projections that are packed when the model is loaded are packed in base 3.
+    pub base3: bool,
     /// Whether mapped matrices are copied into huge pages when the model is loaded.
     pub huge_pages: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { threads: None, rows_per_chunk: Cpu::ROWS_PER_CHUNK, prefill: PREFILL, huge_pages: false }
+        Self {
+            threads: None,
+            rows_per_chunk: Cpu::ROWS_PER_CHUNK,
+            prefill: PREFILL,
+            base3: false,
+            huge_pages: false,
+        }
     }
 }
 
@@ -58,7 +67,7 @@ pub struct TuneOptions {
 /// One way of running the sample, and how fast it was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    /// What was varied: "threads", "rows per chunk", "pages", "prefill".
+    /// What was varied: "threads", "layout", "rows per chunk", "prefill", "pages".
     pub knob: &'static str,
     /// Its value.
     pub value: String,
@@ -98,6 +107,11 @@ pub fn tune(config: &Config, options: &TuneOptions) -> Result<Tuned, EngineError
         let best = choose("threads", &threads, most, bench.compare(ways.collect())?, &mut trials);
         tuning.threads = Some(best);
     }
+    if config.activations(options.activations) == Activations::Int8PerToken {
+        let way = bench.way(tuning);
+        let rates = bench.compare(vec![way, Way { base3: true, ..way }])?;
+        tuning.base3 = choose("layout", &["2 bits", "base 3"], "2 bits", rates, &mut trials) == "base 3";
+    }
     let ways = ROWS_PER_CHUNK.map(|rows_per_chunk| Way { rows_per_chunk, ..bench.way(tuning) });
     let rates = bench.compare(ways.to_vec())?;
     tuning.rows_per_chunk =
@@ -107,7 +121,8 @@ pub fn tune(config: &Config, options: &TuneOptions) -> Result<Tuned, EngineError
     let rates = bench.compare(ways.to_vec())?;
     tuning.prefill = choose("prefill", &PREFILLS, tuning.prefill, rates, &mut trials);
 
-    let way = bench.way(tuning);
+    // Mapped files hold two bits a weight.
+    let way = Way { base3: false, ..bench.way(tuning) };
     let ways = [Way { pages: Pages::Small, ..way }, way];
     let rates = bench.compare(ways.to_vec())?;
     tuning.huge_pages = choose("pages", &["small", "huge"], "small", rates, &mut trials) == "huge";
@@ -152,18 +167,19 @@ fn choose<T: Copy + PartialEq + ToString>(
 struct Way {
     threads: usize,
     rows_per_chunk: usize,
+    base3: bool,
     pages: Pages,
     /// Tokens of a pass: 1 is decode.
     tokens: usize,
 }
 
-/// The sample in memory, once for each kind of pages that has been asked for.
+/// The sample in memory, once for each kind of pages and layout that has been asked for.
 struct Bench<'a> {
     sample: Sample,
     options: &'a TuneOptions,
     most: usize,
     layers: usize,
-    models: Vec<(Pages, Model<Cpu>)>,
+    models: Vec<(Pages, bool, Model<Cpu>)>,
 }
 
 impl<'a> Bench<'a> {
@@ -174,15 +190,17 @@ impl<'a> Bench<'a> {
 
     fn way(&self, tuning: Tuning) -> Way {
         let threads = tuning.threads.unwrap_or(self.most);
-        Way { threads, rows_per_chunk: tuning.rows_per_chunk, pages: Pages::Huge, tokens: 1 }
+        let Tuning { rows_per_chunk, base3, .. } = tuning;
+        Way { threads, rows_per_chunk, base3, pages: Pages::Huge, tokens: 1 }
     }
 
-    fn model(&mut self, pages: Pages) -> Result<Model<Cpu>, EngineError> {
-        if let Some(at) = self.models.iter().position(|(p, _)| *p == pages) {
-            return Ok(self.models.swap_remove(at).1);
+    fn model(&mut self, pages: Pages, base3: bool) -> Result<Model<Cpu>, EngineError> {
+        if let Some(at) = self.models.iter().position(|(p, b, _)| (*p, *b) == (pages, base3)) {
+            return Ok(self.models.swap_remove(at).2);
         }
         let threads = Arc::new(ThreadPool::new(self.most));
-        let backend = Cpu::new(self.options.kernel, threads.clone(), HybridMemoryPool::of(pages));
+        let backend =
+            Cpu::new(self.options.kernel, threads.clone(), HybridMemoryPool::of(pages)).base3(base3);
         Ok(Model::load(&self.sample, backend, &threads, self.options.activations, &|_, _| {})?)
     }
 
@@ -203,7 +221,7 @@ impl<'a> Bench<'a> {
     }
 
     fn pass(&mut self, way: Way, threads: &Arc<ThreadPool>) -> Result<f64, EngineError> {
-        let mut model = self.model(way.pages)?;
+        let mut model = self.model(way.pages, way.base3)?;
         let backend = Cpu::new(self.options.kernel, threads.clone(), model.backend().pool().clone());
         model.set_backend(backend.rows_per_chunk(way.rows_per_chunk));
         let mut sequence = model.sequence(way.tokens)?;
@@ -213,7 +231,7 @@ impl<'a> Bench<'a> {
         let started = Instant::now();
         model.forward(&mut state, &ids, &mut spans, Logits::None, |_, _| {})?;
         let seconds = started.elapsed().as_secs_f64();
-        self.models.push((way.pages, model));
+        self.models.push((way.pages, way.base3, model));
         Ok(way.tokens as f64 / seconds)
     }
 }

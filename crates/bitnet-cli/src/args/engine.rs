@@ -21,6 +21,9 @@ pub struct EngineArgs {
     /// Whether squared-ReLU models leave out rows and columns that are exactly zero: where it pays, always, never. Results are the same
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = SparsityArg::Auto)]
     pub sparsity: SparsityArg,
+    /// In how many bits weights are held: as was measured to be fastest, 2, or 1.6 (base 3). Results are the same
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = LayoutArg::Auto)]
+    pub layout: LayoutArg,
     /// When to measure how this machine runs a model fastest: once per large model, not at all, or again now. Results are the same
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Tune::Auto)]
     pub tune: Tune,
@@ -37,6 +40,14 @@ pub enum Tune {
     Auto,
     Never,
     Again,
+}
+
+/// How trits are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LayoutArg {
+    Auto,
+    TwoBit,
+    Base3,
 }
 
 /// When zeros are left out.

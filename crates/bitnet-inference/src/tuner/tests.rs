@@ -32,7 +32,7 @@ fn every_knob_has_one_choice() {
     let kernel = bitnet_kernels::select(None).unwrap();
     let options = TuneOptions { kernel, threads: None, activations: ActivationChoice::Auto };
     let tuned = tune(bitnet_model::PartSource::config(&source), &options).unwrap();
-    for knob in ["threads", "rows per chunk", "prefill", "pages"] {
+    for knob in ["threads", "layout", "rows per chunk", "prefill", "pages"] {
         let trials = tuned.trials.iter().filter(|t| t.knob == knob);
         assert_eq!(trials.clone().filter(|t| t.chosen).count(), 1, "{knob}");
         assert!(trials.clone().all(|t| t.tokens_per_second > 0.0), "{knob}");
@@ -54,7 +54,10 @@ fn results_do_not_depend_on_the_tuning() {
         for rows_per_chunk in ROWS_PER_CHUNK {
             for prefill in PREFILLS {
                 for huge_pages in [false, true] {
-                    let tuning = Tuning { threads: Some(threads), rows_per_chunk, prefill, huge_pages };
+                    // One flag goes with the other, so that both values of both are met.
+                    let base3 = huge_pages;
+                    let tuning =
+                        Tuning { threads: Some(threads), rows_per_chunk, prefill, base3, huge_pages };
                     assert_eq!(logits(tuning, 128), expected, "{tuning:?}");
                 }
             }
