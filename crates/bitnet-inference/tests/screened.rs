@@ -136,7 +136,7 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
         cpu.matrix(Part::Head, "head", Weight::Table(table)).unwrap()
     };
     let (weights, states_table) = (matrix(&values, dtype), matrix(&hiddens, DType::F32));
-    let screen = cpu.screen(&weights).unwrap().unwrap();
+    let screen = cpu.screen(&weights, None).unwrap().unwrap();
     let mut room = cpu.screen_room(&screen, tokens).unwrap();
     let (mut x, mut logits) = (cpu.rows(tokens, HIDDEN).unwrap(), cpu.rows(tokens, VOCAB).unwrap());
     let codes = cpu.codes(tokens, HIDDEN).unwrap();

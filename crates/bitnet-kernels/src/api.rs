@@ -1,21 +1,21 @@
 //! The operations of a [`Kernel`], with their checks.
 
 use bitnet_core::{tensor::Values, threads::ColumnsMut};
-use bitnet_quant::{Activations, PackedTernary, Probes, QuantizedRows, ScreenTable, activations};
+use bitnet_quant::{Activations, PackedTernary, Probes, QuantError, QuantizedRows, ScreenTable, activations};
 use half::f16;
 
 use crate::{
     Kernel,
     float::{
         attention::{self, AttendChunk, AttentionInputs, CacheRows, CombineChunks, QueryBlock},
-        dense::{DenseMatmul, DenseRows},
+        dense::{DenseMatmul, DenseRows, Widen},
         elementwise::{Add, Relu2Mul, Rope, RoundToF16, Scale, SiluMul},
         norm::{RmsNorm, RmsNormInPlace, RmsNormQuantize},
         quantize::{QuantizeBlocks, QuantizeToken},
         softmax::{LogSumExp, Softmax},
     },
     isa::{Isa, Op},
-    screen::{Screen, StripBounds, StripPeaks},
+    screen::{Encode, Screen, StripBounds, StripPeaks},
     ternary::{FloatMatmul, Matmul, Strips},
 };
 
@@ -106,6 +106,32 @@ impl Kernel {
         assert_eq!(bounds.len(), peaks.len(), "peaks of every strip");
         assert!(first_strip + bounds.len() / tokens <= table.strips(), "strips of the head");
         self.run(Screen { table, probes, tokens, first: first_strip, bounds, peaks });
+    }
+
+    /// [`ScreenTable::encode_strip`], faster.
+    ///
+    /// # Errors
+    /// When a weight is not finite.
+    pub fn encode_strip(&self, weights: &[f32], cols: usize, strip: &mut [u8]) -> Result<(), QuantError> {
+        self.run(Encode { weights, cols, strip })
+    }
+
+    /// `out[i] = x[i]`, exactly.
+    ///
+    /// # Panics
+    /// When lengths disagree.
+    pub fn widen(&self, x: Values<'_>, out: &mut [f32]) {
+        let len = match x {
+            Values::F32(x) => x.len(),
+            Values::F16(x) => x.len(),
+            Values::Bf16(x) => x.len(),
+        };
+        assert_eq!(len, out.len(), "as many floats");
+        match x {
+            Values::F32(x) => out.copy_from_slice(x),
+            Values::F16(x) => self.run(Widen { x, out }),
+            Values::Bf16(x) => self.run(Widen { x, out }),
+        }
     }
 
     /// `out[i] = dot(w[ids[i]], x)`: what [`Kernel::dense_matmul`] gives for those rows, bit for bit. `w` is `[rows, cols]`.

@@ -3,7 +3,7 @@
 //! The integer sums are exact on every instruction set; the floats around them are one multiplication chain per
 //! row, so all kernels give the same bits here too.
 
-use bitnet_quant::{Probe, Probes, ScreenTable, screen::LIMIT};
+use bitnet_quant::{Probe, Probes, QuantError, ScreenTable, screen::LIMIT};
 
 use crate::isa::{Block, Isa, Lanes, Op};
 
@@ -45,6 +45,22 @@ pub(crate) trait ByteDots: Copy {
     /// For each vector and row the sum of `(byte - 128) * code`, modulo 2^32. All slices have one length. Called with
     /// `T <= QUERIES`.
     fn byte_dots<const T: usize>(self, blocks: &[Block], x: [Query<'_>; T]) -> [Lanes<i32>; T];
+}
+
+/// [`ScreenTable::encode_strip`], compiled for the set.
+pub(crate) struct Encode<'a> {
+    pub(crate) weights: &'a [f32],
+    pub(crate) cols: usize,
+    pub(crate) strip: &'a mut [u8],
+}
+
+impl Op for Encode<'_> {
+    type Output = Result<(), QuantError>;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) -> Self::Output {
+        ScreenTable::encode_strip(self.weights, self.cols, self.strip)
+    }
 }
 
 /// Some strips times the first `tokens` vectors.

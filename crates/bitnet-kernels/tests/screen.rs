@@ -122,6 +122,28 @@ fn every_kernel_gives_the_bounds_of_the_scalar_one() {
 }
 
 #[test]
+fn every_kernel_makes_the_same_copy() {
+    for (rows, cols) in [(16, 4), (12, 5), (16, 63), (13, 2560)] {
+        let (mut weights, _) = adversaries(rows, cols, cols as u64);
+        let want = table(&weights, cols);
+        let halves: Vec<half::f16> = weights.iter().map(|&w| half::f16::from_f32(w)).collect();
+        for kernel in bitnet_kernels::available() {
+            let mut strip = vec![9; ScreenTable::strip_len(cols)];
+            kernel.encode_strip(&weights, cols, &mut strip).unwrap();
+            assert!(strip == want.strip(0), "{} [{rows}, {cols}]", kernel.name());
+            let mut wide = vec![0.0; halves.len()];
+            kernel.widen(Values::F16(&halves), &mut wide);
+            assert!(wide.iter().zip(&halves).all(|(x, h)| x.to_bits() == h.to_f32().to_bits()));
+        }
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            weights[rows * cols - 1] = value;
+            let mut strip = vec![0; ScreenTable::strip_len(cols)];
+            assert!(bitnet_kernels::select(None).unwrap().encode_strip(&weights, cols, &mut strip).is_err());
+        }
+    }
+}
+
+#[test]
 fn no_logit_leaves_its_bounds() {
     let kernel = bitnet_kernels::select(None).unwrap();
     for (seed, (rows, cols)) in

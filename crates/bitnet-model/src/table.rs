@@ -101,15 +101,16 @@ impl Table {
     ) -> Result<Option<ScreenTable>, ModelError> {
         let (rows, cols) = (self.rows(), self.cols());
         let Some(len) = ScreenTable::byte_len(rows, cols) else { return Ok(None) };
+        // All kernels make the same copy, the last of them anywhere.
+        let best = bitnet_kernels::select(None).ok();
+        let Some(kernel) = best.or_else(|| bitnet_kernels::available().last()) else { return Ok(None) };
         let mut bytes: Buffer<u8> = pool.allocate(Purpose::Weights, len)?;
         let spoiled = AtomicBool::new(false);
         threads.for_each_chunk_mut(&mut bytes, ScreenTable::strip_len(cols), |strip, bytes| {
             let first = strip * ScreenTable::STRIP;
             let mut weights = vec![0.0; (rows - first).min(ScreenTable::STRIP) * cols];
-            for (i, row) in weights.chunks_exact_mut(cols).enumerate() {
-                self.row_to_f32(first + i, row);
-            }
-            if ScreenTable::encode_strip(&weights, cols, bytes).is_err() {
+            self.rows_to_f32(kernel, first, &mut weights);
+            if kernel.encode_strip(&weights, cols, bytes).is_err() {
                 spoiled.store(true, Ordering::Relaxed);
             }
         });
@@ -118,6 +119,24 @@ impl Table {
             return Ok(None);
         }
         ScreenTable::from_bytes(rows, cols, bytes.into()).map(Some).map_err(ModelError::quant("head"))
+    }
+
+    /// Whole rows from `first` on as f32 into `out`.
+    fn rows_to_f32(&self, kernel: &Kernel, first: usize, out: &mut [f32]) {
+        let cols = self.cols();
+        let range = first * cols..first * cols + out.len();
+        match self {
+            Self::Dense(m) => match m.values() {
+                Values::F32(x) => kernel.widen(Values::F32(&x[range]), out),
+                Values::F16(x) => kernel.widen(Values::F16(&x[range]), out),
+                Values::Bf16(x) => kernel.widen(Values::Bf16(&x[range]), out),
+            },
+            Self::Blocks(m) => {
+                for (i, row) in out.chunks_exact_mut(cols).enumerate() {
+                    m.row_to_f32(first + i, row);
+                }
+            }
+        }
     }
 
     /// `out[i] = dot(row ids[i], x)`, bit-equal to what [`Table::matmul`] gives for those rows. For a table of blocks there are no

@@ -56,6 +56,7 @@ pub const LIMIT: f32 = 1e37;
 const MARGIN: f64 = 1.0 + 1e-9;
 
 /// `x`, which is not negative, rounded up to f32, with the margin for how it was summed.
+#[inline(always)]
 fn up(x: f64) -> f32 {
     let x = x * MARGIN;
     let near = x as f32;
@@ -117,6 +118,8 @@ impl ScreenTable {
     ///
     /// # Panics
     /// When a length is wrong.
+    // Inlined so that a kernel may compile it for its instruction set; the result is the same on all.
+    #[inline(always)]
     pub fn encode_strip(weights: &[f32], cols: usize, strip: &mut [u8]) -> Result<(), QuantError> {
         encode::strip(weights, cols, strip)
     }

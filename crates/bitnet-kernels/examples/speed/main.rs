@@ -1,6 +1,6 @@
 //! Speed of the ternary kernels beside the machine's limits, measured in the same run.
 //!
-//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|base3|lines|float] [KERNEL]`
+//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|lines|float] [KERNEL]`
 //!
 //! Shapes are those of one BitNet b1.58 2B-4T layer (30 copies for decode, so that nothing stays in cache), weights are
 //! random trits. Work and limit are timed in turns, in parts of well under a millisecond, and each part's best time over the
@@ -18,6 +18,7 @@ use cpu_time::ThreadTime;
 
 mod base3;
 mod floats;
+mod head;
 mod lines;
 
 /// Output rows and input columns of a layer's projections: q, k and v together, o, gate and up together, down.
@@ -46,6 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if matches!(what, "all" | "lines") {
         lines::run(kernel)?;
+    }
+    if matches!(what, "all" | "head") {
+        head::run(kernel)?;
     }
     if matches!(what, "all" | "float") {
         floats::run(kernel)?;

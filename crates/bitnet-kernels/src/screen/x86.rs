@@ -53,11 +53,11 @@ impl ByteDots for Sse41 {
     }
 }
 
-/// The words of one half of a plane pair, as `vpdpbusd` takes them.
+/// The word of plane `p`, as `vpdpbusd` takes it.
 #[inline(always)]
-fn words(planes: &[i8; 8]) -> [i32; 2] {
-    let [a, b, c, d, e, f, g, h] = planes.map(|x| x as u8);
-    [i32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h])]
+fn word(planes: &[i8; 8], p: usize) -> i32 {
+    let plane = &planes.as_chunks::<4>().0[p];
+    i32::from_le_bytes([plane[0] as u8, plane[1] as u8, plane[2] as u8, plane[3] as u8])
 }
 
 /// A block is one register; a vector has two sums (of either plane), for even and odd blocks where it is alone.
@@ -105,9 +105,9 @@ fn avx512vnni_block<const T: usize>(
     let w = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
     for t in 0..T {
         // SAFETY: as for the block.
-        let words = words(unsafe { x[t].planes.get_unchecked(b) });
-        for p in 0..2 {
-            acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], w, _mm512_set1_epi32(words[p]));
+        let planes = unsafe { x[t].planes.get_unchecked(b) };
+        for (p, acc) in acc[t].iter_mut().enumerate() {
+            *acc = _mm512_dpbusd_epi32(*acc, w, _mm512_set1_epi32(word(planes, p)));
         }
     }
 }
@@ -123,8 +123,8 @@ fn avxvnni<const T: usize>(blocks: &[Block], x: [Query<'_>; T]) -> [Lanes<i32>; 
         let w = [x86_avx2::load(block, 0), x86_avx2::load(block, 1)];
         for t in 0..T {
             // SAFETY: b < blocks.len(), the length of every vector's planes.
-            let [h, l] = words(unsafe { x[t].planes.get_unchecked(b) });
-            let (h, l) = (_mm256_set1_epi32(h), _mm256_set1_epi32(l));
+            let planes = unsafe { x[t].planes.get_unchecked(b) };
+            let [h, l] = [0, 1].map(|p| _mm256_set1_epi32(word(planes, p)));
             for half in 0..2 {
                 high[t][half] = _mm256_dpbusd_avx_epi32(high[t][half], w[half], h);
                 low[t][half] = _mm256_dpbusd_avx_epi32(low[t][half], w[half], l);

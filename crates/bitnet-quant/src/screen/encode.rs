@@ -15,6 +15,7 @@ struct RowBound {
     norm: f32,
 }
 
+#[inline(always)]
 pub(super) fn strip(weights: &[f32], cols: usize, strip: &mut [u8]) -> Result<(), QuantError> {
     assert_eq!(strip.len(), ScreenTable::strip_len(cols), "bytes of a strip");
     assert!(weights.len().is_multiple_of(cols) && weights.len() <= ScreenTable::STRIP * cols, "whole rows");
@@ -32,9 +33,10 @@ pub(super) fn strip(weights: &[f32], cols: usize, strip: &mut [u8]) -> Result<()
     Ok(())
 }
 
+#[inline(always)]
 fn encode_row(w: &[f32], r: usize, codes: &mut [u8]) -> Result<RowBound, QuantError> {
     let amax = largest(w);
-    if !amax.is_finite() || w.iter().any(|x| x.is_nan()) {
+    if !amax.is_finite() {
         let col = w.iter().position(|x| !x.is_finite()).unwrap_or(0);
         return Err(QuantError::NotFinite { row: r, col, value: w[col] });
     }
@@ -55,47 +57,76 @@ fn encode_row(w: &[f32], r: usize, codes: &mut [u8]) -> Result<RowBound, QuantEr
     Ok(RowBound { scale: up(2.0 * f64::from(amax)), residual: norm, norm })
 }
 
-/// The largest magnitude; NaN may be ignored.
+/// The largest magnitude, or NaN if there is one.
+#[inline(always)]
 fn largest(w: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
+    // Bits of magnitudes are in order like the magnitudes, with infinity and then NaN above all numbers.
+    let bits = |x: f32| x.to_bits() & 0x7fff_ffff;
+    let mut lanes = [0u32; LANES];
     let (chunks, tail) = w.as_chunks::<LANES>();
     for chunk in chunks {
         for j in 0..LANES {
-            lanes[j] = lanes[j].max(chunk[j].abs());
+            lanes[j] = lanes[j].max(bits(chunk[j]));
         }
     }
-    tail.iter().map(|x| x.abs()).chain(lanes).fold(0.0, f32::max)
+    f32::from_bits(tail.iter().map(|&x| bits(x)).chain(lanes).fold(0, u32::max))
 }
 
 /// Writes the codes of a row; returns the sums of squares of `w`, `w'` and `e`, and the largest `|e_j|`.
+#[inline(always)]
 fn quantize_row(w: &[f32], scale: f32, r: usize, codes: &mut [u8]) -> ([f64; 3], f64) {
-    let inverse = 1.0 / scale;
-    let wide = f64::from(scale);
-    let (mut weights, mut residuals, mut worst) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
-    let mut copies = 0u64;
-    for (b, chunk) in w.chunks(LANES).enumerate() {
-        let mut x = [0.0f32; LANES];
-        x[..chunk.len()].copy_from_slice(chunk);
-        // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, ties to even.
-        let code = x.map(|x| (x * inverse + 12_582_912.0) - 12_582_912.0);
-        for j in 0..LANES {
-            let x = f64::from(x[j]);
-            let e = x - wide * f64::from(code[j]);
-            weights[j] += x * x;
-            residuals[j] += e * e;
-            worst[j] = worst[j].max(e.abs());
-        }
-        let code = code.map(|c| c as i32);
-        copies += code.iter().map(|&c| (c * c) as u64).sum::<u64>();
-        for (half, four) in code.as_chunks::<4>().0.iter().enumerate() {
-            let at = (2 * b + half) * ScreenTable::BLOCK + 4 * r;
-            // The last chunk may be half empty.
-            if let Some(bytes) = codes.get_mut(at..at + 4) {
-                bytes.copy_from_slice(&four.map(|c| (c + 128) as u8));
-            }
+    let (inverse, wide) = (1.0 / scale, f64::from(scale));
+    let mut sums = Sums::default();
+    let (blocks, _) = codes.as_chunks_mut::<{ ScreenTable::BLOCK }>();
+    let (chunks, tail) = w.as_chunks::<LANES>();
+    for (x, blocks) in chunks.iter().zip(blocks.chunks_mut(LANES / 4)) {
+        let code = sums.add(x, inverse, wide);
+        for (block, four) in blocks.iter_mut().zip(code.as_chunks::<4>().0) {
+            block.as_chunks_mut::<4>().0[r] = *four;
         }
     }
-    let copies = copies as f64 * wide * wide;
+    if !tail.is_empty() {
+        let mut x = [0.0; LANES];
+        x[..tail.len()].copy_from_slice(tail);
+        let code = sums.add(&x, inverse, wide);
+        let last = &mut blocks[chunks.len() * LANES / 4..];
+        for (block, four) in last.iter_mut().zip(code.as_chunks::<4>().0) {
+            block.as_chunks_mut::<4>().0[r] = *four;
+        }
+    }
+    let copies = sums.copies.iter().map(|&c| f64::from(c)).sum::<f64>() * wide * wide;
     let sum = |lanes: [f64; LANES]| lanes.iter().sum::<f64>();
-    ([sum(weights), copies, sum(residuals)], worst.into_iter().fold(0.0, f64::max))
+    ([sum(sums.weights), copies, sum(sums.residuals)], sums.worst.into_iter().fold(0.0, f64::max))
+}
+
+/// Sums in lanes.
+#[derive(Default)]
+struct Sums {
+    weights: [f64; LANES],
+    residuals: [f64; LANES],
+    worst: [f64; LANES],
+    /// Of squares of codes: at most 2^11 a lane of 2^14.
+    copies: [u32; LANES],
+}
+
+impl Sums {
+    /// Takes some weights in; returns their codes with 128 added.
+    #[inline(always)]
+    fn add(&mut self, x: &[f32; LANES], inverse: f32, scale: f64) -> [u8; LANES] {
+        // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, and leaves it in the last bits.
+        const SHIFT: f32 = 12_582_912.0;
+        let mut out = [0; LANES];
+        for j in 0..LANES {
+            let shifted = x[j] * inverse + SHIFT;
+            let code = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
+            let wide = f64::from(x[j]);
+            let e = wide - scale * f64::from(shifted - SHIFT);
+            self.weights[j] += wide * wide;
+            self.residuals[j] += e * e;
+            self.worst[j] = if e.abs() > self.worst[j] { e.abs() } else { self.worst[j] };
+            self.copies[j] += (code * code) as u32;
+            out[j] = (code + 128) as u8;
+        }
+        out
+    }
 }
