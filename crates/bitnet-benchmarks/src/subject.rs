@@ -6,7 +6,7 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Model, Source, Sparsity, Watched,
+    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Model, Source, Sparsity, Watched,
 };
 use bitnet_quant::Activations;
 
@@ -26,6 +26,8 @@ pub struct SubjectOptions {
     pub head: HeadChoice,
     /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
     pub sparsity: Sparsity,
+    /// How keys and values are kept.
+    pub kv: KvType,
     /// Threads that load the model.
     pub threads: usize,
     /// I2_S tensors are in the 64/16 layout of ARM builds.
@@ -129,7 +131,9 @@ fn backend(
     let skips = options.sparsity == Sparsity::On
         && config.activation == GateActivation::SquaredRelu
         && config.activations(options.activations) == Activations::Int8PerToken;
-    let cpu =
-        Cpu::new(kernel, threads.clone(), HybridMemoryPool::new()).skip_zeros(skips).with_head(options.head);
+    let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
+        .skip_zeros(skips)
+        .with_head(options.head)
+        .with_kv(options.kv);
     Ok((Watched::new(cpu, Clock::default()), threads, skips))
 }

@@ -11,7 +11,7 @@ mod generate;
 mod sampling;
 
 pub use bench::{BenchArgs, Head};
-pub use engine::{Activations, EngineArgs, LayoutArg, SparsityArg, Tune};
+pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use sampling::SamplingArgs;
 

@@ -4,21 +4,30 @@ use std::sync::Arc;
 
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_inference::{
-    ActivationChoice, EngineError, InferenceEngine, Layout, LoadOptions, LoadProgress, SamplingOptions,
-    Sparsity,
+    ActivationChoice, EngineError, InferenceEngine, KvType, Layout, LoadOptions, LoadProgress,
+    SamplingOptions, Sparsity,
 };
 
 use bitnet_model::Source;
 
 use crate::{
-    args::{Activations, EngineArgs, LayoutArg, SamplingArgs, SparsityArg},
+    args::{Activations, EngineArgs, Kv, LayoutArg, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
     progress::{Progress, Unit},
     resolve, tuning,
 };
 
-/// Loads the model that the user calls `name`.
+/// Loads the model that the user calls `name`, to generate with.
 pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
+    with_kv(name, args, KvType::default())
+}
+
+/// Loads the model that the user calls `name`, to look at its logits: keys and values are not rounded unless asked for.
+pub fn for_evaluation(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
+    with_kv(name, args, KvType::F32)
+}
+
+fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEngine> {
     let source = Source::new(checkpoint(name, args.i2s_64)?).map_err(|e| failure(e.into()))?;
     let tuning = tuning::of(source.config(), args)?;
     let progress = Progress::new("loading", 0, Unit::Bytes);
@@ -27,6 +36,7 @@ pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
         kernel: args.kernel.clone(),
         activations: choice(args.activations),
         context: args.context.map(|n| n as usize),
+        kv: kv(args, default),
         i2s_64: args.i2s_64,
         sparsity: match args.sparsity {
             SparsityArg::Auto => Sparsity::Auto,
@@ -43,6 +53,19 @@ pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
         ..LoadOptions::default()
     };
     InferenceEngine::from_source(source, &options).map_err(failure)
+}
+
+/// How keys and values are kept, `default` when nobody says.
+pub fn kv(args: &EngineArgs, default: KvType) -> KvType {
+    args.kv.map_or(default, kv_type)
+}
+
+/// What the word on the command line means.
+pub fn kv_type(kv: Kv) -> KvType {
+    match kv {
+        Kv::F32 => KvType::F32,
+        Kv::F16 => KvType::F16,
+    }
 }
 
 /// Opens the files of the model that the user calls `name`, without loading it.

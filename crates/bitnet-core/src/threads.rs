@@ -226,6 +226,31 @@ impl ThreadPool {
         });
     }
 
+    /// Cuts a row-major matrix, given with its stride, into tiles of `height` rows by `width` columns, and `extra` into as many
+    /// pieces of a size; calls `work(index, tile, piece)` for each, tiles counted row by row, on all threads.
+    ///
+    /// # Panics
+    /// When the matrix is not a whole number of rows, or there are fewer pieces than tiles.
+    pub fn for_each_tile_mut<A: Send, B: Send>(
+        &self,
+        matrix: (&mut [A], usize),
+        height: usize,
+        width: usize,
+        extra: (&mut [B], usize),
+        work: impl Fn(usize, ColumnsMut<'_, A>, &mut [B]) + Sync,
+    ) {
+        let tiles = columns::Parts::new(matrix.0, matrix.1, width).tiles(height);
+        let pieces = pieces::Pieces::new(extra.0, extra.1);
+        assert!(tiles.count() <= pieces.count(), "{} pieces for {} tiles", pieces.count(), tiles.count());
+        self.for_each(tiles.count(), |index| {
+            // SAFETY: `for_each` claims every index exactly once.
+            let tile = unsafe { tiles.take(index) };
+            // SAFETY: as above.
+            let piece = unsafe { pieces.take(index) };
+            work(index, tile, piece);
+        });
+    }
+
     /// [`ThreadPool::for_each_columns_mut`] over several matrices in one step: `work(matrix, columns)`, where
     /// `matrices` are the data and the stride of each, at most [`MAX_MATRICES`].
     ///

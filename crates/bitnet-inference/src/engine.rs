@@ -6,7 +6,7 @@ use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, Layout, Model, Source, Sparsity,
+    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, Source, Sparsity,
 };
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
@@ -41,6 +41,8 @@ pub struct LoadOptions {
     pub sparsity: Sparsity,
     /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
     pub context: Option<usize>,
+    /// How keys and values are kept. [`KvType::F32`] is what other software's logits are compared with.
+    pub kv: KvType,
     /// What was measured to be fastest on this machine; see [`crate::tune`].
     pub tuning: Tuning,
     /// Whether the head is screened. Results do not depend on it.
@@ -130,6 +132,7 @@ impl InferenceEngine {
         let tokenizer = vocabulary::tokenizer(source.checkpoint())?;
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
         let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
+            .with_kv(options.kv)
             .rows_per_chunk(tuning.rows_per_chunk)
             .copying_mapped(tuning.huge_pages)
             .skip_zeros(skips_zeros(source.config(), options))

@@ -45,8 +45,6 @@ pub struct Inspection {
     pub file_bytes: u64,
     /// Bytes of the matrices in memory.
     pub weight_bytes: u64,
-    /// Bytes of keys and values per position.
-    pub kv_bytes_per_token: u64,
     /// What looks wrong or deserves a word.
     pub warnings: Vec<String>,
 }
@@ -92,17 +90,8 @@ pub fn inspect(
     for part in source.vectors() {
         vector_parameters += source.vector(part)?.map_or(0, |v| v.len());
     }
-    let kv_bytes_per_token = (2 * config.layers * config.kv_width() * size_of::<f32>()) as u64;
     let file_bytes = source.checkpoint().file_bytes();
-    Ok(Inspection {
-        config,
-        matrices,
-        vector_parameters,
-        file_bytes,
-        weight_bytes,
-        kv_bytes_per_token,
-        warnings,
-    })
+    Ok(Inspection { config, matrices, vector_parameters, file_bytes, weight_bytes, warnings })
 }
 
 fn report(matrix: &TernaryMatrix) -> TritReport {

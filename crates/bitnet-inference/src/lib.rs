@@ -25,7 +25,7 @@ mod stop;
 mod tuner;
 pub mod vocabulary;
 
-pub use bitnet_model::{ActivationChoice, HeadChoice, Layout, ScreenCounts, Sparsity};
+pub use bitnet_model::{ActivationChoice, HeadChoice, KvType, Layout, ScreenCounts, Sparsity};
 pub use cache::{ModelCache, ModelCacheUse};
 pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
 pub use error::EngineError;

@@ -4,14 +4,26 @@
 #![allow(clippy::unwrap_used)]
 
 use bitnet_inference::{
-    ActivationChoice, GenerateOptions, InferenceEngine, Layout, LoadOptions, SamplingOptions, Sparsity,
+    ActivationChoice, GenerateOptions, InferenceEngine, KvType, Layout, LoadOptions, SamplingOptions,
+    Sparsity,
 };
 
 mod support;
 use support::{cases, oracle};
 
 fn load(model: &str, kernel: &str, threads: usize, activations: ActivationChoice) -> InferenceEngine {
+    load_with(model, kernel, threads, activations, KvType::default())
+}
+
+fn load_with(
+    model: &str,
+    kernel: &str,
+    threads: usize,
+    activations: ActivationChoice,
+    kv: KvType,
+) -> InferenceEngine {
     let options = LoadOptions {
+        kv,
         threads: Some(threads),
         kernel: Some(kernel.into()),
         activations,
@@ -61,6 +73,32 @@ fn threads_kernels_and_cuts_do_not_change_a_bit() {
                     kernel.name()
                 );
             }
+        }
+    }
+}
+
+/// Each type of keys and values is a computation of its own, which nothing else changes.
+#[test]
+fn threads_kernels_and_cuts_do_not_change_a_bit_of_any_type_of_keys_and_values() {
+    let prompt = long_prompt();
+    let mut seen = Vec::new();
+    for kv in [KvType::F32, KvType::F16] {
+        // Heads of 32 dimensions that share keys by two, and heads of 64 by four.
+        for model in ["bitnet-a-offline-packed", "qwen3-b-ternary-g128"] {
+            let load = |kernel: &str, threads| load_with(model, kernel, threads, ActivationChoice::Auto, kv);
+            let reference = bits(&load("scalar", 1), &prompt, 1);
+            for kernel in bitnet_kernels::available() {
+                for (threads, prefill) in [(1, 128), (2, 128), (3, 3), (2, 37)] {
+                    let got = bits(&load(kernel.name(), threads), &prompt, prefill);
+                    let name = kernel.name();
+                    assert!(
+                        got == reference,
+                        "{model} {kv:?} on {name}, {threads} threads, batches of {prefill}"
+                    );
+                }
+            }
+            assert!(!seen.contains(&reference), "{kv:?} rounds");
+            seen.push(reference);
         }
     }
 }

@@ -39,6 +39,12 @@ impl Isa for Dotprod {
     }
 
     #[inline(always)]
+    fn call<O: Op>(self, part: O) -> O::Output {
+        // SAFETY: as in `dot`.
+        unsafe { run(part) }
+    }
+
+    #[inline(always)]
     fn tile<const S: usize, const T: usize>(
         self,
         strips: [&[Block]; S],

@@ -38,6 +38,12 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    fn call<O: Op>(self, part: O) -> O::Output {
+        // SAFETY: as in `dot`.
+        unsafe { run(part) }
+    }
+
+    #[inline(always)]
     fn tile<const S: usize, const T: usize>(
         self,
         strips: [&[Block]; S],

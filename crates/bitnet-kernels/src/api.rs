@@ -7,7 +7,10 @@ use half::f16;
 use crate::{
     Kernel,
     float::{
-        attention::{self, AttendChunk, AttentionInputs, CacheRows, CombineChunks, QueryBlock},
+        attention::{
+            self, AttendChunk, CombineChunks, FinishBlock, KvChunk, Queries,
+            layout::{self, KvChunkMut, Store},
+        },
         dense::{DenseMatmul, DenseRows, Widen},
         elementwise::{Add, Relu2Mul, Rope, RoundToF16, Scale, SiluMul},
         norm::{RmsNorm, RmsNormInPlace, RmsNormQuantize},
@@ -300,57 +303,55 @@ impl Kernel {
     }
 }
 
-/// Attention, in chunks of [`ATTENTION_CHUNK`] positions.
+/// Attention, in chunks of [`ATTENTION_CHUNK`] positions. `crate::float::attention` has the order of operations.
 impl Kernel {
+    /// Elements of one head's keys and values in one chunk.
+    pub const fn kv_chunk_len(head_dim: usize) -> usize {
+        layout::chunk_len(head_dim)
+    }
+
+    /// Puts one position's key and value (rounded to the chunk's type, ties to even) at `position` of a chunk.
+    ///
+    /// # Panics
+    /// When `k` and `v` are not of one head, the chunk has another length or `position` lies outside of it.
+    pub fn store(&self, k: &[f32], v: &[f32], position: usize, chunk: KvChunkMut<'_>) {
+        let len = match &chunk {
+            KvChunkMut::F32(c) => c.len(),
+            KvChunkMut::F16(c) => c.len(),
+        };
+        assert!(!k.is_empty() && k.len() == v.len(), "a key and a value of one head");
+        assert!(
+            len == layout::chunk_len(k.len()) && position < ATTENTION_CHUNK,
+            "position {position} of a chunk"
+        );
+        self.run(Store { k, v, position, chunk });
+    }
+
     /// Floats of the partial result of one chunk for `group` query heads.
     pub const fn attention_partial_len(group: usize, head_dim: usize) -> usize {
-        group * attention::partial_len(head_dim)
+        group * (head_dim + 2)
     }
 
-    /// The partial result of chunk `chunk` for a query that sees positions `0 .. positions`: threads may compute
-    /// different chunks and heads. `partial` has [`Kernel::attention_partial_len`] floats.
+    /// The partial result of chunk `chunk` for one token: threads may compute different chunks and heads.
+    /// `partial` has [`Kernel::attention_partial_len`] floats.
     ///
     /// # Panics
-    /// When the chunk begins at or behind `positions`, or a slice is too short.
-    pub fn attend_chunk(
-        &self,
-        inputs: AttentionInputs<'_>,
-        chunk: usize,
-        positions: usize,
-        partial: &mut [f32],
-    ) {
-        let first = chunk * ATTENTION_CHUNK;
-        assert!(first < positions, "chunk {chunk} of {positions} positions");
-        let AttentionInputs { queries, stride, .. } = inputs;
-        let inputs = AttentionInputs {
-            keys: inputs.keys.from(first, stride),
-            values: inputs.values.from(first, stride),
-            ..inputs
-        };
-        let first_seen = (positions - first).min(ATTENTION_CHUNK);
-        let group = group(&inputs);
-        let block = QueryBlock { tokens: 1, token_stride: queries.len(), group, first_seen };
-        self.attend_chunk_block(inputs, block, partial);
+    /// When there is not exactly one token, it sees nothing of the chunk, or a slice has another length.
+    pub fn attend_chunk(&self, queries: &Queries<'_>, chunk: usize, cache: KvChunk<'_>, partial: &mut [f32]) {
+        assert!(queries.tokens == 1, "one token");
+        assert!(
+            chunk * ATTENTION_CHUNK <= queries.position,
+            "chunk {chunk} of position {}",
+            queries.position
+        );
+        let width = check(queries, cache);
+        assert_eq!(partial.len(), Self::attention_partial_len(queries.group, queries.head_dim));
+        let (out, states) = partial.split_at_mut(width);
+        let out = &mut ColumnsMut::whole(out, width);
+        self.run(AttendChunk { queries, chunk, cache, merge: false, states, out });
     }
 
-    /// The partial results of one chunk for several tokens, each of which sees one position more than the one before
-    /// it, up to the end of the chunk: bit-equal to as many calls of [`Kernel::attend_chunk`], but keys and values are
-    /// read fewer times. `inputs` begins at the chunk's first position; `inputs.queries` holds the heads of token `t` at
-    /// `[t * token_stride ..][.. group * head_dim]`; `partials` is `[tokens, attention_partial_len]`.
-    ///
-    /// # Panics
-    /// When the first token sees nothing, or a slice is too short.
-    pub fn attend_chunk_block(&self, inputs: AttentionInputs<'_>, block: QueryBlock, partials: &mut [f32]) {
-        let QueryBlock { tokens, token_stride, group, first_seen } = block;
-        assert!(tokens > 0 && group > 0 && first_seen > 0, "attention of or over nothing");
-        check(&inputs, (first_seen + tokens - 1).min(ATTENTION_CHUNK));
-        let queries = (tokens - 1) * token_stride + group * inputs.head_dim;
-        assert!(inputs.queries.len() >= queries, "queries of {tokens} tokens");
-        assert_eq!(partials.len(), tokens * Self::attention_partial_len(group, inputs.head_dim));
-        self.run(AttendChunk { inputs, block, partials });
-    }
-
-    /// The attention output of a query from the partial results of all its chunks, in order
+    /// The attention output of a token from the partial results of all its chunks, in order
     /// (`[chunks, attention_partial_len]`), into `out`, `[group, head_dim]`.
     pub fn attend_combine(&self, partials: &[f32], head_dim: usize, out: &mut [f32]) {
         assert!(head_dim > 0 && out.len().is_multiple_of(head_dim));
@@ -359,43 +360,43 @@ impl Kernel {
         self.run(CombineChunks { partials, head_dim, out });
     }
 
-    /// All of it on one thread: a query that sees positions `0 .. positions`. `scratch` holds
-    /// `ceil(positions / ATTENTION_CHUNK) * attention_partial_len(group, head_dim)` floats or more.
-    pub fn attend(
+    /// Attention of several tokens, chunk after chunk: bit-equal to [`Kernel::attend_chunk`] and [`Kernel::attend_combine`]
+    /// for each token, but keys and values are read fewer times. `cache` gives the chunks; `states` has `2 * group` floats per
+    /// token for use in between, `out` a row of `group * head_dim` for each.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    pub fn attend_block<'a>(
         &self,
-        inputs: AttentionInputs<'_>,
-        positions: usize,
-        scratch: &mut [f32],
-        out: &mut [f32],
+        queries: &Queries<'_>,
+        cache: impl Fn(usize) -> KvChunk<'a>,
+        states: &mut [f32],
+        out: &mut ColumnsMut<'_, f32>,
     ) {
-        let len = Self::attention_partial_len(group(&inputs), inputs.head_dim);
-        let partials = &mut scratch[..positions.div_ceil(ATTENTION_CHUNK) * len];
-        for (chunk, partial) in partials.chunks_exact_mut(len).enumerate() {
-            self.attend_chunk(inputs, chunk, positions, partial);
+        let Queries { tokens, group, position, .. } = *queries;
+        assert_eq!(
+            (out.rows(), states.len()),
+            (tokens, tokens * 2 * group),
+            "a row and states for every token"
+        );
+        for chunk in 0..(position + tokens).div_ceil(ATTENTION_CHUNK) {
+            let cache = cache(chunk);
+            assert_eq!(out.width(), check(queries, cache), "columns of the group's heads");
+            self.run(AttendChunk { queries, chunk, cache, merge: chunk > 0, states, out });
         }
-        self.attend_combine(partials, inputs.head_dim, out);
+        self.run(FinishBlock { head_dim: queries.head_dim, states, out });
     }
 }
 
-/// Panics unless keys and values hold `positions`.
-fn check(inputs: &AttentionInputs<'_>, positions: usize) {
-    let AttentionInputs { keys, values, stride, head_dim, .. } = *inputs;
-    assert!(head_dim > 0 && stride >= head_dim, "heads of {head_dim} at a stride of {stride}");
-    assert!(positions > 0, "attention over nothing");
-    let need = (positions - 1) * stride + head_dim;
-    for rows in [keys, values] {
-        let (len, scales) = match rows {
-            CacheRows::F32(x) => (x.len(), positions),
-            CacheRows::F16(x) => (x.len(), positions),
-            CacheRows::Int8 { codes, scales } => (codes.len(), scales.len()),
-        };
-        assert!(len >= need && scales >= positions, "cache shorter than {positions} positions");
-    }
-}
-
-/// The number of query heads of one token; panics when the queries are not whole heads.
-fn group(inputs: &AttentionInputs<'_>) -> usize {
-    let AttentionInputs { queries, head_dim, .. } = *inputs;
-    assert!(head_dim > 0 && queries.len().is_multiple_of(head_dim), "queries are not whole heads");
-    queries.len() / head_dim
+/// Floats of a token's queries; panics unless the queries and the chunk are whole.
+fn check(queries: &Queries<'_>, cache: KvChunk<'_>) -> usize {
+    let Queries { values, tokens, token_stride, group, head_dim, .. } = *queries;
+    assert!(tokens > 0 && group > 0 && head_dim > 0, "attention of or over nothing");
+    assert!(values.len() >= (tokens - 1) * token_stride + group * head_dim, "queries of {tokens} tokens");
+    let len = match cache {
+        KvChunk::F32(c) => c.len(),
+        KvChunk::F16(c) => c.len(),
+    };
+    assert_eq!(len, layout::chunk_len(head_dim), "a chunk of heads of {head_dim}");
+    group * head_dim
 }

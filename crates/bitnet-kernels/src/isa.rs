@@ -107,6 +107,13 @@ pub(crate) trait Isa: ByteDots {
         lines::sums(self, lines, codes, blocks, sums);
     }
 
+    /// Runs a part of an operation as a function of its own, which is compiled once for all its callers.
+    fn call<O: Op>(self, part: O) -> O::Output;
+
+    /// Begins to fetch the cache line at `address`. Only a hint.
+    #[inline(always)]
+    fn prefetch_line<T>(self, _address: *const T) {}
+
     /// Begins to fetch the cache lines of `row`, which is about to be overwritten. Only a hint.
     #[inline(always)]
     fn prefetch_write(self, _row: &mut [f32]) {}

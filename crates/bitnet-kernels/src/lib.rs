@@ -48,7 +48,7 @@ mod x86_sse41;
 pub use api::ATTENTION_CHUNK;
 pub use bitnet_core::threads::ColumnsMut;
 pub use float::{
-    attention::{AttentionInputs, CacheRows, QueryBlock},
+    attention::{KvChunk, Queries, layout::KvChunkMut},
     exp::exp,
 };
 pub use screen::{StripBounds, StripPeaks};

@@ -37,6 +37,10 @@ impl Isa for Scalar {
         sums
     }
 
+    fn call<O: Op>(self, part: O) -> O::Output {
+        run(part)
+    }
+
     #[inline]
     fn tile<const S: usize, const T: usize>(
         self,

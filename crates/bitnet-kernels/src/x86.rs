@@ -23,11 +23,11 @@ pub(crate) fn prefetch_ahead(block: &Block) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
 }
 
-/// Asks for `block`.
+/// Asks for the cache line at `address`.
 #[inline(always)]
-pub(crate) fn prefetch(block: &Block) {
+pub(crate) fn prefetch<T>(address: *const T) {
     // SAFETY: a prefetch reads nothing, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(block).cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
 
 /// Asks for `block` in the second-level cache, where more can be on their way than in the first.

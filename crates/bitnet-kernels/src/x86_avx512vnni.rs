@@ -49,6 +49,17 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn call<O: Op>(self, part: O) -> O::Output {
+        // SAFETY: as in `dot`.
+        unsafe { run(part) }
+    }
+
+    #[inline(always)]
+    fn prefetch_line<T>(self, address: *const T) {
+        x86::prefetch(address);
+    }
+
+    #[inline(always)]
     fn tile<const S: usize, const T: usize>(
         self,
         strips: [&[Block]; S],

@@ -174,11 +174,11 @@ pub trait Backend: Send + Sync + Sized {
     /// Copies the first `positions` positions of a cache of the same model.
     fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv);
 
-    /// Room for attention of `heads` query heads over caches of up to `shape`.
+    /// Room for attention of `heads` query heads over caches of up to `shape`, in batches of up to `tokens`.
     ///
     /// # Errors
     /// When the device has no room.
-    fn scratch(&self, shape: KvShape, heads: usize) -> Result<Self::Scratch, ModelError>;
+    fn scratch(&self, shape: KvShape, heads: usize, tokens: usize) -> Result<Self::Scratch, ModelError>;
 
     /// The first `tokens` rows, for the host to read.
     fn read<'a>(&self, rows: &'a Self::Rows, tokens: usize) -> &'a [f32];

@@ -12,11 +12,13 @@ use crate::{
 };
 
 mod attention;
+mod cache;
 mod feed_forward;
 mod matrix;
 mod screen;
 
-pub use attention::{AttentionScratch, KvCache};
+pub use attention::AttentionScratch;
+pub use cache::{KvCache, KvType};
 pub use matrix::Matrix;
 pub use screen::{Screen, ScreenRoom};
 
@@ -29,6 +31,7 @@ pub struct Cpu {
     kernel: &'static Kernel,
     threads: Arc<ThreadPool>,
     pool: HybridMemoryPool,
+    kv: KvType,
     rows_per_chunk: usize,
     copies_mapped: bool,
     /// Whether `up` and `down` are put into lines that can be left out.
@@ -70,6 +73,7 @@ impl Cpu {
             kernel,
             threads,
             pool,
+            kv: KvType::default(),
             rows_per_chunk: Self::ROWS_PER_CHUNK,
             copies_mapped: false,
             skip_zeros: false,
@@ -77,6 +81,17 @@ impl Cpu {
             head: HeadChoice::Auto,
             stock: Arc::default(),
         }
+    }
+
+    /// The same, with keys and values of new sequences kept as `kv`.
+    #[must_use]
+    pub fn with_kv(self, kv: KvType) -> Self {
+        Self { kv, ..self }
+    }
+
+    /// How keys and values of new sequences are kept.
+    pub fn kv_type(&self) -> KvType {
+        self.kv
     }
 
     /// The same, putting the matrices that it is given from now on into forms from which zeros can be left out, where they
@@ -189,15 +204,15 @@ impl Backend for Cpu {
     }
 
     fn kv(&self, shape: KvShape) -> Result<KvCache, ModelError> {
-        KvCache::new(&self.pool, shape)
+        KvCache::new(&self.pool, shape, self.kv)
     }
 
     fn copy_kv(&self, from: &KvCache, positions: usize, to: &mut KvCache) {
         to.copy_from(from, positions);
     }
 
-    fn scratch(&self, shape: KvShape, heads: usize) -> Result<AttentionScratch, ModelError> {
-        AttentionScratch::new(&self.pool, shape, heads)
+    fn scratch(&self, shape: KvShape, heads: usize, tokens: usize) -> Result<AttentionScratch, ModelError> {
+        AttentionScratch::new(&self.pool, shape, heads, tokens)
     }
 
     fn read<'a>(&self, rows: &'a Rows, tokens: usize) -> &'a [f32] {
@@ -341,13 +356,13 @@ impl Backend for Cpu {
     }
 
     fn append(&self, layer: usize, k: &Rows, v: &Rows, spans: &mut [Span<'_, KvCache>]) {
-        let mut token = 0;
+        let mut first = 0;
         for span in spans {
             let start = span.sequence.len();
-            for position in start..start + span.tokens {
-                span.sequence.kv.put(layer, position, k.row(token), v.row(token));
-                token += 1;
-            }
+            let of = |rows: &'_ Rows| first * rows.width..(first + span.tokens) * rows.width;
+            let rows = (&k.data[of(k)], &v.data[of(v)]);
+            span.sequence.kv.append((self.kernel, &self.threads), layer, start, rows);
+            first += span.tokens;
         }
     }
 

@@ -160,7 +160,7 @@ impl<B: Backend> Model<B> {
             q: b.rows(capacity, c.q_width())?,
             k: b.rows(capacity, c.kv_width())?,
             v: b.rows(capacity, c.kv_width())?,
-            scratch: b.scratch(self.kv_shape(context), c.heads)?,
+            scratch: b.scratch(self.kv_shape(context), c.heads, capacity)?,
             attention: Activated::new(b, capacity, c.q_width())?,
             gate: Activated::new(b, capacity, c.ffn)?,
             up: b.rows(capacity, c.ffn)?,

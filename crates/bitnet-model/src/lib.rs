@@ -30,7 +30,7 @@ mod watched;
 
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
 pub use config::{ActivationChoice, Config, GateActivation, Layout, Rope, RopeScaling, Sparsity};
-pub use cpu::Cpu;
+pub use cpu::{Cpu, KvType};
 pub use decoder::{Block, Logits, Model, State, Weights};
 pub use error::ModelError;
 pub use linear::{Activated, BitLinear};

@@ -159,8 +159,8 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         self.inner.copy_kv(from, positions, to);
     }
 
-    fn scratch(&self, shape: KvShape, heads: usize) -> Result<Self::Scratch, ModelError> {
-        self.inner.scratch(shape, heads)
+    fn scratch(&self, shape: KvShape, heads: usize, tokens: usize) -> Result<Self::Scratch, ModelError> {
+        self.inner.scratch(shape, heads, tokens)
     }
 
     fn read<'a>(&self, rows: &'a Self::Rows, tokens: usize) -> &'a [f32] {

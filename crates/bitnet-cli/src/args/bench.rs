@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::Activations;
+use super::{Activations, Kv};
 
 const AFTER_HELP: &str = "\
 Every combination of --threads, --depth and --batch is a row. tg is generation, pp a prompt; the limit is what this machine
@@ -58,6 +58,9 @@ pub struct BenchArgs {
     /// Leave out what squared ReLU makes exactly 0 (results are the same); synthetic models have half zeros
     #[arg(long)]
     pub sparsity: bool,
+    /// How keys and values of past tokens are kept
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Kv::F16)]
+    pub kv: Kv,
     /// Read I2_S tensors in the 64-element layout of ARM builds
     #[arg(long = "i2s-64")]
     pub i2s_64: bool,

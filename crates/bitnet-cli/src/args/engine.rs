@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-/// How the model is run. None of it changes a result except `activations`.
+/// How the model is run. None of it changes a result except `activations` and `kv`.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
@@ -15,6 +15,10 @@ pub struct EngineArgs {
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
     pub activations: Activations,
+    /// How keys and values of past tokens are kept: f16 takes half of the memory of f32 [default: f16; f32 where
+    /// logits or perplexity are wanted]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub kv: Option<Kv>,
     /// Room for so many tokens [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
@@ -64,4 +68,11 @@ pub enum Activations {
     Auto,
     Float,
     Int8,
+}
+
+/// Types of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kv {
+    F32,
+    F16,
 }

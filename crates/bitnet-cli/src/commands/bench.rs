@@ -161,6 +161,7 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
             Head::Screened => HeadChoice::Screened,
         },
         sparsity: if args.sparsity { Sparsity::On } else { Sparsity::Auto },
+        kv: load::kv_type(args.kv),
         threads: plan.threads.iter().copied().max().unwrap_or(1),
         i2s_64: args.i2s_64,
     };

@@ -1,6 +1,6 @@
 //! `bitnet inspect MODEL`: what a file holds, without running it.
 
-use bitnet_inference::{DEFAULT_CONTEXT, Inspection, MatrixReport, inspect};
+use bitnet_inference::{DEFAULT_CONTEXT, Inspection, KvType, MatrixReport, inspect};
 use bitnet_model::{Config, GateActivation, RopeScaling};
 use bitnet_quant::{Granularity, TritCounts};
 use serde::Serialize;
@@ -91,25 +91,26 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let inspection = inspect(checkpoint, |done, total| progress.set(done as u64, total as u64));
     drop(progress);
     let context = args.engine.context.map(|n| n as usize);
-    let report = report(path, inspection.map_err(load::failure)?, context, kernel.name());
+    let kv = load::kv(&args.engine, KvType::default());
+    let report = report(path, inspection.map_err(load::failure)?, context, kv, kernel.name());
     if args.json { terminal::print_json(&report) } else { terminal::print(&words(&report, args.tensors)) }
 }
 
-fn report(path: String, inspection: Inspection, context: Option<usize>, kernel: &'static str) -> Report {
-    let Inspection {
-        config,
-        matrices,
-        vector_parameters,
-        file_bytes,
-        weight_bytes,
-        kv_bytes_per_token,
-        mut warnings,
-    } = inspection;
+fn report(
+    path: String,
+    inspection: Inspection,
+    context: Option<usize>,
+    kv: KvType,
+    kernel: &'static str,
+) -> Report {
+    let Inspection { config, matrices, vector_parameters, file_bytes, weight_bytes, mut warnings } =
+        inspection;
     let size = |m: &MatrixReport| m.shape[0] as u64 * m.shape[1] as u64;
     let parameters = matrices.iter().map(size).sum::<u64>() + vector_parameters as u64;
     let counts = matrices.iter().filter_map(|m| m.trits.as_ref());
     let trits = counts.fold(Trits::default(), |sum, t| sum.plus(trits(&t.counts)));
     let context = context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
+    let kv_bytes_per_token = kv.bytes_per_position(&config) as u64;
     let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
     let free_bytes = Memory::detect().free();
     if let Some(free) = free_bytes.filter(|&free| free < weight_bytes.saturating_add(kv_bytes)) {

@@ -26,7 +26,7 @@ pub fn run(args: &LogitsArgs) -> Result<()> {
         // The ids say how much room they need, whatever the model was made for.
         engine_args.context = u32::try_from(ids.len()).ok();
     }
-    let engine = load::engine(&args.model, &engine_args)?;
+    let engine = load::for_evaluation(&args.model, &engine_args)?;
     let vocabulary = engine.config().vocab;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
         return Err(Failure::new(format_args!("token id {id} is outside the vocabulary of {vocabulary}")));

@@ -39,7 +39,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
     if let (None, Some(window)) = (engine_args.context, args.window) {
         engine_args.context = Some(window);
     }
-    let engine = load::engine(&args.model, &engine_args)?;
+    let engine = load::for_evaluation(&args.model, &engine_args)?;
     let tokenizer = engine.tokenizer().ok_or_else(|| load::failure(EngineError::NoTokenizer))?;
     let plain = EncodeOptions { add_special: false, parse_special: false };
     let ids = tokenizer.encode(&text, plain).map_err(|e| load::failure(e.into()))?;

@@ -9,6 +9,8 @@ pub(super) struct Parts<'a, T> {
     rows: usize,
     stride: usize,
     width: usize,
+    /// Rows of a tile; all of them for column groups.
+    height: usize,
     data: PhantomData<&'a mut [T]>,
 }
 
@@ -23,27 +25,37 @@ impl<'a, T> Parts<'a, T> {
             rows: data.len() / stride,
             stride,
             width: width.max(1),
+            height: data.len() / stride,
             data: PhantomData,
         }
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.stride.div_ceil(self.width)
+    /// Cut across into tiles of `height` rows as well.
+    pub(super) fn tiles(self, height: usize) -> Self {
+        Self { height: height.max(1), ..self }
     }
 
-    /// Column group `index`.
+    pub(super) fn count(&self) -> usize {
+        let across = if self.height == self.rows { 1 } else { self.rows.div_ceil(self.height) };
+        across * self.stride.div_ceil(self.width)
+    }
+
+    /// Column group `index`, or tile `index`, counted row by row.
     ///
     /// # Safety
     /// Every index may be taken once only.
     pub(super) unsafe fn take(&self, index: usize) -> ColumnsMut<'_, T> {
-        let start = index * self.width;
-        assert!(start < self.stride);
+        assert!(index < self.count());
+        let columns = self.stride.div_ceil(self.width);
+        let (start, first) = (index % columns * self.width, index / columns * self.height);
         let width = self.width.min(self.stride - start);
+        // SAFETY: first is at most the number of rows, so this is inside the matrix or just behind an empty one.
+        let matrix = unsafe { self.first.add(first * self.stride) };
         ColumnsMut {
-            matrix: self.first,
+            matrix,
             start,
             width,
-            rows: self.rows,
+            rows: self.height.min(self.rows - first),
             stride: self.stride,
             data: PhantomData,
         }
@@ -84,6 +96,18 @@ impl<'a, T> ColumnsMut<'a, T> {
     /// Number of rows of the matrix.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The same columns of `rows` of the rows from `first` on.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn part(&mut self, first: usize, rows: usize) -> ColumnsMut<'_, T> {
+        assert!(first <= self.rows && rows <= self.rows - first, "{rows} rows from {first} of {}", self.rows);
+        // SAFETY: the rows from `first` on are inside the matrix, which is borrowed for as long as the part.
+        let matrix = unsafe { self.matrix.add(first * self.stride) };
+        let Self { start, width, stride, .. } = *self;
+        ColumnsMut { matrix, start, width, rows, stride, data: PhantomData }
     }
 
     /// This group's part of row `row`.

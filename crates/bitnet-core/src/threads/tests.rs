@@ -125,3 +125,35 @@ fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
     });
     assert_eq!(total.load(Ordering::Relaxed), 8);
 }
+
+#[test]
+fn tiles_cover_a_matrix_once() {
+    let pool = ThreadPool::new(3);
+    for (rows, stride, height, width) in
+        [(7, 10, 3, 4), (6, 8, 2, 8), (1, 5, 4, 2), (5, 1, 1, 1), (4, 6, 4, 3)]
+    {
+        let mut matrix = vec![0u32; rows * stride];
+        let columns = stride.div_ceil(width);
+        let mut extra = vec![0u8; 2 * columns * rows.div_ceil(height)];
+        pool.for_each_tile_mut(
+            (&mut matrix, stride),
+            height,
+            width,
+            (&mut extra, 2),
+            |index, mut tile, extra| {
+                assert_eq!((extra.len(), tile.start()), (2, index % columns * width));
+                extra.fill(1);
+                // By parts of one row, which begin where the tile does.
+                for row in 0..tile.rows() {
+                    for x in tile.part(row, 1).row(0) {
+                        *x += (index / columns * height + row) as u32 + 1;
+                    }
+                }
+            },
+        );
+        for (i, &x) in matrix.iter().enumerate() {
+            assert_eq!(x as usize, i / stride + 1, "{rows} x {stride} in {height} x {width}");
+        }
+        assert!(extra.iter().all(|&x| x == 1));
+    }
+}

@@ -1,7 +1,7 @@
 //! The float operations around the products, in microseconds and GB/s of what they read.
 
 use bitnet_core::{HybridMemoryPool, Purpose, tensor::Values, threads::ColumnsMut};
-use bitnet_kernels::{ATTENTION_CHUNK, AttentionInputs, CacheRows, Kernel};
+use bitnet_kernels::{ATTENTION_CHUNK, Kernel, KvChunk, Queries};
 use bitnet_quant::{Activations, PackedTernary, QuantizedRows, Scales};
 use half::{bf16, f16};
 
@@ -72,30 +72,61 @@ fn dense(kernel: &Kernel, pool: &HybridMemoryPool) -> Outcome {
     Ok(())
 }
 
-/// One full chunk of one key head of 2B-4T: four query heads of 128.
+/// Key heads of 2B-4T: four query heads of 128, a full chunk each. A decoding token's chunk once from cache and once from
+/// memory; then 16 tokens of a prompt together.
 fn attention(kernel: &Kernel, pool: &HybridMemoryPool) -> Outcome {
     const DIM: usize = 128;
     const GROUP: usize = 4;
-    let mut f32s = pool.allocate::<f32>(Purpose::KvCache, ATTENTION_CHUNK * DIM)?;
+    const TOKENS: usize = 16;
+    /// More than any cache holds.
+    const CHUNKS: usize = 1024;
+    let len = Kernel::kv_chunk_len(DIM);
+    let mut f32s = pool.allocate::<f32>(Purpose::KvCache, CHUNKS * len)?;
+    let mut f16s = pool.allocate::<f16>(Purpose::KvCache, CHUNKS * len)?;
     f32s.iter_mut().enumerate().for_each(|(i, w)| *w = (i % 29) as f32 * 0.05 - 0.7);
-    let f16s: Vec<f16> = f32s.iter().map(|&w| f16::from_f32(w)).collect();
-    let (codes, scales) = (vec![5i8; ATTENTION_CHUNK * DIM], vec![0.01; ATTENTION_CHUNK]);
-    let queries = vec![0.3; GROUP * DIM];
+    f16s.iter_mut().zip(f32s.iter()).for_each(|(half, &w)| *half = f16::from_f32(w));
+    let chunk = |kind: usize, i: usize| match kind {
+        0 => KvChunk::F32(&f32s[i * len..(i + 1) * len]),
+        _ => KvChunk::F16(&f16s[i * len..(i + 1) * len]),
+    };
+    let values = vec![0.3; TOKENS * GROUP * DIM];
+    let width = GROUP * DIM;
+    let one = Queries {
+        values: &values,
+        tokens: 1,
+        token_stride: width,
+        group: GROUP,
+        head_dim: DIM,
+        position: ATTENTION_CHUNK - 1,
+        scale: 0.1,
+    };
+    let block = Queries { tokens: TOKENS, ..one };
     let mut partial = vec![0.0; Kernel::attention_partial_len(GROUP, DIM)];
-    let int8 = CacheRows::Int8 { codes: &codes, scales: &scales };
-    for (name, rows, size) in
-        [("f32", CacheRows::F32(&f32s), 4), ("f16", CacheRows::F16(&f16s), 2), ("int8", int8, 1)]
-    {
-        let inputs = AttentionInputs {
-            queries: &queries,
-            keys: rows,
-            values: rows,
-            stride: DIM,
-            head_dim: DIM,
-            scale: 0.1,
-        };
-        let seconds = best(|| kernel.attend_chunk(inputs, 0, ATTENTION_CHUNK, &mut partial));
-        report(&format!("attention chunk {name}"), 2 * size * ATTENTION_CHUNK * DIM, seconds);
+    let (mut out, mut states) = (vec![0.0; TOKENS * width], vec![0.0; TOKENS * 2 * GROUP]);
+    for (kind, (name, bytes)) in [("f32", 4 * len), ("f16", 2 * len)].into_iter().enumerate() {
+        let seconds = best(|| kernel.attend_chunk(&one, 0, chunk(kind, 0), &mut partial));
+        report(&format!("attention chunk {name}, in cache"), bytes, seconds);
+        let mut next = 0;
+        let runs = 32;
+        let seconds = best(|| {
+            for _ in 0..runs {
+                kernel.attend_chunk(&one, 0, chunk(kind, next % CHUNKS), &mut partial);
+                next += 1;
+            }
+        });
+        report(&format!("attention chunk {name}, in memory"), bytes, seconds / f64::from(runs));
+        // The last of them sees all of the chunk.
+        let queries = Queries { position: ATTENTION_CHUNK - TOKENS, ..block };
+        let seconds = best(|| {
+            let out = &mut ColumnsMut::whole(&mut out, width);
+            kernel.attend_block(&queries, |i| chunk(kind, i), &mut states, out);
+        });
+        let products = (TOKENS * GROUP * 2 * DIM * (ATTENTION_CHUNK - TOKENS / 2)) as f64;
+        println!(
+            "attention chunk {name}, {TOKENS} tokens: {:.1} us, {:.1} GFLOPS",
+            seconds * 1e6,
+            2e-9 * products / seconds
+        );
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::{
 pub(crate) trait Element: bytemuck::NoUninit {
     /// What pads a tail; it widens to 0.
     const ZERO: Self;
+    /// Whether it is an f32 already.
+    const IS_F32: bool = false;
 
     /// Sixteen at once.
     fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats;
@@ -19,6 +21,7 @@ pub(crate) trait Element: bytemuck::NoUninit {
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
+    const IS_F32: bool = true;
 
     #[inline(always)]
     fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats {
