@@ -65,6 +65,7 @@ pub fn kv_type(kv: Kv) -> KvType {
     match kv {
         Kv::F32 => KvType::F32,
         Kv::F16 => KvType::F16,
+        Kv::Int8 => KvType::Int8,
     }
 }
 

@@ -82,7 +82,7 @@ fn threads_kernels_and_cuts_do_not_change_a_bit() {
 fn threads_kernels_and_cuts_do_not_change_a_bit_of_any_type_of_keys_and_values() {
     let prompt = long_prompt();
     let mut seen = Vec::new();
-    for kv in [KvType::F32, KvType::F16] {
+    for kv in [KvType::F32, KvType::F16, KvType::Int8] {
         // Heads of 32 dimensions that share keys by two, and heads of 64 by four.
         for model in ["bitnet-a-offline-packed", "qwen3-b-ternary-g128"] {
             let load = |kernel: &str, threads| load_with(model, kernel, threads, ActivationChoice::Auto, kv);

@@ -11,6 +11,7 @@ use std::ops::Range;
 use bitnet_quant::TernaryLines;
 
 use crate::{
+    float::attention::int8::Wide,
     screen::ByteDots,
     simd::Floats,
     ternary::{
@@ -105,6 +106,22 @@ pub(crate) trait Isa: ByteDots {
     #[inline(always)]
     fn line_sums(self, lines: Lines<'_>, codes: &[i8], blocks: Range<usize>, sums: &mut [Lanes<i32>]) {
         lines::sums(self, lines, codes, blocks, sums);
+    }
+
+    /// `sum((code - 128) * x)` of the four bytes of each lane of all `blocks` and the words of each `x`. Exact: the sums fit.
+    #[inline(always)]
+    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+        let mut out = [[0i32; 16]; N];
+        for (out, x) in out.iter_mut().zip(x) {
+            for (block, word) in blocks.iter().zip(&x.full) {
+                for (out, codes) in out.iter_mut().zip(block.as_chunks::<4>().0) {
+                    for k in 0..4 {
+                        *out += (i32::from(codes[k]) - 128) * i32::from(word[k]);
+                    }
+                }
+            }
+        }
+        out
     }
 
     /// Runs a part of an operation as a function of its own, which is compiled once for all its callers.

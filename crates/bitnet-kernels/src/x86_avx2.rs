@@ -11,6 +11,7 @@
 use std::arch::x86_64::*;
 
 use crate::{
+    float::attention::int8::Wide,
     isa::{Block, Isa, Lanes, Op, Word, plane_word},
     x86,
 };
@@ -40,6 +41,12 @@ impl Isa for Avx2 {
     fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
         // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
         unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+        // SAFETY: as in `dot`.
+        unsafe { wide_dots(blocks, x) }
     }
 
     #[inline(always)]
@@ -207,6 +214,34 @@ pub(crate) fn store(lanes: &mut Lanes<i32>, h: usize, sums: __m256i) {
     let half = &mut lanes.as_chunks_mut::<8>().0[h];
     // SAFETY: 32 writable bytes behind the reference.
     unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), sums) };
+}
+
+/// 16-bit products of pairs go straight into i32: nothing can saturate. A lane's two halves are added at the end.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(crate) fn wide_dots<const N: usize>(blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+    assert!(blocks.len() <= x[0].full.len());
+    let bias = _mm256_set1_epi16(128);
+    let mut out = [[0; 16]; N];
+    for (out, x) in out.iter_mut().zip(x) {
+        let mut acc = [_mm256_setzero_si256(); 4];
+        for (block, word) in blocks.iter().zip(&x.full) {
+            x86::prefetch_ahead(block);
+            let word = _mm256_set1_epi64x(i64::from_ne_bytes(bytemuck::must_cast(*word)));
+            for (acc, quarter) in acc.iter_mut().zip(block.as_chunks::<16>().0) {
+                // SAFETY: 16 readable bytes behind the reference.
+                let codes = unsafe { _mm_loadu_si128(quarter.as_ptr().cast()) };
+                let codes = _mm256_sub_epi16(_mm256_cvtepu8_epi16(codes), bias);
+                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(codes, word));
+            }
+        }
+        for h in 0..2 {
+            // Lanes 0, 1, 4, 5, 2, 3, 6, 7 of the half.
+            let sums = _mm256_hadd_epi32(acc[2 * h], acc[2 * h + 1]);
+            store(out, h, _mm256_permute4x64_epi64::<0xd8>(sums));
+        }
+    }
+    out
 }
 
 /// Twelve independent chains of products. (The additions of a real product go to other units.)

@@ -9,6 +9,7 @@
 use std::{arch::x86_64::*, ops::Range};
 
 use crate::{
+    float::attention::int8::Wide,
     isa::{Block, Isa, Lanes, Op, Word, plane_word},
     ternary::lines::Lines,
     x86,
@@ -46,6 +47,12 @@ impl Isa for Avx512Vnni {
     fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
         // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
         unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+        // SAFETY: as in `dot`.
+        unsafe { wide_dots(blocks, x) }
     }
 
     #[inline(always)]
@@ -234,6 +241,28 @@ fn finish(sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f32>) -> Lane
     // SAFETY: 64 writable bytes behind the reference.
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), y) };
     out
+}
+
+/// Two bytes of `x` one after the other; the 128 that codes are too large by is taken off at the beginning. Products of
+/// two bytes are at most 2^15 and there are at most 2^9 of them in a sum.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
+#[inline]
+fn wide_dots<const N: usize>(blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+    assert!(blocks.len() <= x[0].high.len());
+    let mut high: [_; N] = std::array::from_fn(|n| _mm512_set1_epi32(-128 * x[n].sums[0]));
+    let mut low: [_; N] = std::array::from_fn(|n| _mm512_set1_epi32(-128 * x[n].sums[1]));
+    for (b, block) in blocks.iter().enumerate() {
+        x86::prefetch_ahead(block);
+        let codes = load(block);
+        for n in 0..N {
+            // SAFETY: b < blocks.len(), which is at most the number of words.
+            let word =
+                |words: &[[i8; 4]]| i32::from_le_bytes(unsafe { words.get_unchecked(b) }.map(|x| x as u8));
+            high[n] = _mm512_dpbusd_epi32(high[n], codes, _mm512_set1_epi32(word(&x[n].high)));
+            low[n] = _mm512_dpbusd_epi32(low[n], codes, _mm512_set1_epi32(word(&x[n].low)));
+        }
+    }
+    std::array::from_fn(|n| store(_mm512_add_epi32(_mm512_slli_epi32::<8>(high[n]), low[n])))
 }
 
 /// One product per loaded register, the rest of `dot` left out.

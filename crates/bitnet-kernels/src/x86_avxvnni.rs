@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 
 use crate::{
+    float::attention::int8::Wide,
     isa::{Block, Isa, Lanes, Op, Word, plane_word},
     x86,
     x86_avx2::{self, load, store},
@@ -34,6 +35,12 @@ impl Isa for AvxVnni {
     fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
         // SAFETY: `self` is only made in `run`, which the table calls after `supported`.
         unsafe { dot(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+        // SAFETY: as in `dot`.
+        unsafe { x86_avx2::wide_dots(blocks, x) }
     }
 
     #[inline(always)]

@@ -9,8 +9,8 @@ use half::f16;
 mod support;
 use support::{bits, dot, lane_sum, on_all};
 
-/// Types of caches: f32, f16.
-const KINDS: usize = 2;
+/// Types of caches: f32, f16, int8.
+const KINDS: usize = 3;
 
 /// Keys or values of one head: `[positions, head_dim]`, from -1 to 1.
 fn numbers(positions: usize, head_dim: usize, salt: u32) -> Vec<f32> {
@@ -25,6 +25,8 @@ struct Cache {
     values: Vec<f32>,
     f32s: Vec<f32>,
     f16s: Vec<f16>,
+    codes: Vec<u8>,
+    steps: Vec<f32>,
 }
 
 impl Cache {
@@ -32,13 +34,20 @@ impl Cache {
     fn new(kernel: &Kernel, head_dim: usize, keys: Vec<f32>, values: Vec<f32>) -> Self {
         let (positions, len) = (keys.len() / head_dim, Kernel::kv_chunk_len(head_dim));
         let chunks = positions.div_ceil(ATTENTION_CHUNK);
+        let codes_len = Kernel::kv_codes_len(head_dim);
+        let (mut codes, mut steps) =
+            (vec![77; chunks * codes_len], vec![f32::NAN; chunks * Kernel::KV_STEPS]);
         let (mut f32s, mut f16s) = (vec![f32::NAN; chunks * len], vec![f16::NAN; chunks * len]);
         for (i, (k, v)) in keys.chunks(head_dim).zip(values.chunks(head_dim)).enumerate() {
             let (chunk, at) = (i / ATTENTION_CHUNK * len, i % ATTENTION_CHUNK);
             kernel.store(k, v, at, KvChunkMut::F32(&mut f32s[chunk..chunk + len]));
             kernel.store(k, v, at, KvChunkMut::F16(&mut f16s[chunk..chunk + len]));
+            let page = i / ATTENTION_CHUNK;
+            let codes = &mut codes[page * codes_len..][..codes_len];
+            let steps = &mut steps[page * Kernel::KV_STEPS..][..Kernel::KV_STEPS];
+            kernel.store(k, v, at, KvChunkMut::Int8 { codes, steps });
         }
-        Self { head_dim, keys, values, f32s, f16s }
+        Self { head_dim, keys, values, f32s, f16s, codes, steps }
     }
 
     fn random(kernel: &Kernel, positions: usize, head_dim: usize, salt: u32) -> Self {
@@ -51,14 +60,27 @@ impl Cache {
         let range = chunk * len..(chunk + 1) * len;
         match kind {
             0 => KvChunk::F32(&self.f32s[range]),
-            _ => KvChunk::F16(&self.f16s[range]),
+            1 => KvChunk::F16(&self.f16s[range]),
+            _ => {
+                let len = Kernel::kv_codes_len(self.head_dim);
+                let steps = &self.steps[chunk * Kernel::KV_STEPS..][..Kernel::KV_STEPS];
+                KvChunk::Int8 { codes: &self.codes[chunk * len..][..len], steps }
+            }
         }
     }
 
     /// Keys and values as the cache has rounded them.
     fn rounded(&self, kind: usize) -> [Vec<f32>; 2] {
+        let int8 = |x: &[f32]| -> Vec<f32> {
+            let step = x.iter().fold(1e-5f32, |a, x| a.max(x.abs())) / 127.0;
+            x.iter().map(|x| (x / step).round() * step).collect()
+        };
         let round = |x: &[f32]| -> Vec<f32> {
-            x.iter().map(|&x| if kind == 0 { x } else { f16::from_f32(x).to_f32() }).collect()
+            match kind {
+                0 => x.to_vec(),
+                1 => x.iter().map(|&x| f16::from_f32(x).to_f32()).collect(),
+                _ => x.chunks(self.head_dim).flat_map(int8).collect(),
+            }
         };
         [round(&self.keys), round(&self.values)]
     }
@@ -118,8 +140,10 @@ fn attention_is_the_same_everywhere_and_near_the_truth() {
             });
             let cache = Cache::random(by_name("scalar").unwrap(), positions, head_dim, 1);
             for (&got, want) in got.iter().zip(cache.truth(&queries, kind)) {
+                // Queries and weights of int8 have 16 bits.
+                let bound = if kind == 2 { 2e-4 } else { 3e-6 };
                 assert!(
-                    (f64::from(got) - want).abs() < 3e-6,
+                    (f64::from(got) - want).abs() < bound,
                     "{head_dim} {kind} {positions}: {got} for {want}"
                 );
             }
@@ -181,7 +205,8 @@ fn a_chunk_follows_the_written_order() {
             position: positions - 1,
             scale: 0.3,
         };
-        for kind in 0..KINDS {
+        // The order of sums of integers is free.
+        for kind in 0..2 {
             let got = on_all("chunk", |kernel| {
                 let mut partial = vec![0.0; Kernel::attention_partial_len(1, head_dim)];
                 kernel.attend_chunk(&queries, 0, cache.chunk(kind, 0), &mut partial);

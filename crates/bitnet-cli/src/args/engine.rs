@@ -15,7 +15,7 @@ pub struct EngineArgs {
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
     pub activations: Activations,
-    /// How keys and values of past tokens are kept: f16 takes half of the memory of f32 [default: f16; f32 where
+    /// How keys and values of past tokens are kept: f16 takes half of the memory of f32, int8 a quarter [default: f16; f32 where
     /// logits or perplexity are wanted]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub kv: Option<Kv>,
@@ -75,4 +75,5 @@ pub enum Activations {
 pub enum Kv {
     F32,
     F16,
+    Int8,
 }

@@ -85,7 +85,12 @@ fn attention(kernel: &Kernel, pool: &HybridMemoryPool) -> Outcome {
     let mut f16s = pool.allocate::<f16>(Purpose::KvCache, CHUNKS * len)?;
     f32s.iter_mut().enumerate().for_each(|(i, w)| *w = (i % 29) as f32 * 0.05 - 0.7);
     f16s.iter_mut().zip(f32s.iter()).for_each(|(half, &w)| *half = f16::from_f32(w));
+    let codes_len = Kernel::kv_codes_len(DIM);
+    let mut codes = pool.allocate::<u8>(Purpose::KvCache, CHUNKS * codes_len)?;
+    codes.iter_mut().enumerate().for_each(|(i, code)| *code = (i % 251) as u8);
+    let steps = vec![0.01; Kernel::KV_STEPS];
     let chunk = |kind: usize, i: usize| match kind {
+        2 => KvChunk::Int8 { codes: &codes[i * codes_len..(i + 1) * codes_len], steps: &steps },
         0 => KvChunk::F32(&f32s[i * len..(i + 1) * len]),
         _ => KvChunk::F16(&f16s[i * len..(i + 1) * len]),
     };
@@ -103,7 +108,9 @@ fn attention(kernel: &Kernel, pool: &HybridMemoryPool) -> Outcome {
     let block = Queries { tokens: TOKENS, ..one };
     let mut partial = vec![0.0; Kernel::attention_partial_len(GROUP, DIM)];
     let (mut out, mut states) = (vec![0.0; TOKENS * width], vec![0.0; TOKENS * 2 * GROUP]);
-    for (kind, (name, bytes)) in [("f32", 4 * len), ("f16", 2 * len)].into_iter().enumerate() {
+    for (kind, (name, bytes)) in
+        [("f32", 4 * len), ("f16", 2 * len), ("int8", codes_len)].into_iter().enumerate()
+    {
         let seconds = best(|| kernel.attend_chunk(&one, 0, chunk(kind, 0), &mut partial));
         report(&format!("attention chunk {name}, in cache"), bytes, seconds);
         let mut next = 0;

@@ -18,6 +18,7 @@ use crate::{
     simd::Floats,
 };
 
+pub(crate) mod int8;
 pub(crate) mod layout;
 mod score;
 mod weigh;
@@ -37,6 +38,13 @@ pub enum KvChunk<'a> {
     F32(&'a [f32]),
     /// binary16.
     F16(&'a [f16]),
+    /// int8 with a step per position.
+    Int8 {
+        /// Codes.
+        codes: &'a [u8],
+        /// Steps of keys, then of values.
+        steps: &'a [f32],
+    },
 }
 
 /// The query heads of consecutive tokens of a sequence that share a key head.
@@ -116,19 +124,25 @@ impl AttendChunk<'_, '_, '_> {
             seen[i] = self.queries.seen(token, self.chunk);
         }
         let (queries, seen) = (&queries[..count], &seen[..count]);
+        let (merge, mut factors) = (self.merge, [(0.0, 0.0); N]);
+        let states = &mut self.states.as_chunks_mut::<2>().0[row..][..count];
+        let factors = &mut factors[..count];
+        let mut sink = Sink { out: self.out, factors, merge, row, group, head_dim };
+        if let KvChunk::Int8 { codes, steps } = self.cache {
+            let codes = int8::Codes::new(codes, steps, head_dim);
+            return int8::attend(isa, codes, queries, seen, scale, states, &mut sink);
+        }
         let mut scores = [[0.0; CHUNK]; N];
         let scores = &mut scores[..count];
         match self.cache {
             KvChunk::F32(c) => score::score(isa, layout::keys(c, head_dim), queries, seen, scale, scores),
             KvChunk::F16(c) => score::score(isa, layout::keys(c, head_dim), queries, seen, scale, scores),
+            KvChunk::Int8 { .. } => {}
         }
-        let mut factors = [(0.0, 0.0); N];
-        let states = self.states.as_chunks_mut::<2>().0[row..].iter_mut();
-        for (((scores, &seen), factors), state) in scores.iter_mut().zip(seen).zip(&mut factors).zip(states) {
-            *factors = soften(&mut scores[..seen], state, self.merge);
+        let all = scores.iter_mut().zip(seen).zip(sink.factors.iter_mut()).zip(states);
+        for (((scores, &seen), factors), state) in all {
+            *factors = soften(&mut scores[..seen], state, merge);
         }
-        let mut sink =
-            Sink { out: self.out, factors: &factors[..count], merge: self.merge, row, group, head_dim };
         match self.cache {
             KvChunk::F32(c) => {
                 weigh::weigh(isa, layout::values(c, head_dim), head_dim, seen, scores, &mut sink)
@@ -136,6 +150,7 @@ impl AttendChunk<'_, '_, '_> {
             KvChunk::F16(c) => {
                 weigh::weigh(isa, layout::values(c, head_dim), head_dim, seen, scores, &mut sink)
             }
+            KvChunk::Int8 { .. } => {}
         }
     }
 }
@@ -168,7 +183,7 @@ fn combine(state: &mut [f32; 2], chunk: [f32; 2]) -> (f32, f32) {
 struct Sink<'a, 'b, 'c> {
     out: &'a mut ColumnsMut<'c, f32>,
     /// Of what is there and of what comes, per query.
-    factors: &'b [(f32, f32)],
+    factors: &'b mut [(f32, f32)],
     merge: bool,
     row: usize,
     group: usize,

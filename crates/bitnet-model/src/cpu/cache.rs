@@ -20,21 +20,25 @@ pub enum KvType {
     /// binary16, rounded to nearest: half of the memory.
     #[default]
     F16,
+    /// int8 with one step per position and head: a quarter of the memory, and attention in integers. Heads may have up to 512
+    /// dimensions.
+    Int8,
 }
 
 impl KvType {
-    /// Bytes of an element.
-    fn size(self) -> usize {
+    /// Bytes of one head's chunk.
+    fn chunk_bytes(self, head_dim: usize) -> usize {
+        let len = Kernel::kv_chunk_len(head_dim);
         match self {
-            Self::F32 => size_of::<f32>(),
-            Self::F16 => size_of::<f16>(),
+            Self::F32 => len * size_of::<f32>(),
+            Self::F16 => len * size_of::<f16>(),
+            Self::Int8 => Kernel::kv_codes_len(head_dim) + Kernel::KV_STEPS * size_of::<f32>(),
         }
     }
 
     /// Bytes of all blocks' keys and values for one position.
     pub fn bytes_per_position(self, config: &Config) -> usize {
-        config.layers * config.kv_heads * Kernel::kv_chunk_len(config.head_dim) * self.size()
-            / ATTENTION_CHUNK
+        config.layers * config.kv_heads * self.chunk_bytes(config.head_dim) / ATTENTION_CHUNK
     }
 }
 
@@ -54,16 +58,28 @@ pub struct KvCache {
 enum Store {
     F32(Buffer<f32>),
     F16(Buffer<f16>),
+    Int8 { codes: Buffer<u8>, steps: Buffer<f32> },
 }
 
 impl KvCache {
     pub(super) fn new(pool: &HybridMemoryPool, shape: KvShape, kind: KvType) -> Result<Self, ModelError> {
-        let chunk = Kernel::kv_chunk_len(shape.head_dim);
+        if kind == KvType::Int8 && shape.head_dim > Kernel::KV_INT8_DIM {
+            let what = "512 or less for keys and values in int8";
+            return Err(ModelError::config("head dimension", what, shape.head_dim));
+        }
+        let chunk = match kind {
+            KvType::Int8 => Kernel::kv_codes_len(shape.head_dim),
+            KvType::F32 | KvType::F16 => Kernel::kv_chunk_len(shape.head_dim),
+        };
         let chunks = shape.capacity.div_ceil(ATTENTION_CHUNK) * shape.layers * shape.heads;
         let len = chunks.saturating_mul(chunk);
         let store = match kind {
             KvType::F32 => Store::F32(pool.allocate(Purpose::KvCache, len)?),
             KvType::F16 => Store::F16(pool.allocate(Purpose::KvCache, len)?),
+            KvType::Int8 => Store::Int8 {
+                codes: pool.allocate(Purpose::KvCache, len)?,
+                steps: pool.allocate(Purpose::KvCache, chunks.saturating_mul(Kernel::KV_STEPS))?,
+            },
         };
         Ok(Self { shape, kind, chunk, store })
     }
@@ -74,7 +90,7 @@ impl KvCache {
 
     /// Bytes of all blocks for one position.
     pub(super) fn bytes_per_position(&self) -> usize {
-        self.shape.layers * self.shape.heads * self.chunk * self.kind.size() / ATTENTION_CHUNK
+        self.shape.layers * self.shape.heads * self.kind.chunk_bytes(self.shape.head_dim) / ATTENTION_CHUNK
     }
 
     /// Takes over the first `positions` positions of a cache of the same model and type.
@@ -83,6 +99,11 @@ impl KvCache {
         match (&mut self.store, &other.store) {
             (Store::F32(to), Store::F32(from)) => to[..range.start].copy_from_slice(&from[..range.start]),
             (Store::F16(to), Store::F16(from)) => to[..range.start].copy_from_slice(&from[..range.start]),
+            (Store::Int8 { codes, steps }, Store::Int8 { codes: from, steps: from_steps }) => {
+                codes[..range.start].copy_from_slice(&from[..range.start]);
+                let steps_end = range.start / self.chunk * Kernel::KV_STEPS;
+                steps[..steps_end].copy_from_slice(&from_steps[..steps_end]);
+            }
             _ => unreachable!("all caches of a backend have one type"),
         }
     }
@@ -99,6 +120,10 @@ impl KvCache {
         match &self.store {
             Store::F32(store) => KvChunk::F32(&store[range]),
             Store::F16(store) => KvChunk::F16(&store[range]),
+            Store::Int8 { codes, steps } => {
+                let first = range.start / self.chunk * Kernel::KV_STEPS;
+                KvChunk::Int8 { codes: &codes[range], steps: &steps[first..first + Kernel::KV_STEPS] }
+            }
         }
     }
 
@@ -128,6 +153,11 @@ impl KvCache {
             match &mut self.store {
                 Store::F32(store) => part.put(threads, &mut store[range], chunk, |c| KvChunkMut::F32(c)),
                 Store::F16(store) => part.put(threads, &mut store[range], chunk, |c| KvChunkMut::F16(c)),
+                Store::Int8 { codes, steps } => {
+                    let first = range.start / chunk * Kernel::KV_STEPS;
+                    let steps = &mut steps[first..first + heads * Kernel::KV_STEPS];
+                    part.put_int8(threads, (&mut codes[range], chunk), (steps, Kernel::KV_STEPS));
+                }
             }
             position += part.count;
         }
@@ -157,16 +187,36 @@ impl Part<'_> {
         wrap: impl Fn(&mut [T]) -> KvChunkMut<'_> + Sync,
     ) {
         let put = |head: usize, chunk: &mut [T]| {
-            for i in 0..self.count {
-                let at = i * self.width + head * self.head_dim;
-                let (k, v) = (&self.k[at..at + self.head_dim], &self.v[at..at + self.head_dim]);
-                self.kernel.store(k, v, self.first + i, wrap(&mut *chunk));
-            }
+            self.each(head, |position, k, v| self.kernel.store(k, v, position, wrap(&mut *chunk)));
         };
         if self.count >= SHARED {
             threads.for_each_chunk_mut(heads, chunk, put);
         } else {
             heads.chunks_exact_mut(chunk).enumerate().for_each(|(head, chunk)| put(head, chunk));
+        }
+    }
+    /// The same for codes and steps.
+    fn put_int8(&self, threads: &ThreadPool, codes: (&mut [u8], usize), steps: (&mut [f32], usize)) {
+        let put = |head: usize, codes: &mut [u8], steps: &mut [f32]| {
+            self.each(head, |position, k, v| {
+                let chunk = KvChunkMut::Int8 { codes: &mut *codes, steps: &mut *steps };
+                self.kernel.store(k, v, position, chunk);
+            });
+        };
+        if self.count >= SHARED {
+            threads.for_each_chunk_mut2(codes, steps, put);
+        } else {
+            let steps = steps.0.chunks_exact_mut(steps.1);
+            let heads = codes.0.chunks_exact_mut(codes.1).zip(steps);
+            heads.enumerate().for_each(|(head, (codes, steps))| put(head, codes, steps));
+        }
+    }
+
+    /// Calls `put` with the places, keys and values of one head.
+    fn each(&self, head: usize, mut put: impl FnMut(usize, &[f32], &[f32])) {
+        for i in 0..self.count {
+            let at = i * self.width + head * self.head_dim;
+            put(self.first + i, &self.k[at..at + self.head_dim], &self.v[at..at + self.head_dim]);
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use half::f16;
 
-use super::CHUNK;
+use super::{CHUNK, int8};
 use crate::{
     float::dense::pad,
     isa::{Isa, Lanes, Op},
@@ -79,6 +79,13 @@ pub enum KvChunkMut<'a> {
     F32(&'a mut [f32]),
     /// binary16.
     F16(&'a mut [f16]),
+    /// int8 with a step per position.
+    Int8 {
+        /// Codes.
+        codes: &'a mut [u8],
+        /// Steps of keys, then of values.
+        steps: &'a mut [f32],
+    },
 }
 
 /// Stores one position.
@@ -96,6 +103,7 @@ impl Op for Store<'_> {
     fn eval<I: Isa>(self, isa: I) {
         let Self { k, v, position, chunk } = self;
         match chunk {
+            KvChunkMut::Int8 { codes, steps } => int8::store(codes, steps, position, k, v),
             KvChunkMut::F32(chunk) => scatter(chunk, position, k, v, |x| *x),
             KvChunkMut::F16(chunk) => {
                 scatter(chunk, position, k, v, |x| isa.load(x).to_f16().map(f16::from_bits))

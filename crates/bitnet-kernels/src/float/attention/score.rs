@@ -105,18 +105,13 @@ impl<E: Element, const Q: usize, const P: usize> Op for Tile<'_, E, Q, P> {
         let head_dim = self.queries[0].len();
         assert!(self.queries.iter().all(|q| q.len() == head_dim));
         assert!(self.keys.len() == P * head_dim.next_multiple_of(16));
-        // Four lanes' sums fit in the registers beside the products; their sums need not.
-        let mut fours = [[[isa.splat(0.0); P]; Q]; 4];
-        for (lane, four) in fours.iter_mut().enumerate() {
-            *four = self.four(isa, lane);
-        }
-        let sums = sum(sum(fours[0], fours[2]), sum(fours[1], fours[3]));
-        // A lane's sum begins with 0, as the definition has it; where all products are -0 that shows.
-        let scale = isa.splat(self.scale);
+        let sums = sum(self.eight(isa, 0), self.eight(isa, 1));
+        // A lane's sum begins with 0, which only shows where all products are -0: it is added here, once for all lanes.
+        let (zero, scale) = (isa.splat(0.0), isa.splat(self.scale));
         for (scores, sums) in self.scores[..Q].iter_mut().zip(sums) {
             let (out, _) = scores.as_chunks_mut::<16>();
             for (out, sum) in out[self.strip..self.strip + P].iter_mut().zip(sums) {
-                *out = sum.mul(scale).store();
+                *out = sum.add(zero).mul(scale).store();
             }
         }
     }
@@ -133,12 +128,21 @@ fn sum<F: Floats, const Q: usize, const P: usize>(mut a: [[F; P]; Q], b: [[F; P]
 }
 
 impl<E: Element, const Q: usize, const P: usize> Tile<'_, E, Q, P> {
+    /// Half of the lanes. Spelled out, so that all sums stay in registers: as a loop over quarters in memory a chunk took
+    /// 10 % longer (2026-11-21).
+    #[inline(always)]
+    fn eight<I: Isa>(&self, isa: I, lane: usize) -> [[I::Floats; P]; Q] {
+        sum(self.four(isa, lane), self.four(isa, lane + 2))
+    }
+
     #[inline(always)]
     fn four<I: Isa>(&self, isa: I, lane: usize) -> [[I::Floats; P]; Q] {
-        sum(
-            sum(self.one(isa, lane), self.one(isa, lane + 8)),
-            sum(self.one(isa, lane + 4), self.one(isa, lane + 12)),
-        )
+        sum(self.two(isa, lane), self.two(isa, lane + 4))
+    }
+
+    #[inline(always)]
+    fn two<I: Isa>(&self, isa: I, lane: usize) -> [[I::Floats; P]; Q] {
+        sum(self.one(isa, lane), self.one(isa, lane + 8))
     }
 
     /// Products of dimensions `lane`, `lane + 16` and so on, added in order.
@@ -150,8 +154,17 @@ impl<E: Element, const Q: usize, const P: usize> Tile<'_, E, Q, P> {
             self.prefetch(isa, first, head_dim.div_ceil(16));
         }
         let mut acc = [[isa.splat(0.0); P]; Q];
-        for (row, d) in (lane..head_dim).step_by(16).enumerate() {
-            let (k, x) = self.load(isa, first + row, d);
+        if lane >= head_dim {
+            return acc;
+        }
+        let (k, x) = self.load(isa, first, lane);
+        for q in 0..Q {
+            for p in 0..P {
+                acc[q][p] = k[p].mul(x[q]);
+            }
+        }
+        for row in 1..(head_dim + 15 - lane) / 16 {
+            let (k, x) = self.load(isa, first + row, lane + 16 * row);
             for q in 0..Q {
                 for p in 0..P {
                     acc[q][p] = acc[q][p].add(k[p].mul(x[q]));

@@ -1,0 +1,214 @@
+//! Attention over int8 keys and values, in exact integers.
+//!
+//! A position's key is `code * step`, with one step per head; a value likewise. A query is rounded to 16 bits (`q16`, its
+//! largest magnitude being [`TOP`]), so that `s_i = (sum(q16 * code_i) * step_i) * (q_step * scale)` has an exact sum. `m`,
+//! `p` and `l` are those of the other types. The weights `p_i * step_i` of the values are rounded to 16 bits within the
+//! chunk, their largest being [`TOP`], and `a = sum(w16_i * code_i) * w_step` has an exact sum again. So the order of
+//! these sums is free, and a chunk costs little more than reading it.
+
+use bitnet_quant::activations::MIN_AMAX;
+
+use super::{CHUNK, Sink, soften};
+use crate::{
+    float::{lanes::max_of, quantize::quantize_by},
+    isa::{Block, Isa, Lanes, Op},
+};
+
+/// The largest 16-bit magnitude: both of its bytes are an i8 then.
+const TOP: f32 = 32_512.0;
+/// Elements of the longest head: sums of so many products fit in an i32.
+pub(crate) const LONGEST: usize = 512;
+/// Words of four elements of the longest vector of one side.
+const WORDS: usize = LONGEST / 4;
+
+/// A vector of 16-bit integers in words of four, in the forms that instruction sets multiply with.
+#[derive(Clone, Copy)]
+pub(crate) struct Wide {
+    /// The integers.
+    pub(crate) full: [[i16; 4]; WORDS],
+    /// `full = 256 * high + low`
+    pub(crate) high: [[i8; 4]; WORDS],
+    pub(crate) low: [[i8; 4]; WORDS],
+    /// Sums of `high` and `low`.
+    pub(crate) sums: [i32; 2],
+}
+
+impl Wide {
+    const ZERO: Self =
+        Self { full: [[0; 4]; WORDS], high: [[0; 4]; WORDS], low: [[0; 4]; WORDS], sums: [0; 2] };
+
+    /// Rounds `x` so that its largest magnitude becomes [`TOP`]; returns the step, too. What is not a number becomes 0.
+    #[inline(always)]
+    fn set(&mut self, x: &[f32]) -> f32 {
+        let amax = max_of(x, MIN_AMAX, f32::abs);
+        let factor = TOP * (1.0 / amax);
+        let full = &mut self.full.as_flattened_mut()[..x.len()];
+        for (full, &x) in full.iter_mut().zip(x) {
+            let y = x * factor;
+            let y = if y.is_nan() { 0.0 } else { y };
+            // As in `quantize`: the sum with 1.5 * 2^23 holds the integer in its low bits.
+            *full = (y + 12_582_912.0).to_bits() as i16;
+        }
+        let (high, low) = (self.high.as_flattened_mut(), self.low.as_flattened_mut());
+        let mut sums = [0; 2];
+        for ((&full, high), low) in full.iter().zip(high).zip(low) {
+            *high = ((i32::from(full) + 128) >> 8) as i8;
+            *low = full as i8;
+            sums[0] += i32::from(*high);
+            sums[1] += i32::from(*low);
+        }
+        self.sums = sums;
+        amax / TOP
+    }
+}
+
+/// Codes of a chunk, plus 128. Keys lie in strips of 16 positions, a block for every four dimensions; values in columns of
+/// 16 dimensions, a block for every four positions.
+#[derive(Clone, Copy)]
+pub(super) struct Codes<'a> {
+    keys: &'a [Block],
+    values: &'a [Block],
+    key_steps: &'a [f32],
+    value_steps: &'a [f32],
+}
+
+/// Codes of a chunk's keys, or of its values.
+pub(crate) const fn half_len(head_dim: usize) -> usize {
+    CHUNK * head_dim.next_multiple_of(16)
+}
+
+impl<'a> Codes<'a> {
+    #[inline(always)]
+    pub(super) fn new(codes: &'a [u8], steps: &'a [f32], head_dim: usize) -> Self {
+        let (keys, values) = codes.split_at(half_len(head_dim));
+        let (key_steps, value_steps) = steps.split_at(CHUNK);
+        Self { keys: keys.as_chunks().0, values: values.as_chunks().0, key_steps, value_steps }
+    }
+}
+
+/// Stores one position.
+#[inline(always)]
+pub(super) fn store(codes: &mut [u8], steps: &mut [f32], position: usize, k: &[f32], v: &[f32]) {
+    let padded = k.len().next_multiple_of(16);
+    let (keys, values) = codes.split_at_mut(half_len(k.len()));
+    let mut rounded = [0i8; LONGEST];
+    let rounded = &mut rounded[..padded];
+    (steps[position], _) = quantize_by(k, k, rounded, |x, _| x);
+    let strip = &mut keys.as_chunks_mut::<64>().0[position / 16 * (padded / 4)..][..padded / 4];
+    let lane = 4 * (position % 16);
+    for (block, word) in strip.iter_mut().zip(rounded.as_chunks::<4>().0) {
+        block[lane..lane + 4].copy_from_slice(&word.map(|code| code as u8 ^ 0x80));
+    }
+    (steps[CHUNK + position], _) = quantize_by(v, v, rounded, |x, _| x);
+    let blocks = values.as_chunks_mut::<64>().0[position / 4..].iter_mut().step_by(CHUNK / 4);
+    for (block, column) in blocks.zip(rounded.as_chunks::<16>().0) {
+        for (word, &code) in block.as_chunks_mut::<4>().0.iter_mut().zip(column) {
+            word[position % 4] = code as u8 ^ 0x80;
+        }
+    }
+}
+
+/// All queries over one chunk. No query sees fewer positions than the one before it.
+#[inline(always)]
+pub(super) fn attend<I: Isa>(
+    isa: I,
+    codes: Codes<'_>,
+    queries: &[&[f32]],
+    seen: &[usize],
+    scale: f32,
+    states: &mut [[f32; 2]],
+    sink: &mut Sink<'_, '_, '_>,
+) {
+    let mut q = 0;
+    while q < queries.len() {
+        let states = &mut states[q..];
+        if q + 4 <= queries.len() {
+            let (queries, seen) =
+                (std::array::from_fn(|i| queries[q + i]), std::array::from_fn(|i| seen[q + i]));
+            isa.call(Tile::<4> { codes, queries, seen, scale, states, sink: &mut *sink, first: q });
+            q += 4;
+        } else {
+            let (queries, seen) = ([queries[q]], [seen[q]]);
+            isa.call(Tile::<1> { codes, queries, seen, scale, states, sink: &mut *sink, first: q });
+            q += 1;
+        }
+    }
+}
+
+/// `N` queries over one chunk. No query sees fewer positions than the one before it.
+struct Tile<'a, 'b, 'c, 'd, 'e, const N: usize> {
+    codes: Codes<'a>,
+    queries: [&'a [f32]; N],
+    seen: [usize; N],
+    scale: f32,
+    states: &'a mut [[f32; 2]],
+    /// Knows nothing of factors yet.
+    sink: &'b mut Sink<'c, 'd, 'e>,
+    /// The first query in the sink.
+    first: usize,
+}
+
+impl<const N: usize> Op for Tile<'_, '_, '_, '_, '_, N> {
+    type Output = ();
+
+    #[allow(clippy::needless_range_loop, reason = "one index runs through several arrays")]
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self { codes, queries, seen, scale, states, sink, first } = self;
+        let (head_dim, last) = (queries[0].len(), seen[N - 1]);
+        let mut wide = [Wide::ZERO; N];
+        let mut factors = [0.0; N];
+        for n in 0..N {
+            factors[n] = wide[n].set(queries[n]) * scale;
+        }
+        let mut scores = [[0.0; CHUNK]; N];
+        let strips = codes.keys.chunks_exact(head_dim.next_multiple_of(16) / 4);
+        let steps = codes.key_steps.as_chunks::<16>().0;
+        for (strip, (blocks, steps)) in strips.zip(steps).take(last.div_ceil(16)).enumerate() {
+            let dots = isa.wide_dots(blocks, &wide);
+            for n in 0..N {
+                let out = &mut scores[n].as_chunks_mut::<16>().0[strip];
+                for j in 0..16 {
+                    out[j] = (dots[n][j] as f32 * steps[j]) * factors[n];
+                }
+            }
+        }
+        for n in 0..N {
+            sink.factors[first + n] = soften(&mut scores[n][..seen[n]], &mut states[n], sink.merge);
+            let (seen, unseen) = scores[n].split_at_mut(seen[n]);
+            seen.iter_mut().zip(codes.value_steps).for_each(|(p, &step)| *p *= step);
+            unseen.fill(0.0);
+            factors[n] = wide[n].set(&scores[n]);
+        }
+        for (column, blocks) in codes.values.chunks_exact(CHUNK / 4).enumerate() {
+            let dots = isa.wide_dots(&blocks[..last.div_ceil(4)], &wide);
+            let mut sums = [[[0.0; 16]; 1]; N];
+            for n in 0..N {
+                for j in 0..16 {
+                    sums[n][0][j] = dots[n][j] as f32 * factors[n];
+                }
+            }
+            put(isa, sink, first, 16 * column, head_dim, &sums);
+        }
+    }
+}
+
+/// Gives the sink sixteen columns, or as many as the head has.
+#[inline(always)]
+fn put<I: Isa, const N: usize>(
+    isa: I,
+    sink: &mut Sink<'_, '_, '_>,
+    first: usize,
+    d: usize,
+    head_dim: usize,
+    sums: &[[Lanes<f32>; 1]; N],
+) {
+    if d + 16 <= head_dim {
+        return sink.put_all(isa, first, d, sums);
+    }
+    for (q, sums) in (first..).zip(sums) {
+        for (d, &sum) in (d..head_dim).zip(&sums[0]) {
+            sink.put_one(q, d, sum);
+        }
+    }
+}
