@@ -39,11 +39,18 @@ const ONE_STEP: usize = 0x1_0000;
 /// A borrowed job whose lifetime has been erased; valid while a step is open or a worker is inside it.
 type Job = *const (dyn Fn() + Sync);
 
+/// A counter with a cache line (two, since they are fetched in pairs) of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Run(AtomicUsize);
+
 struct Shared {
     state: AtomicUsize,
     job: UnsafeCell<Option<Job>>,
-    /// The next chunk to claim.
-    next: AtomicUsize,
+    /// The next chunk to claim in each thread's run of chunks.
+    runs: Vec<Run>,
+    /// Threads that have begun to claim in this step.
+    seats: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
     /// Workers that have begun to wait for steps.
@@ -79,7 +86,8 @@ impl ThreadPool {
         let shared = Arc::new(Shared {
             state: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            runs: (0..=wanted).map(|_| Run::default()).collect(),
+            seats: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             started: AtomicUsize::new(0),
@@ -116,15 +124,26 @@ impl ThreadPool {
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        shared.next.store(0, Ordering::Relaxed);
+        // Every thread has a run of neighbouring chunks, so that it reads one stream of weights whose next part is on its way
+        // already; who is done helps the others. (With one counter for all, neighbours went to different threads, each of
+        // which fetched ahead what the other one was to read.)
+        let bound = |run: usize| run * chunks / shared.runs.len();
+        for (run, next) in shared.runs.iter().enumerate() {
+            next.0.store(bound(run), Ordering::Relaxed);
+        }
+        shared.seats.store(0, Ordering::Relaxed);
         let claim = || {
             INSIDE.set(true);
-            loop {
-                let chunk = shared.next.fetch_add(1, Ordering::Relaxed);
-                if chunk >= chunks {
-                    break;
+            let seat = shared.seats.fetch_add(1, Ordering::Relaxed);
+            for turn in 0..shared.runs.len() {
+                let run = (seat + turn) % shared.runs.len();
+                loop {
+                    let chunk = shared.runs[run].0.fetch_add(1, Ordering::Relaxed);
+                    if chunk >= bound(run + 1) {
+                        break;
+                    }
+                    work(chunk);
                 }
-                work(chunk);
             }
             INSIDE.set(false);
         };
@@ -136,7 +155,7 @@ impl ThreadPool {
         let mine = catch_unwind(AssertUnwindSafe(claim));
         if mine.is_err() {
             INSIDE.set(false);
-            shared.next.store(chunks, Ordering::Relaxed);
+            shared.runs.iter().for_each(|next| next.0.store(chunks, Ordering::Relaxed));
         }
         shared.close();
         let theirs = shared.panicked.swap(false, Ordering::Relaxed);
