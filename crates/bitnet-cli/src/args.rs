@@ -9,11 +9,13 @@ mod bench;
 mod engine;
 mod generate;
 mod sampling;
+mod train;
 
 pub use bench::{BenchArgs, Head};
 pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use sampling::SamplingArgs;
+pub use train::TrainArgs;
 
 /// Shown under the list of commands.
 const AFTER_HELP: &str = "\
@@ -67,6 +69,8 @@ pub enum Command {
     Bench(Box<BenchArgs>),
     /// Rewrite a model in another format and prove that it is the same
     Convert(ConvertArgs),
+    /// Train a ternary model on text (in builds with the feature `training`)
+    Train(TrainArgs),
     /// Turn text into token ids, or ids into text
     Tokenize(TokenizeArgs),
     /// Write a model's logits for given token ids

@@ -15,6 +15,7 @@ mod perplexity;
 mod pull;
 mod run;
 mod tokenize;
+mod train;
 
 /// Does what the arguments say.
 pub fn run(command: Command) -> Result<()> {
@@ -25,6 +26,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),

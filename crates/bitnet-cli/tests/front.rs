@@ -19,6 +19,7 @@ const COMMANDS: [&str; 12] = [
     "doctor",
     "bench",
     "convert",
+    "train",
     "tokenize",
     "logits",
     "perplexity",

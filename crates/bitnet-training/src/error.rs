@@ -98,6 +98,28 @@ pub enum TrainError {
     /// A tokenizer cannot be read, or cannot read a text.
     #[error(transparent)]
     Text(#[from] bitnet_text::TextError),
+    /// The system refuses threads.
+    #[error("threads cannot be started: {0}")]
+    Threads(String),
+    /// A job that cannot be.
+    #[error("{0}")]
+    Job(String),
+    /// A model cannot be written in another form.
+    #[error(transparent)]
+    Convert(#[from] bitnet_convert::ConvertError),
+    /// The engine does not run what was written.
+    #[error(transparent)]
+    Engine(#[from] bitnet_inference::EngineError),
+    /// What was written does not compute what was trained.
+    #[error("{}: the engine's logits differ from training's by {rms:.2e} (root mean square), with a deviation of {deviation:.2}", path.display())]
+    Disagreement {
+        /// What was written.
+        path: PathBuf,
+        /// The difference.
+        rms: f64,
+        /// The logits' own spread.
+        deviation: f64,
+    },
     /// A checkpoint cannot be read or written.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),

@@ -4,7 +4,8 @@
 //!   gates, attention, embedding, loss.
 //! - [`Transformer`]: the decoder of `bitnet-model`, trainable.
 //! - [`AdamW`] and [`Schedule`]: every constant is said.
-//! - [`Corpus`], [`Trainer`] and [`checkpoint`]: text, steps, and a run that can be killed at any instant.
+//! - [`Corpus`], [`Trainer`], [`run()`] and [`checkpoint`]: text, steps, and a run that can be killed at any instant.
+//! - [`Job`] and [`start()`]: all of it from one TOML file. [`export`]: masters become files that are served, with proof.
 //!
 //! # What is trained
 //! W1.58A8 as the models of the field are (BitNet b1.58, arXiv:2402.17764): weights are f32 masters; a forward pass rounds them
@@ -23,6 +24,8 @@
 pub mod checkpoint;
 pub mod corpus;
 mod error;
+pub mod export;
+mod job;
 mod metrics;
 mod model;
 pub mod ops;
@@ -31,11 +34,13 @@ mod parameters;
 mod random;
 mod run;
 mod schedule;
+mod start;
 mod tokenizer;
 mod trainer;
 
 pub use corpus::Corpus;
 pub use error::TrainError;
+pub use job::{Job, TEMPLATE};
 pub use metrics::Trits;
 pub use model::{Batch, Transformer};
 pub use ops::Quantization;
@@ -43,5 +48,6 @@ pub use optimizer::{AdamW, AdamWOptions};
 pub use parameters::{Kind, Parameter, Parameters};
 pub use run::{Ending, Event, RunOptions, run};
 pub use schedule::{Rates, Schedule, Stages};
+pub use start::{on_threads, start};
 pub use tokenizer::{MIN_VOCAB, train_tokenizer};
 pub use trainer::{StepReport, Trainer, TrainerOptions};
