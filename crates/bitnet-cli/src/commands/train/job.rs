@@ -76,11 +76,6 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
         human::count(trainer.corpus().train.len() as u64),
         config.vocab
     ));
-    let directory = &job.run.directory;
-    fs::create_dir_all(directory).map_err(|e| Failure::io("create", directory, &e))?;
-    let record = directory.join("job.toml");
-    let text = job.to_text().map_err(failure)?;
-    fs::write(&record, text).map_err(|e| Failure::io("write", &record, &e))?;
     let guard = Guard::new();
     let mut lines = Lines { every: job.run.report_every, steps: job.training.steps, since: 0.0, tokens: 0 };
     let ending = run_job(trainer, &job.run_options(), |event| {
@@ -88,7 +83,12 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
         !guard.pressed()
     });
     drop(guard);
-    match ending.map_err(failure)? {
+    let (ending, directory) = (ending.map_err(failure)?, &job.run.directory);
+    // The record of what made the model; not before the run was found to be this job's.
+    let record = directory.join("job.toml");
+    let text = job.to_text().map_err(failure)?;
+    fs::write(&record, text).map_err(|e| Failure::io("write", &record, &e))?;
+    match ending {
         Ending::Stopped => Err(Failure::Interrupted),
         Ending::Done(validation) => {
             let written = export(trainer, tokenizer, &job.export.formats, directory).map_err(failure)?;
@@ -116,16 +116,18 @@ impl Lines {
                 self.tokens += report.tokens;
                 if report.step.is_multiple_of(self.every) || report.step == self.steps {
                     let speed = self.tokens as f64 / self.since;
-                    let left = (self.steps - report.step) as f64 * report.tokens as f64 / speed;
+                    let left = match (self.steps - report.step) as f64 * report.tokens as f64 / speed {
+                        0.0 => String::new(),
+                        left => format!("  {} left", human::seconds(left)),
+                    };
                     terminal::note(format_args!(
-                        "step {}/{}  loss {:.4}  rate {:.2e}  gradient {:.2}  {:.0} tokens/s  {} left",
+                        "step {}/{}  loss {:.4}  rate {:.2e}  gradient {:.2}  {:.0} tokens/s{left}",
                         report.step,
                         self.steps,
                         report.loss,
                         report.rates.learning_rate,
                         report.length,
                         speed,
-                        human::seconds(left)
                     ));
                     (self.since, self.tokens) = (0.0, 0);
                 }
