@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+// A build without training only refuses, and reads half of it.
+#[cfg_attr(not(feature = "training"), allow(dead_code))]
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// The job: a TOML file in which every value is explained
