@@ -11,13 +11,14 @@
 use std::ops::Range;
 
 use bitnet_core::threads::ColumnsMut;
-use bitnet_quant::{Activations, Granularity, PackedTernary, QuantizedRows, StripScales, activations};
+use bitnet_quant::{Activations, Granularity, PackedTernary, QuantizedRows, StripScales};
 
 use crate::isa::{Block, Isa, Lanes, Op, Word};
 
 pub(crate) mod base3;
 mod float;
 pub(crate) mod lines;
+mod pieces;
 
 pub(crate) use float::FloatMatmul;
 
@@ -44,7 +45,7 @@ impl Op for Matmul<'_, '_> {
         if form == Activations::Int8PerToken && one_group {
             whole_rows(isa, &w, x, out);
         } else {
-            pieces(isa, &w, x, form, out);
+            pieces::multiply(isa, &w, x, form, out);
         }
     }
 }
@@ -263,74 +264,4 @@ fn write(y: &Lanes<f32>, columns: Range<usize>, row: &mut [f32]) {
         ([whole], []) => *whole = *y,
         _ => row.copy_from_slice(&y[..row.len()]),
     }
-}
-
-/// All strips times all tokens where steps or scales change along a row.
-#[inline(always)]
-fn pieces<I: Isa>(
-    isa: I,
-    w: &Strips<'_>,
-    x: &QuantizedRows,
-    form: Activations,
-    out: &mut ColumnsMut<'_, f32>,
-) {
-    let cols = w.cols;
-    let group = match w.scales.granularity() {
-        Granularity::Group(size) => size,
-        _ => cols,
-    };
-    let block = if form == Activations::Int8PerBlock { activations::BLOCK } else { cols };
-    for s in 0..w.count() {
-        for token in 0..out.rows() {
-            let (strip, words) = (w.strip(s), words(x, token, w.len));
-            let steps = x.block_steps(token);
-            let mut acc = [0.0; STRIP];
-            for (g, start) in (0..cols).step_by(group).enumerate() {
-                let end = (start + group).min(cols);
-                let mut sum = [0.0; STRIP];
-                let mut at = start;
-                while at < end {
-                    let stop = ((at / block + 1) * block).min(end);
-                    let dot = piece(isa, strip, words, at..stop, cols);
-                    let step = steps[at / block];
-                    for r in 0..STRIP {
-                        sum[r] += dot[r] as f32 * step;
-                    }
-                    at = stop;
-                }
-                let scales = w.scales(s, g);
-                for r in 0..STRIP {
-                    acc[r] += sum[r] * scales[r];
-                }
-            }
-            write(&acc, w.columns(s), out.row(token));
-        }
-    }
-}
-
-/// Exact trit dots over some columns. Edges inside a block are cut by zeroing the activations outside.
-#[inline(always)]
-fn piece<I: Isa>(isa: I, strip: &[Block], x: &[Word], range: Range<usize>, cols: usize) -> Lanes<i32> {
-    let blocks = range.start / 16..range.end.div_ceil(16);
-    if range.start.is_multiple_of(16) && (range.end.is_multiple_of(16) || range.end == cols) {
-        let sum: i32 = x[blocks.clone()].iter().flatten().map(|&x| i32::from(x)).sum();
-        let mut sums = isa.dot(&strip[blocks.clone()], &x[blocks]);
-        sums.iter_mut().for_each(|s| *s -= sum);
-        return sums;
-    }
-    let mut sums = [0; STRIP];
-    for b in blocks {
-        let mut word = x[b];
-        for (column, x) in word.iter_mut().enumerate() {
-            if !range.contains(&(16 * b + column)) {
-                *x = 0;
-            }
-        }
-        let sum: i32 = word.iter().map(|&x| i32::from(x)).sum();
-        let part = isa.dot(&strip[b..=b], &[word]);
-        for r in 0..STRIP {
-            sums[r] += part[r] - sum;
-        }
-    }
-    sums
 }

@@ -1,6 +1,6 @@
 //! Speed of the ternary kernels beside the machine's limits, measured in the same run.
 //!
-//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|lines|float] [KERNEL]`
+//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|pieces|lines|float] [KERNEL]`
 //!
 //! Shapes are those of one BitNet b1.58 2B-4T layer (30 copies for decode, so that nothing stays in cache), weights are
 //! random trits. Work and limit are timed in turns, in parts of well under a millisecond, and each part's best time over the
@@ -20,6 +20,7 @@ mod base3;
 mod floats;
 mod head;
 mod lines;
+mod pieces;
 
 /// Output rows and input columns of a layer's projections: q, k and v together, o, gate and up together, down.
 const LAYER: [(usize, usize); 4] = [(3840, 2560), (2560, 2560), (13_824, 2560), (2560, 6912)];
@@ -44,6 +45,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if matches!(what, "all" | "base3") {
         base3::run(kernel)?;
+    }
+    if matches!(what, "all" | "pieces") {
+        pieces::run(kernel)?;
     }
     if matches!(what, "all" | "lines") {
         lines::run(kernel)?;
