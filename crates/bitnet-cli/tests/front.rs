@@ -12,7 +12,7 @@ use std::{
 
 use common::{User, bitnet, oracle};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "chat",
     "inspect",
