@@ -13,6 +13,7 @@ fi
 out=${CARGO_TARGET_DIR:-target}
 bitnet=${BITNET:-$out/release/bitnet}
 [ -n "${BITNET:-}" ] || cargo build --release -p bitnet-cli
+mkdir -p "$out"
 file=$out/side-by-side-$shape.gguf
 [ -e "$file" ] || "$bitnet" bench --synthetic "$shape" --write "$file"
 python=${PEER_PYTHON:-}

@@ -6,7 +6,8 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Model, Source, Sparsity, Watched,
+    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, Source, Sparsity,
+    Watched,
 };
 use bitnet_quant::Activations;
 
@@ -22,6 +23,8 @@ pub struct SubjectOptions {
     pub kernel: Option<String>,
     /// What projections are multiplied with.
     pub activations: ActivationChoice,
+    /// In how many bits ternary projections are held; two when nobody says.
+    pub layout: Layout,
     /// Whether the head is screened.
     pub head: HeadChoice,
     /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
@@ -133,6 +136,7 @@ fn backend(
         && config.activations(options.activations) == Activations::Int8PerToken;
     let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
         .skip_zeros(skips)
+        .base3(options.layout == Layout::Base3)
         .with_head(options.head)
         .with_kv(options.kv);
     Ok((Watched::new(cpu, Clock::default()), threads, skips))

@@ -43,11 +43,7 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
             SparsityArg::On => Sparsity::On,
             SparsityArg::Off => Sparsity::Off,
         },
-        layout: match args.layout {
-            LayoutArg::Auto => Layout::Auto,
-            LayoutArg::TwoBit => Layout::TwoBit,
-            LayoutArg::Base3 => Layout::Base3,
-        },
+        layout: layout(args.layout),
         tuning,
         progress: Some(Arc::new(move |LoadProgress { done, total }| progress.set(done, total))),
         ..LoadOptions::default()
@@ -73,6 +69,14 @@ pub fn kv_type(kv: Kv) -> KvType {
 pub fn checkpoint(name: &str, i2s_64: bool) -> Result<Checkpoint> {
     Checkpoint::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64))
         .map_err(|e| failure(e.into()))
+}
+
+pub fn layout(layout: LayoutArg) -> Layout {
+    match layout {
+        LayoutArg::Auto => Layout::Auto,
+        LayoutArg::TwoBit => Layout::TwoBit,
+        LayoutArg::Base3 => Layout::Base3,
+    }
 }
 
 pub fn choice(activations: Activations) -> ActivationChoice {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{Activations, Kv};
+use super::{Activations, Kv, LayoutArg};
 
 const AFTER_HELP: &str = "\
 Every combination of --threads, --depth and --batch is a row. tg is generation, pp a prompt; the limit is what this machine
@@ -52,6 +52,9 @@ pub struct BenchArgs {
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
     pub activations: Activations,
+    /// In how many bits ternary weights are held (auto is two here, since nothing is tuned); results are the same
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = LayoutArg::Auto)]
+    pub layout: LayoutArg,
     /// How the head is computed: screened where that pays, always in full, or always screened
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Head::Auto)]
     pub head: Head,

@@ -155,6 +155,7 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
     let options = SubjectOptions {
         kernel: args.kernel.clone(),
         activations: load::choice(args.activations),
+        layout: load::layout(args.layout),
         head: match args.head {
             Head::Auto => HeadChoice::Auto,
             Head::Full => HeadChoice::Full,
