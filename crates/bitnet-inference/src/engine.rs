@@ -36,8 +36,8 @@ pub struct LoadOptions {
     pub activations: ActivationChoice,
     /// In how many bits ternary projections are held. Two, when nobody says: where base 3 wins is for measurements to say.
     pub layout: Layout,
-    /// Whether feed-forward layers of squared ReLU leave out what is exactly 0. They do not, when nobody says: see
-    /// [`InferenceEngine::live_share`].
+    /// Whether feed-forward layers of squared ReLU leave out what is exactly 0. They do not, when nobody
+    /// says: only a model's real text can tell whether it pays.
     pub sparsity: Sparsity,
     /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
     pub context: Option<usize>,

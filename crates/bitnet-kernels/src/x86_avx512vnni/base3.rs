@@ -4,7 +4,7 @@
 //! subtract) leave the four low digits; the table gives them as a byte of two bits a digit. What was subtracted is 81 times the
 //! highest digit and is multiplied as it stands: its sum is a multiple of 81, divided exactly at the end. One block adds
 //! at most 4 * 162 * 128 to it, so it has room for 2^31 / 82944 blocks, of 20 columns, in each of the two sets of sums:
-//! a million columns, and [`crate::MAX_COLUMNS`] is half of that.
+//! a million columns, and `bitnet-quant` takes half of that.
 
 use std::arch::x86_64::*;
 
