@@ -247,7 +247,8 @@ fn inspect_says_what_a_file_is() {
     let trits = &told["trits"];
     let sum: u64 = ["minus", "zero", "plus"].iter().map(|k| trits[k].as_u64().unwrap()).sum();
     assert_eq!(told["ternary_parameters"], sum);
-    assert_eq!(told["memory"]["kv_bytes_per_token"], 2 * 4 * 2 * 32 * 4);
+    // Keys and values, four blocks of two heads of 32, two bytes each.
+    assert_eq!(told["memory"]["kv_bytes_per_token"], 2 * 4 * 2 * 32 * 2);
     let words = bitnet(&["inspect", &oracle("qwen3-a-ternary-g64"), "--tensors"]);
     assert!(words.ok().contains("per 64") && words.ok().contains("down_proj"), "{}", words.ok());
     let widths: Vec<_> =

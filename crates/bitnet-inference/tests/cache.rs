@@ -1,5 +1,8 @@
 //! The cache of models: what stays, what leaves, and that nothing is loaded twice.
 
+// A test that cannot read its data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{

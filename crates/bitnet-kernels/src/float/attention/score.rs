@@ -128,8 +128,7 @@ fn sum<F: Floats, const Q: usize, const P: usize>(mut a: [[F; P]; Q], b: [[F; P]
 }
 
 impl<E: Element, const Q: usize, const P: usize> Tile<'_, E, Q, P> {
-    /// Half of the lanes. Spelled out, so that all sums stay in registers: as a loop over quarters in memory a chunk took
-    /// 10 % longer (2026-11-21).
+    /// Half of the lanes. Spelled out, so that all sums stay in registers.
     #[inline(always)]
     fn eight<I: Isa>(&self, isa: I, lane: usize) -> [[I::Floats; P]; Q] {
         sum(self.four(isa, lane), self.four(isa, lane + 2))
