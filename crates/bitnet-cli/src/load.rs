@@ -105,6 +105,8 @@ pub fn failure(error: EngineError) -> Failure {
 /// What a person wants who says nothing: lively, but not wild. (The library's own default is greedy.)
 const TEMPERATURE: f32 = 0.6;
 const TOP_P: f32 = 0.9;
+/// With a limit, the head need not be computed in full; `TOP_P` mostly cuts earlier.
+const TOP_K: usize = 40;
 const PENALTY_WINDOW: usize = 64;
 
 /// The sampler's options; a seed is made up where none is given.
@@ -112,7 +114,7 @@ pub fn sampling(args: &SamplingArgs) -> SamplingOptions {
     let default = SamplingOptions::default();
     SamplingOptions {
         temperature: if args.greedy { 0.0 } else { args.temperature.unwrap_or(TEMPERATURE) },
-        top_k: args.top_k.map_or(default.top_k, |k| k as usize),
+        top_k: args.top_k.map_or(TOP_K, |k| k as usize),
         top_p: args.top_p.unwrap_or(TOP_P),
         min_p: args.min_p.unwrap_or(default.min_p),
         repetition_penalty: args.repetition_penalty.unwrap_or(default.repetition_penalty),

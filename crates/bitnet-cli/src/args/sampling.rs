@@ -14,7 +14,7 @@ pub struct SamplingArgs {
     /// Higher is more surprising; 0 is greedy [default: 0.6]
     #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
     pub temperature: Option<f32>,
-    /// Choose among the K likeliest tokens; 0 is all [default: 0]
+    /// Choose among the K likeliest tokens; 0 is all, which takes the head in full [default: 40]
     #[arg(long, value_name = "K")]
     pub top_k: Option<u32>,
     /// Choose among the likeliest tokens that together have this probability [default: 0.9]
