@@ -34,7 +34,7 @@
 //! S = 0.501 sum(|h_j|, j in O)    R = |h without O|    G = g |h| + |r| + 2^-21 (|h| + |r|)
 //! ```
 //!
-//! Norms are summed in f64, whose own error (`n 2^-53`) is covered by [`MARGIN`], and rounded up to f32; the bound itself is
+//! Norms are summed in f64, whose own error (`n 2^-53`) is covered by `MARGIN`, and rounded up to f32; the bound itself is
 //! evaluated in f32, where it meets five roundings, and multiplied by `1 + 2^-20`, which is more than they take away.
 //! All of this presumes that nothing overflows: no partial sum of the head exceeds `N |h| (1 + g)`, so rows with
 //! `N |h| >= ` [`LIMIT`] get infinite bounds and are always multiplied in full.
