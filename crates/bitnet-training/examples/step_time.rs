@@ -1,5 +1,6 @@
 //! The time of a training step of an 8.9 M-parameter model, batch 4 x 128, for the ternary model and its float twin:
-//! `cargo run --release -p bitnet-training --example step_time [THREADS]`.
+//! `cargo run --release -p bitnet-training --example step_time [THREADS [ternary|float [recompute]]]`. Of one twin alone it
+//! also says the peak of the process's memory; with `recompute` blocks run again in the backward pass.
 
 #![allow(clippy::unwrap_used)]
 
@@ -43,13 +44,25 @@ fn main() {
     on_threads(threads, measure).unwrap();
 }
 
+/// The most memory that this process has had, in MB, where the system says it.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1000)
+}
+
 fn measure() {
+    let only = std::env::args().nth(2);
+    let recomputes = std::env::args().nth(3).as_deref() == Some("recompute");
     let ids =
         |from: u32, count: u32| (from..from + count).map(|i| i.wrapping_mul(2_654_435_761) >> 21).collect();
     let corpus = Arc::new(Corpus { train: ids(0, 100_000), validation: ids(100_000, 1000) });
     for (name, quantization) in [("ternary", Quantization::W158A8), ("float", Quantization::NONE)] {
+        if only.as_deref().is_some_and(|only| only != name) {
+            continue;
+        }
         let kernel = bitnet_kernels::select(None).unwrap();
-        let model = Transformer::new(config(), quantization, kernel).unwrap();
+        let model = Transformer::new(config(), quantization, kernel).unwrap().recomputing(recomputes);
         let parameters = Parameters::random(&config(), 1, 0.02, &Device::flex());
         let options = TrainerOptions {
             schedule: Schedule {
@@ -79,10 +92,14 @@ fn measure() {
             .collect();
         times.sort_by(f64::total_cmp);
         println!(
-            "{name}: {count} parameters, median of {STEPS} steps {:.1} ms, fastest {:.1} ms, {:.0} tokens/s",
+            "{name}, threads {}: {count} parameters, median of {STEPS} steps {:.1} ms, fastest {:.1} ms, {:.0} tokens/s",
+            rayon::current_num_threads(),
             times[STEPS / 2],
             times[0],
             512e3 / times[STEPS / 2]
         );
+        if let (Some(_), Some(peak)) = (&only, peak()) {
+            println!("{name}: {peak} MB at the peak");
+        }
     }
 }

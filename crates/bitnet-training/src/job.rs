@@ -109,6 +109,8 @@ pub struct Training {
     pub batch: usize,
     /// Passes of a step.
     pub accumulate: usize,
+    /// Whether blocks run again in the backward pass instead of keeping their activations.
+    pub gradient_checkpointing: bool,
     /// Tokens of a sequence.
     pub positions: usize,
     /// Of weights and of the order of the text.
@@ -311,8 +313,9 @@ impl Job {
         for (section, values) in table.iter().filter(|(name, _)| !["run", "export"].contains(&name.as_str()))
         {
             let keys = values.as_table().into_iter().flatten();
-            // The same text by another path is the same text.
-            let keys = keys.filter(|(key, _)| !["files", "tokenizer"].contains(&key.as_str()));
+            // The same text by another path is the same text, and memory is no number.
+            let same = ["files", "tokenizer", "gradient_checkpointing"];
+            let keys = keys.filter(|(key, _)| !same.contains(&key.as_str()));
             pairs.extend(keys.map(|(key, value)| (format!("{section}.{key}"), value.to_string())));
         }
         Ok(pairs)

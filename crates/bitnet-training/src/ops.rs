@@ -12,6 +12,7 @@ mod gate;
 mod linear;
 mod loss;
 mod norm;
+mod recompute;
 mod rows;
 
 pub use attention::{Heads, attention};
@@ -20,3 +21,4 @@ pub use gate::gate;
 pub use linear::{Quantization, linear};
 pub use loss::cross_entropy;
 pub use norm::rms_norm;
+pub use recompute::recompute;

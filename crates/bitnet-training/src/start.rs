@@ -34,7 +34,8 @@ pub fn start(job: &Job, kernel: &'static Kernel) -> Result<(Trainer, TokenizerFi
         Tokenizer::from_json(&files.json)?.with_bos_eos(files.bos.as_deref(), files.eos.as_deref());
     let corpus = Corpus::read(&job.data.files, &tokenizer, job.data.validation, job.training.positions)?;
     let config = job.config(tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos());
-    let model = Transformer::new(config.clone(), job.quantization()?, kernel)?;
+    let model = Transformer::new(config.clone(), job.quantization()?, kernel)?
+        .recomputing(job.training.gradient_checkpointing);
     let parameters = Parameters::random(&config, job.training.seed, job.model.deviation, &Device::flex());
     let identity = job.identity(digest(&corpus))?;
     Ok((Trainer::new(model, parameters, Arc::new(corpus), job.trainer_options(), identity)?, files))
