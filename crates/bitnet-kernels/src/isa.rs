@@ -11,7 +11,10 @@ use std::ops::Range;
 use bitnet_quant::TernaryLines;
 
 use crate::{
-    float::attention::int8::Wide,
+    float::attention::{
+        self,
+        int8::{self, Wide},
+    },
     screen::ByteDots,
     simd::Floats,
     ternary::{
@@ -108,20 +111,33 @@ pub(crate) trait Isa: ByteDots {
         lines::sums(self, lines, codes, blocks, sums);
     }
 
-    /// `sum((code - 128) * x)` of the four bytes of each lane of all `blocks` and the words of each `x`. Exact: the sums fit.
+    /// `sum((code - 128) * x)` of the four bytes of each lane of all blocks and the words of each `x`, for `S` runs of as many
+    /// blocks. Exact: the sums fit.
     #[inline(always)]
-    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
-        let mut out = [[0i32; 16]; N];
-        for (out, x) in out.iter_mut().zip(x) {
-            for (block, word) in blocks.iter().zip(&x.full) {
-                for (out, codes) in out.iter_mut().zip(block.as_chunks::<4>().0) {
-                    for k in 0..4 {
-                        *out += (i32::from(codes[k]) - 128) * i32::from(word[k]);
-                    }
-                }
-            }
-        }
-        out
+    fn wide_dots<const S: usize, const N: usize>(
+        self,
+        blocks: [&[Block]; S],
+        x: &[Wide; N],
+    ) -> [[Lanes<i32>; N]; S] {
+        blocks.map(|blocks| int8::wide_dots(blocks, x))
+    }
+
+    /// [`Wide::set`], of the forms that [`Isa::wide_dots`] reads.
+    #[inline(always)]
+    fn widen(self, x: &[f32], wide: &mut Wide) -> f32 {
+        wide.set(x)
+    }
+
+    /// `x` becomes `e^(x - max)`. Returns `max` and the sum of what `x` has become, in lane order.
+    #[inline(always)]
+    fn soften(self, x: &mut [f32]) -> [f32; 2] {
+        attention::soften(x)
+    }
+
+    /// The integers, rounded to floats.
+    #[inline(always)]
+    fn floats(self, x: &Lanes<i32>) -> Self::Floats {
+        self.load(&x.map(|x| x as f32))
     }
 
     /// Runs a part of an operation as a function of its own, which is compiled once for all its callers.

@@ -44,9 +44,13 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+    fn wide_dots<const S: usize, const N: usize>(
+        self,
+        blocks: [&[Block]; S],
+        x: &[Wide; N],
+    ) -> [[Lanes<i32>; N]; S] {
         // SAFETY: as in `dot`.
-        unsafe { wide_dots(blocks, x) }
+        blocks.map(|blocks| unsafe { wide_dots(blocks, x) })
     }
 
     #[inline(always)]

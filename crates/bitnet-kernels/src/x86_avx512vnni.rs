@@ -15,6 +15,7 @@ use crate::{
     x86,
 };
 
+mod attention;
 mod base3;
 mod lines;
 
@@ -50,9 +51,31 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+    fn wide_dots<const S: usize, const N: usize>(
+        self,
+        blocks: [&[Block]; S],
+        x: &[Wide; N],
+    ) -> [[Lanes<i32>; N]; S] {
         // SAFETY: as in `dot`.
-        unsafe { wide_dots(blocks, x) }
+        unsafe { attention::wide_dots(blocks, x) }
+    }
+
+    #[inline(always)]
+    fn widen(self, x: &[f32], wide: &mut Wide) -> f32 {
+        // SAFETY: as in `dot`.
+        unsafe { attention::widen(x, wide) }
+    }
+
+    #[inline(always)]
+    fn soften(self, x: &mut [f32]) -> [f32; 2] {
+        // SAFETY: as in `dot`.
+        unsafe { attention::soften(x) }
+    }
+
+    #[inline(always)]
+    fn floats(self, x: &Lanes<i32>) -> Self::Floats {
+        // SAFETY: as in `dot`.
+        unsafe { attention::floats(x) }
     }
 
     #[inline(always)]
@@ -241,28 +264,6 @@ fn finish(sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f32>) -> Lane
     // SAFETY: 64 writable bytes behind the reference.
     unsafe { _mm512_storeu_ps(out.as_mut_ptr(), y) };
     out
-}
-
-/// Two bytes of `x` one after the other; the 128 that codes are too large by is taken off at the beginning. Products of
-/// two bytes are at most 2^15 and there are at most 2^9 of them in a sum.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
-#[inline]
-fn wide_dots<const N: usize>(blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
-    assert!(blocks.len() <= x[0].high.len());
-    let mut high: [_; N] = std::array::from_fn(|n| _mm512_set1_epi32(-128 * x[n].sums[0]));
-    let mut low: [_; N] = std::array::from_fn(|n| _mm512_set1_epi32(-128 * x[n].sums[1]));
-    for (b, block) in blocks.iter().enumerate() {
-        x86::prefetch_ahead(block);
-        let codes = load(block);
-        for n in 0..N {
-            // SAFETY: b < blocks.len(), which is at most the number of words.
-            let word =
-                |words: &[[i8; 4]]| i32::from_le_bytes(unsafe { words.get_unchecked(b) }.map(|x| x as u8));
-            high[n] = _mm512_dpbusd_epi32(high[n], codes, _mm512_set1_epi32(word(&x[n].high)));
-            low[n] = _mm512_dpbusd_epi32(low[n], codes, _mm512_set1_epi32(word(&x[n].low)));
-        }
-    }
-    std::array::from_fn(|n| store(_mm512_add_epi32(_mm512_slli_epi32::<8>(high[n]), low[n])))
 }
 
 /// One product per loaded register, the rest of `dot` left out.

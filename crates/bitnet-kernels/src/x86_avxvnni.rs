@@ -38,9 +38,13 @@ impl Isa for AvxVnni {
     }
 
     #[inline(always)]
-    fn wide_dots<const N: usize>(self, blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+    fn wide_dots<const S: usize, const N: usize>(
+        self,
+        blocks: [&[Block]; S],
+        x: &[Wide; N],
+    ) -> [[Lanes<i32>; N]; S] {
         // SAFETY: as in `dot`.
-        unsafe { x86_avx2::wide_dots(blocks, x) }
+        blocks.map(|blocks| unsafe { x86_avx2::wide_dots(blocks, x) })
     }
 
     #[inline(always)]

@@ -18,8 +18,11 @@ fn report(what: &str, bytes: usize, seconds: f64) {
     println!("{what}: {:.2} us, {:.1} GB/s", seconds * 1e6, bytes as f64 / seconds * 1e-9);
 }
 
-pub(super) fn run(kernel: &'static Kernel) -> Outcome {
+pub(super) fn run(kernel: &'static Kernel, attention_alone: bool) -> Outcome {
     let pool = HybridMemoryPool::new();
+    if attention_alone {
+        return attention(kernel, &pool);
+    }
     vectors(kernel);
     dense(kernel, &pool)?;
     attention(kernel, &pool)?;

@@ -1,6 +1,6 @@
 //! Speed of the ternary kernels beside the machine's limits, measured in the same run.
 //!
-//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|pieces|lines|float] [KERNEL]`
+//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|pieces|lines|float|attention] [KERNEL]`
 //!
 //! Shapes are those of one BitNet b1.58 2B-4T layer (30 copies for decode, so that nothing stays in cache), weights are
 //! random trits. Work and limit are timed in turns, in parts of well under a millisecond, and each part's best time over the
@@ -55,8 +55,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if matches!(what, "all" | "head") {
         head::run(kernel)?;
     }
-    if matches!(what, "all" | "float") {
-        floats::run(kernel)?;
+    if matches!(what, "all" | "float" | "attention") {
+        floats::run(kernel, what == "attention")?;
     }
     Ok(())
 }

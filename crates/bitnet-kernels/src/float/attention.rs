@@ -141,7 +141,7 @@ impl AttendChunk<'_, '_, '_> {
         }
         let all = scores.iter_mut().zip(seen).zip(sink.factors.iter_mut()).zip(states);
         for (((scores, &seen), factors), state) in all {
-            *factors = soften(&mut scores[..seen], state, merge);
+            *factors = weights(isa, &mut scores[..seen], state, merge);
         }
         match self.cache {
             KvChunk::F32(c) => {
@@ -158,16 +158,22 @@ impl AttendChunk<'_, '_, '_> {
 /// Scores become `p`; `state` becomes `(m, l)` of this chunk, or of this and those before it. Returns the factors of what is
 /// there and of what this chunk adds.
 #[inline(always)]
-fn soften(scores: &mut [f32], state: &mut [f32; 2], merge: bool) -> (f32, f32) {
-    let max = max_of(scores, f32::NEG_INFINITY, |x| x);
-    scores.iter_mut().for_each(|s| *s = exp(*s - max));
-    let sum = sum_of(scores, |p| p);
+fn weights<I: Isa>(isa: I, scores: &mut [f32], state: &mut [f32; 2], merge: bool) -> (f32, f32) {
+    let chunk = isa.soften(scores);
     if merge {
-        combine(state, [max, sum])
+        combine(state, chunk)
     } else {
-        *state = [max, sum];
+        *state = chunk;
         (0.0, 1.0)
     }
+}
+
+/// The definition of [`Isa::soften`].
+#[inline(always)]
+pub(crate) fn soften(scores: &mut [f32]) -> [f32; 2] {
+    let max = max_of(scores, f32::NEG_INFINITY, |x| x);
+    scores.iter_mut().for_each(|s| *s = exp(*s - max));
+    [max, sum_of(scores, |p| p)]
 }
 
 /// Adds a chunk's `m` and `l` to those of the chunks before it; returns the factors of the two `a`.

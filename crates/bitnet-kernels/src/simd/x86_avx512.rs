@@ -6,7 +6,7 @@ use super::Floats;
 use crate::isa::Lanes;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Zmm(__m512);
+pub(crate) struct Zmm(pub(crate) __m512);
 
 impl Floats for Zmm {
     #[inline(always)]

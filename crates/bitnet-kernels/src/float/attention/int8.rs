@@ -8,14 +8,15 @@
 
 use bitnet_quant::activations::MIN_AMAX;
 
-use super::{CHUNK, Sink, soften};
+use super::{CHUNK, Sink, weights};
 use crate::{
     float::{lanes::max_of, quantize::quantize_by},
     isa::{Block, Isa, Lanes, Op},
+    simd::Floats,
 };
 
 /// The largest 16-bit magnitude: both of its bytes are an i8 then.
-const TOP: f32 = 32_512.0;
+pub(crate) const TOP: f32 = 32_512.0;
 /// Elements of the longest head: sums of so many products fit in an i32.
 pub(crate) const LONGEST: usize = 512;
 /// Words of four elements of the longest vector of one side.
@@ -39,7 +40,7 @@ impl Wide {
 
     /// Rounds `x` so that its largest magnitude becomes [`TOP`]; returns the step, too. What is not a number becomes 0.
     #[inline(always)]
-    fn set(&mut self, x: &[f32]) -> f32 {
+    pub(crate) fn set(&mut self, x: &[f32]) -> f32 {
         let amax = max_of(x, MIN_AMAX, f32::abs);
         let factor = TOP * (1.0 / amax);
         let full = &mut self.full.as_flattened_mut()[..x.len()];
@@ -60,6 +61,22 @@ impl Wide {
         self.sums = sums;
         amax / TOP
     }
+}
+
+/// The definition of [`Isa::wide_dots`], one run of blocks.
+#[inline(always)]
+pub(crate) fn wide_dots<const N: usize>(blocks: &[Block], x: &[Wide; N]) -> [Lanes<i32>; N] {
+    let mut out = [[0i32; 16]; N];
+    for (out, x) in out.iter_mut().zip(x) {
+        for (block, word) in blocks.iter().zip(&x.full) {
+            for (out, codes) in out.iter_mut().zip(block.as_chunks::<4>().0) {
+                for k in 0..4 {
+                    *out += (i32::from(codes[k]) - 128) * i32::from(word[k]);
+                }
+            }
+        }
+    }
+    out
 }
 
 /// Codes of a chunk, plus 128. Keys lie in strips of 16 positions, a block for every four dimensions; values in columns of
@@ -159,36 +176,44 @@ impl<const N: usize> Op for Tile<'_, '_, '_, '_, '_, N> {
         let mut wide = [Wide::ZERO; N];
         let mut factors = [0.0; N];
         for n in 0..N {
-            factors[n] = wide[n].set(queries[n]) * scale;
+            factors[n] = isa.widen(queries[n], &mut wide[n]) * scale;
         }
         let mut scores = [[0.0; CHUNK]; N];
-        let strips = codes.keys.chunks_exact(head_dim.next_multiple_of(16) / 4);
-        let steps = codes.key_steps.as_chunks::<16>().0;
-        for (strip, (blocks, steps)) in strips.zip(steps).take(last.div_ceil(16)).enumerate() {
-            let dots = isa.wide_dots(blocks, &wide);
-            for n in 0..N {
-                let out = &mut scores[n].as_chunks_mut::<16>().0[strip];
-                for j in 0..16 {
-                    out[j] = (dots[n][j] as f32 * steps[j]) * factors[n];
+        // Two strips share what is read of the queries; what lies behind the last position does no harm.
+        let words = head_dim.next_multiple_of(16) / 4;
+        let pairs = codes.keys.chunks_exact(2 * words).zip(codes.key_steps.as_chunks().0.as_chunks::<2>().0);
+        for (pair, (blocks, steps)) in pairs.take(last.div_ceil(32)).enumerate() {
+            let dots = isa.wide_dots([&blocks[..words], &blocks[words..]], &wide);
+            for s in 0..2 {
+                let step = isa.load(&steps[s]);
+                for n in 0..N {
+                    let score = isa.floats(&dots[s][n]).mul(step).mul(isa.splat(factors[n]));
+                    scores[n].as_chunks_mut().0[2 * pair + s] = score.store();
                 }
             }
         }
         for n in 0..N {
-            sink.factors[first + n] = soften(&mut scores[n][..seen[n]], &mut states[n], sink.merge);
+            sink.factors[first + n] = weights(isa, &mut scores[n][..seen[n]], &mut states[n], sink.merge);
             let (seen, unseen) = scores[n].split_at_mut(seen[n]);
             seen.iter_mut().zip(codes.value_steps).for_each(|(p, &step)| *p *= step);
             unseen.fill(0.0);
-            factors[n] = wide[n].set(&scores[n]);
+            factors[n] = isa.widen(&scores[n], &mut wide[n]);
         }
-        for (column, blocks) in codes.values.chunks_exact(CHUNK / 4).enumerate() {
-            let dots = isa.wide_dots(&blocks[..last.div_ceil(4)], &wide);
-            let mut sums = [[[0.0; 16]; 1]; N];
-            for n in 0..N {
-                for j in 0..16 {
-                    sums[n][0][j] = dots[n][j] as f32 * factors[n];
-                }
-            }
+        let (columns, blocks) = (codes.values.len() / (CHUNK / 4), last.div_ceil(4));
+        let read = |column: usize| &codes.values[column * (CHUNK / 4)..][..blocks];
+        let mut scale = |column: usize, dots: &[Lanes<i32>; N]| {
+            let sums: [_; N] =
+                std::array::from_fn(|n| [isa.floats(&dots[n]).mul(isa.splat(factors[n])).store()]);
             put(isa, sink, first, 16 * column, head_dim, &sums);
+        };
+        for column in (0..columns - columns % 2).step_by(2) {
+            let [even, odd] = isa.wide_dots([read(column), read(column + 1)], &wide);
+            scale(column, &even);
+            scale(column + 1, &odd);
+        }
+        if columns % 2 == 1 {
+            let [last] = isa.wide_dots([read(columns - 1)], &wide);
+            scale(columns - 1, &last);
         }
     }
 }
