@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bitnet_format::{TensorSpec, TensorType, bitnet_keys};
-use bitnet_model::{ModelError, Part, family::bitnet_file};
+use bitnet_model::{
+    ModelError, Part,
+    family::{bitnet_file, gguf},
+};
 use bitnet_quant::{PackedTernary, Scales};
 
 use crate::{
@@ -36,7 +39,7 @@ pub(crate) fn plan(
     let mut items = Vec::new();
     for m in &survey.matrices {
         match &m.held {
-            Held::Table(ty) => items.push(hf::table(m, *ty, notes)),
+            Held::Table(ty) => items.push(hf::table(source, m, *ty, notes)),
             Held::Trits(trits) => items.push(strips(m, trits, &mut metadata)?),
         }
     }
@@ -45,12 +48,15 @@ pub(crate) fn plan(
         items.push(hf::vector(source, part)?);
     }
     // Says that the model was trained with int8 activations; strips carry their scales themselves.
-    let quantization = source.config().trained_int8.then(|| QuantizationJson {
+    let quantization = hf::says_quantization(source.config()).then(|| QuantizationJson {
         linear_class: "autobitlinear",
         mode: "offline",
         dense: survey.dense_modules(),
         head: survey.head().is_some(),
     });
+    if source.config().sub_norms && !source.config().trained_int8 {
+        metadata.insert(gguf::ACTIVATIONS_KEY.to_owned(), gguf::FLOAT.to_owned());
+    }
     let config = hf::config(source, "float32", quantization.as_ref());
     metadata.insert(bitnet_keys::CONFIG.to_owned(), config.to_string());
     let files = text::files(source.checkpoint(), source.config(), notes)?;

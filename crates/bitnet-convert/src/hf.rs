@@ -63,7 +63,7 @@ pub(crate) fn plan(
                 .into(),
         );
     }
-    let quantization = source.config().trained_int8.then(|| QuantizationJson {
+    let quantization = says_quantization(source.config()).then(|| QuantizationJson {
         linear_class: if mode == (Mode::Packed { multiply: false }) { "bitlinear" } else { "autobitlinear" },
         mode: if mode == Mode::Online { "online" } else { "offline" },
         dense: survey.dense_modules(),
@@ -93,6 +93,12 @@ pub(crate) fn config(source: &Source, dtype: &str, quantization: Option<&Quantiz
             config_json::to_config_json(config, &scaling, biases, dtype, quantization)
         }
     }
+}
+
+/// Whether `config.json` has to speak of quantization: that a model was trained with int8 activations, or, of a class whose
+/// floats are taken for masters, which of them are not.
+pub(crate) fn says_quantization(config: &Config) -> bool {
+    config.trained_int8 || config.sub_norms
 }
 
 /// The name of a float type in `config.json`.
@@ -246,10 +252,13 @@ pub(crate) fn name_of(part: Part) -> String {
 }
 
 /// A matrix of floats: copied where safetensors can hold it, else decoded to f32.
-pub(crate) fn table(m: &Surveyed, ty: TensorType, notes: &mut Vec<String>) -> Item {
+pub(crate) fn table(source: &Source, m: &Surveyed, ty: TensorType, notes: &mut Vec<String>) -> Item {
     let name = name_of(m.part);
     if ty.is_float() {
-        return Item::copied(name, ty, m);
+        return match source.reorders(m.part) {
+            true => Item::matrix(name, ty, m.shape, m.part, How::Floats),
+            false => Item::copied(name, ty, m),
+        };
     }
     notes.push(format!("'{}' was {ty} and is written as F32 with the same values", m.name));
     Item::matrix(name, TensorType::F32, m.shape, m.part, How::Floats)
@@ -269,7 +278,7 @@ pub(crate) fn vector(source: &Source, part: Part) -> Result<Item, ConvertError> 
 impl Layout<'_> {
     fn matrix(&self, m: &Surveyed, notes: &mut Vec<String>) -> Result<Vec<Item>, ConvertError> {
         let trits = match &m.held {
-            Held::Table(ty) => return Ok(vec![table(m, *ty, notes)]),
+            Held::Table(ty) => return Ok(vec![table(self.source, m, *ty, notes)]),
             Held::Trits(trits) => trits,
         };
         let name = name_of(m.part);
@@ -277,7 +286,7 @@ impl Layout<'_> {
         match self.mode {
             Mode::Packed { multiply } if quantized => self.packed(m, name, trits, multiply),
             Mode::Online if quantized => Ok(vec![self.master(m, name, trits)]),
-            _ => Ok(vec![exact(m, name, trits)]),
+            _ => Ok(vec![exact(self.source, m, name, trits)]),
         }
     }
 
@@ -317,8 +326,8 @@ impl Layout<'_> {
 }
 
 /// The weights themselves, copied or in the narrowest type that holds them.
-fn exact(m: &Surveyed, name: String, trits: &Trits) -> Item {
-    match trits.stored.filter(|_| !trits.master) {
+fn exact(source: &Source, m: &Surveyed, name: String, trits: &Trits) -> Item {
+    match trits.stored.filter(|_| !trits.master && !source.reorders(m.part)) {
         Some(ty) => Item::copied(name, ty, m),
         None => Item::matrix(name, trits.width, m.shape, m.part, How::Floats),
     }

@@ -270,6 +270,26 @@ impl SharedBytes {
         Self { owner, range }
     }
 
+    /// A copy of `parts`, one behind another, that starts on a multiple of eight.
+    pub fn aligned(parts: &[&[u8]]) -> Self {
+        // A vector of bytes may start anywhere; one of words may not.
+        struct Words(Vec<u64>, usize);
+        impl AsRef<[u8]> for Words {
+            fn as_ref(&self) -> &[u8] {
+                &bytemuck::must_cast_slice(&self.0)[..self.1]
+            }
+        }
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut words = vec![0u64; len.div_ceil(8)];
+        let mut rest: &mut [u8] = bytemuck::must_cast_slice_mut(&mut words);
+        for part in parts {
+            let (here, behind) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = behind;
+        }
+        Self::new(Arc::new(Words(words, len)))
+    }
+
     /// The part `range` of these bytes, or `None` when it reaches past their end.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         let start = self.range.start.checked_add(range.start)?;

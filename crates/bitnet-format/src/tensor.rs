@@ -1,6 +1,6 @@
 //! What a file says of a tensor, and the view of its bytes.
 
-use std::{fmt, ops::Range, path::Path, sync::Arc};
+use std::{fmt, ops::Range, path::Path};
 
 use bitnet_core::{
     SharedBytes,
@@ -125,7 +125,7 @@ impl<'a> TensorView<'a> {
             _ => return Err(self.unreadable("only F32, F16 and BF16 tensors are dense floats")),
         };
         let aligned = self.bytes.as_ptr().align_offset(dtype.size()) == 0;
-        let bytes = if aligned { self.shared() } else { aligned_copy(&self.bytes) };
+        let bytes = if aligned { self.shared() } else { SharedBytes::aligned(&[&self.bytes]) };
         DenseMatrix::new(dtype, self.info.rows(), self.info.cols(), bytes).map_err(|_| {
             // Type, shape and bytes were matched when the file was opened.
             Kind::Overflow { what: format!("tensor {:?} of shape {:?}", self.info.name, self.info.shape) }
@@ -146,23 +146,6 @@ impl<'a> TensorView<'a> {
     pub(crate) fn argument(&self, what: &'static str, got: usize, expected: String) -> FormatError {
         self.error(Kind::Argument { tensor: self.info.name.clone(), what, got, expected })
     }
-}
-
-/// A copy that starts on a multiple of four.
-fn aligned_copy(bytes: &[u8]) -> SharedBytes {
-    // A vector of bytes may start anywhere; one of words may not.
-    struct Words(Vec<u32>, usize);
-    impl AsRef<[u8]> for Words {
-        fn as_ref(&self) -> &[u8] {
-            &bytemuck::must_cast_slice(&self.0)[..self.1]
-        }
-    }
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 4];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u32::from_ne_bytes(word)
-    };
-    SharedBytes::new(Arc::new(Words(bytes.chunks(4).map(word).collect(), bytes.len())))
 }
 
 impl fmt::Debug for TensorView<'_> {

@@ -45,6 +45,10 @@ pub struct Inspection {
     pub file_bytes: u64,
     /// Bytes of the matrices in memory.
     pub weight_bytes: u64,
+    /// Projections in blocks.
+    pub projections: usize,
+    /// Those of them that hold floats, or blocks that stand for floats: they take activations as they are.
+    pub dense_projections: usize,
     /// What looks wrong or deserves a word.
     pub warnings: Vec<String>,
 }
@@ -61,9 +65,13 @@ pub fn inspect(
     let config = source.config().clone();
     let parts: Vec<Part> = source.matrices().collect();
     let (mut matrices, mut weight_bytes, mut warnings) = (Vec::new(), 0, Vec::new());
+    let (mut projections, mut dense_projections) = (0, 0);
     for (done, &part) in parts.iter().enumerate() {
         let weight = source.weight(part)?;
         let name = source.name(part);
+        let of_block = matches!(part, Part::Weight(..));
+        projections += usize::from(of_block);
+        dense_projections += usize::from(of_block && matches!(weight, Weight::Table(_)));
         weight_bytes += match &weight {
             Weight::Table(table) => table.byte_len() as u64,
             trits => PackedTernary::byte_len(trits.shape()[0], trits.shape()[1]).unwrap_or(0) as u64,
@@ -91,7 +99,16 @@ pub fn inspect(
         vector_parameters += source.vector(part)?.map_or(0, |v| v.len());
     }
     let file_bytes = source.checkpoint().file_bytes();
-    Ok(Inspection { config, matrices, vector_parameters, file_bytes, weight_bytes, warnings })
+    Ok(Inspection {
+        config,
+        matrices,
+        vector_parameters,
+        file_bytes,
+        weight_bytes,
+        projections,
+        dense_projections,
+        warnings,
+    })
 }
 
 fn report(matrix: &TernaryMatrix) -> TritReport {

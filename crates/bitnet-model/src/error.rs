@@ -43,15 +43,6 @@ pub enum ModelError {
         /// The shape in the file.
         got: Vec<usize>,
     },
-    /// A projection whose float weights are neither ternary nor meant to be made so.
-    #[error(
-        "tensor '{name}' holds dense weights: this is not a ternary model. Quantize it by training (transformers with \
-         `quant_method: bitnet` in online mode, or onebitllms) and give the result, or take a ternary model"
-    )]
-    Dense {
-        /// Its name in the file.
-        name: String,
-    },
     /// Trits or scales of a tensor are not valid.
     #[error("tensor '{name}': {source}")]
     Quant {

@@ -1,7 +1,7 @@
 //! A model's parts, read from a checkpoint through its family's table of names.
 
-use bitnet_format::{Checkpoint, Metadata, TensorType, TensorView, hf_packed_to_ternary, recognize_ternary};
-use bitnet_quant::{QuantConfig, Scales, ScreenTable, TernaryMatrix, weights::absmean};
+use bitnet_format::{Checkpoint, Metadata, TensorType, recognize_ternary};
+use bitnet_quant::{Scales, ScreenTable};
 
 use crate::{
     Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight,
@@ -10,6 +10,8 @@ use crate::{
         huggingface::{self, Quantization, ScaleMeaning},
     },
 };
+
+mod projection;
 
 /// A checkpoint, its configuration, and how its tensors are named and meant.
 pub struct Source {
@@ -40,7 +42,8 @@ impl Source {
                 (config, Convention::HuggingFace(quantization))
             }
             Metadata::Bitnet(m) => {
-                let (config, _) = huggingface::config(&m.hf.config, m.hf.generation_config.as_ref())?;
+                let (mut config, _) = huggingface::config(&m.hf.config, m.hf.generation_config.as_ref())?;
+                config.trained_int8 = bitnet_file::trained_int8(m)?.unwrap_or(config.trained_int8);
                 (config, Convention::Bitnet)
             }
             Metadata::Gguf(m) => {
@@ -81,7 +84,10 @@ impl Source {
             Some(info) if info.ty().is_ternary() => {
                 !matches!(checkpoint.tensor(&first)?.to_ternary()?.scales(), Scales::Tensor(_))
             }
-            _ => false,
+            // Dense projections come from no training with int8 activations.
+            Some(info) if info.ty().is_float() => recognize_ternary(&checkpoint.tensor(&first)?)?.is_none(),
+            Some(_) => true,
+            None => false,
         };
         let head = checkpoint.info(&gguf::name(Part::Head)).is_some();
         let input_norms = checkpoint.info(&gguf::name(Part::InputNorm(0, Projection::Query))).is_some();
@@ -283,101 +289,6 @@ impl Source {
         };
         Ok(weight)
     }
-
-    /// `[ceil(rows / 4), cols]` bytes with a `weight_scale` beside them.
-    fn unpack(
-        &self,
-        view: &TensorView<'_>,
-        name: &str,
-        quantization: Option<&Quantization>,
-        rows: usize,
-    ) -> Result<Weight, ModelError> {
-        let stored =
-            self.stored_scale(name)?.ok_or_else(|| ModelError::MissingTensor { name: scale_of(name) })?;
-        let scale = match quantization.map(|q| q.scale) {
-            Some(ScaleMeaning::Multiply) => stored,
-            _ => 1.0 / stored,
-        };
-        Ok(Weight::Ternary(hf_packed_to_ternary(view, rows, scale)?))
-    }
-
-    /// The number beside a packed tensor, as it stands.
-    fn stored_scale(&self, name: &str) -> Result<Option<f32>, ModelError> {
-        let scale = scale_of(name);
-        if self.checkpoint.info(&scale).is_none() {
-            return Ok(None);
-        }
-        let values = self.checkpoint.tensor(&scale)?.to_f32()?;
-        match values[..] {
-            [one] if one.is_finite() && one != 0.0 => Ok(Some(one)),
-            [one] => Err(ModelError::config(scale, "a finite number other than 0", one)),
-            _ => Err(shape_error(scale, vec![1], &[values.len()])),
-        }
-    }
-
-    /// A projection stored as floats: a master, an exactly ternary matrix, or one that stays dense.
-    fn float_projection(
-        &self,
-        view: &TensorView<'_>,
-        name: &str,
-        quantization: Option<&Quantization>,
-        module: &str,
-    ) -> Result<Weight, ModelError> {
-        let dense = || ModelError::Dense { name: name.to_owned() };
-        let Some(quantization) = quantization else {
-            return recognize_ternary(view)?.map(Weight::Ternary).ok_or_else(dense);
-        };
-        if quantization.keeps_dense(module) {
-            return Ok(Weight::Table(Table::new(view)?));
-        }
-        if !quantization.online
-            && let Some(trits) = recognize_ternary(view)?
-        {
-            return Ok(Weight::Ternary(trits));
-        }
-        // Masters are quantized as training does, and as their own code does at every use.
-        let (rows, cols) = (view.info().rows(), view.info().cols());
-        let trits = absmean(rows, cols, &view.to_f32()?, QuantConfig::default());
-        Ok(Weight::Ternary(trits.map_err(ModelError::quant(name))?))
-    }
-
-    fn gguf_projection(
-        &self,
-        view: &TensorView<'_>,
-        name: &str,
-        layer: usize,
-        projection: Projection,
-    ) -> Result<Weight, ModelError> {
-        let trits = if view.info().ty().is_float() {
-            recognize_ternary(view)?.ok_or_else(|| ModelError::Dense { name: name.to_owned() })?
-        } else {
-            view.to_ternary()?
-        };
-        let trits = match self.row_order(projection) {
-            Some(order) => trits.reorder_rows(&order),
-            None => trits,
-        };
-        let scale_name = gguf::scale_name(layer, projection);
-        if self.checkpoint.info(&scale_name).is_none() {
-            return Ok(Weight::Ternary(trits));
-        }
-        let factors = self.checkpoint.tensor(&scale_name)?.to_f32()?;
-        scale_by(trits, &factors).map(Weight::Ternary).map_err(ModelError::quant(&scale_name))
-    }
-
-    /// The order that undoes a converter's permutation of this projection's rows.
-    fn row_order(&self, projection: Projection) -> Option<Vec<usize>> {
-        let c = &self.config;
-        match (&self.convention, projection) {
-            (Convention::Gguf { interleaved: true }, Projection::Query) => {
-                Some(gguf::half_split_order(c.heads, c.head_dim))
-            }
-            (Convention::Gguf { interleaved: true }, Projection::Key) => {
-                Some(gguf::half_split_order(c.kv_heads, c.head_dim))
-            }
-            _ => None,
-        }
-    }
 }
 
 impl PartSource for Source {
@@ -406,28 +317,6 @@ impl PartSource for Source {
     }
 }
 
-/// `weight_scale` stands beside `weight`.
-fn scale_of(name: &str) -> String {
-    format!("{name}_scale")
-}
-
 fn shape_error(name: String, expected: Vec<usize>, got: &[usize]) -> ModelError {
     ModelError::Shape { name, expected, got: got.to_vec() }
-}
-
-/// The same trits, every scale times its row's factor (or the only one).
-fn scale_by(trits: TernaryMatrix, factors: &[f32]) -> Result<TernaryMatrix, bitnet_quant::QuantError> {
-    let scales = match (trits.scales().clone(), factors) {
-        (Scales::Tensor(s), [f]) => Scales::Tensor(s * f),
-        (Scales::Tensor(s), _) => Scales::Row(factors.iter().map(|f| s * f).collect()),
-        (Scales::Row(s), [f]) => Scales::Row(s.iter().map(|s| s * f).collect()),
-        (Scales::Row(s), _) => Scales::Row(s.iter().zip(factors).map(|(s, f)| s * f).collect()),
-        (Scales::Group { size, scales }, _) => {
-            let per_row = trits.cols().div_ceil(size);
-            let factor = |row: usize| if factors.len() == 1 { Some(&factors[0]) } else { factors.get(row) };
-            let scaled = scales.iter().enumerate().filter_map(|(i, s)| factor(i / per_row).map(|f| s * f));
-            Scales::Group { size, scales: scaled.collect() }
-        }
-    };
-    trits.with_scales(scales)
 }

@@ -39,6 +39,28 @@ impl Table {
         Ok(Self::Blocks(BlockTable { info: view.info().clone(), bytes: view.shared(), decoded }))
     }
 
+    /// The same with row `order[i]` in place of row `i`, in memory of its own.
+    ///
+    /// # Errors
+    /// When the order names a row that is not there.
+    pub(crate) fn reorder_rows(&self, order: &[usize]) -> Result<Self, ModelError> {
+        let stride = self.byte_len() / self.rows().max(1);
+        let bytes: &SharedBytes = match self {
+            Self::Dense(m) => m.bytes(),
+            Self::Blocks(m) => &m.bytes,
+        };
+        let row = |&row: &usize| bytes.get(row * stride..(row + 1) * stride);
+        let rows: Option<Vec<&[u8]>> = order.iter().map(row).collect();
+        let rows = rows.filter(|rows| rows.len() == self.rows()).ok_or_else(|| {
+            ModelError::config("an order of rows", format!("each of {} rows", self.rows()), "another row")
+        })?;
+        let bytes = SharedBytes::aligned(&rows);
+        Ok(match self {
+            Self::Dense(m) => Self::Dense(DenseMatrix::new(m.dtype(), m.rows(), m.cols(), bytes)?),
+            Self::Blocks(m) => Self::Blocks(BlockTable { bytes, ..m.clone() }),
+        })
+    }
+
     /// Makes room for products on `threads` threads, up to `rows` rows at a time, so that they allocate nothing.
     pub(crate) fn prepare(self, threads: usize, rows: usize) -> Self {
         match self {

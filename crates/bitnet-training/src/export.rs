@@ -10,7 +10,7 @@ use std::{
 use bitnet_convert::{ConvertOptions, QuantizationJson, Target, convert, to_config_json};
 use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
 use bitnet_inference::{InferenceEngine, LoadOptions};
-use bitnet_model::Config;
+use bitnet_model::{Config, Projection, family::huggingface};
 use bitnet_quant::{QuantConfig, weights};
 use serde_json::{Value, json};
 
@@ -123,10 +123,17 @@ fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path)
         writer.write(&p.name(), &bytes)?;
     }
     writer.finish()?;
-    let online = quantization.activations.then(|| QuantizationJson {
+    // A class with sub-norms takes floats for masters unless it is told that they are none.
+    let dense: Vec<String> = match quantization.weights {
+        None if config.sub_norms => (0..config.layers)
+            .flat_map(|layer| Projection::ALL.map(|p| huggingface::module(layer, p)))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let online = (quantization.activations || !dense.is_empty()).then(|| QuantizationJson {
         linear_class: "autobitlinear",
         mode: "online",
-        dense: Vec::new(),
+        dense,
         head: false,
     });
     let text = |value: &Value| format!("{value:#}\n");

@@ -21,6 +21,9 @@ struct Report {
     config: ConfigReport,
     parameters: u64,
     ternary_parameters: u64,
+    projections: usize,
+    /// Of them; they take float activations.
+    dense_projections: usize,
     trits: Trits,
     file_bytes: u64,
     /// Of the file, over all parameters.
@@ -103,7 +106,8 @@ fn report(
     kv: KvType,
     kernel: &'static str,
 ) -> Report {
-    let Inspection { config, matrices, vector_parameters, file_bytes, weight_bytes, mut warnings } =
+    let (projections, dense_projections) = (inspection.projections, inspection.dense_projections);
+    let Inspection { config, matrices, vector_parameters, file_bytes, weight_bytes, mut warnings, .. } =
         inspection;
     let size = |m: &MatrixReport| m.shape[0] as u64 * m.shape[1] as u64;
     let parameters = matrices.iter().map(size).sum::<u64>() + vector_parameters as u64;
@@ -120,6 +124,8 @@ fn report(
     Report {
         path,
         parameters,
+        projections,
+        dense_projections,
         ternary_parameters: trits.minus + trits.zero + trits.plus,
         trits,
         file_bytes,
@@ -229,10 +235,18 @@ fn model_words(report: &Report) -> String {
     );
     let Trits { minus, zero, plus } = report.trits;
     let share = |n: u64| 100.0 * n as f64 / (minus + zero + plus).max(1) as f64;
-    pairs.row(
-        "trits",
-        format_args!("-1: {:.1} %   0: {:.1} %   +1: {:.1} %", share(minus), share(zero), share(plus)),
-    );
+    if report.ternary_parameters > 0 {
+        pairs.row(
+            "trits",
+            format_args!("-1: {:.1} %   0: {:.1} %   +1: {:.1} %", share(minus), share(zero), share(plus)),
+        );
+    }
+    let (dense, all) = (report.dense_projections, report.projections);
+    if dense == all {
+        pairs.row("projections", "dense: a float model, not a ternary one");
+    } else if dense > 0 {
+        pairs.row("projections", format_args!("{} ternary, {dense} dense", all - dense));
+    }
     pairs.row("layers", format_args!("{} of width {}, feed-forward {}", c.layers, c.hidden, c.ffn));
     pairs.row(
         "heads",
@@ -251,7 +265,9 @@ fn model_words(report: &Report) -> String {
     );
     pairs.row(
         "activations",
-        if c.trained_with_int8 {
+        if dense == all {
+            "float, as dense projections take them"
+        } else if c.trained_with_int8 {
             "int8 per token, as trained"
         } else {
             "trained with float; int8 per block of 32 by default"

@@ -9,6 +9,7 @@
 use bitnet_format::{BitnetMetadata, Checkpoint, TensorType};
 use bitnet_quant::{Granularity, PackedTernary, Scales, ScreenTable};
 
+use super::gguf::{ACTIVATIONS_KEY, FLOAT, INT8_PER_TOKEN};
 use crate::ModelError;
 
 /// Shape and granularity of a stored matrix of trits.
@@ -40,6 +41,19 @@ pub fn scales_name(name: &str) -> String {
 /// The tensor that holds the int8 copy of head `name`.
 pub fn screen_name(name: &str) -> String {
     format!("{name}.screen")
+}
+
+/// Whether the model was trained with int8 activations, where the file says so itself: the configuration of a BitNet class
+/// cannot say that it was not.
+pub(crate) fn trained_int8(metadata: &BitnetMetadata) -> Result<Option<bool>, ModelError> {
+    match metadata.entries.get(ACTIVATIONS_KEY).map(String::as_str) {
+        None => Ok(None),
+        Some(INT8_PER_TOKEN) => Ok(Some(true)),
+        Some(FLOAT) => Ok(Some(false)),
+        Some(other) => {
+            Err(ModelError::config(ACTIVATIONS_KEY, format!("{INT8_PER_TOKEN} or {FLOAT}"), other))
+        }
+    }
 }
 
 /// The int8 copy of the head `name` of `[rows, cols]`, if the file has one.

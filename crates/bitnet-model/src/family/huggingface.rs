@@ -40,6 +40,11 @@ struct Pattern {
 }
 
 impl Quantization {
+    /// Whether all projections stay dense: a float model of a class whose floats are masters otherwise.
+    fn keeps_every_projection(&self) -> bool {
+        !self.keep.is_empty() && Projection::ALL.iter().all(|&p| self.keeps_dense(&module(0, p)))
+    }
+
     /// Whether the module of that name (without `.weight`) stays dense.
     pub fn keeps_dense(&self, module: &str) -> bool {
         self.keep.iter().any(|pattern| {
@@ -105,7 +110,7 @@ pub fn config(
         qk_norms: family == QWEN3,
         input_norm_eps: input_norm_eps(json)?,
         tied_head: fields.optional_bool("tie_word_embeddings").unwrap_or(family == BITNET),
-        trained_int8: quantization.is_some(),
+        trained_int8: quantization.as_ref().is_some_and(|q| !q.keeps_every_projection()),
         bos: int_list(json, "bos_token_id").first().copied(),
         eos: eos.unwrap_or_else(|| int_list(json, "eos_token_id")),
     };
