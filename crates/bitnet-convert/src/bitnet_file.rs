@@ -90,7 +90,8 @@ fn strips(
     let bytes = PackedTernary::byte_len(rows, cols).ok_or_else(impossible)?;
     let scales = Scales::count(trits.granularity, rows, cols).ok_or_else(impossible)?;
     let count = rows.div_ceil(PackedTernary::STRIP);
-    let entry = bitnet_file::Entry { rows, cols, granularity: trits.granularity };
+    let form = bitnet_file::Form::Trits(trits.granularity);
+    let entry = bitnet_file::Entry { rows, cols, form };
     metadata.insert(bitnet_file::key(&name), entry.to_text());
     let specs = vec![
         TensorSpec::new(bitnet_file::strips_name(&name), TensorType::U8, [count, bytes / count]),

@@ -254,12 +254,15 @@ pub(crate) fn name_of(part: Part) -> String {
 /// A matrix of floats: copied where safetensors can hold it, else decoded to f32.
 pub(crate) fn table(source: &Source, m: &Surveyed, ty: TensorType, notes: &mut Vec<String>) -> Item {
     let name = name_of(m.part);
-    if ty.is_float() {
+    // Planes and blocks of our own file are no tensors of that name.
+    let stored = source.checkpoint().info(&m.name).is_some();
+    if ty.is_float() && stored {
         return match source.reorders(m.part) {
             true => Item::matrix(name, ty, m.shape, m.part, How::Floats),
             false => Item::copied(name, ty, m),
         };
     }
+    let ty = source.stored_as(m.part);
     notes.push(format!("'{}' was {ty} and is written as F32 with the same values", m.name));
     Item::matrix(name, TensorType::F32, m.shape, m.part, How::Floats)
 }

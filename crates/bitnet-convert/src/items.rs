@@ -147,7 +147,7 @@ impl Filler<'_> {
                 return Ok(encode::stream_floats(&matrix, spec.ty, |bytes| writer.write(&spec.name, bytes))?);
             }
             (_, Matrix::Trits(trits)) => trits,
-            (_, Matrix::Table(_)) => {
+            (_, Matrix::Table(_) | Matrix::Planes(_)) => {
                 let what = format!("'{name}' held trits when it was first read, and floats now");
                 return Err(ConvertError::Mismatch { what });
             }

@@ -11,6 +11,8 @@ use crate::{ConvertError, Target, encode};
 pub(crate) enum Matrix {
     /// Trits; no scale is negative.
     Trits(TernaryMatrix),
+    /// The sum of two; only `.bitnet` files hold such, and every target gets its values.
+    Planes(Box<[TernaryMatrix; 2]>),
     /// Floats, or blocks that stand for floats.
     Table(Table),
 }
@@ -20,6 +22,12 @@ impl Matrix {
     pub(crate) fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         match self {
             Self::Trits(m) => m.row_to_f32(row, out),
+            Self::Planes(planes) => {
+                planes[0].row_to_f32(row, out);
+                let mut second = vec![0.0; out.len()];
+                planes[1].row_to_f32(row, &mut second);
+                out.iter_mut().zip(second).for_each(|(a, b)| *a += b);
+            }
             Self::Table(t) => t.row_to_f32(row, out),
         }
     }
@@ -28,6 +36,7 @@ impl Matrix {
     pub(crate) fn shape(&self) -> [usize; 2] {
         match self {
             Self::Trits(m) => [m.rows(), m.cols()],
+            Self::Planes(planes) => [planes[0].rows(), planes[0].cols()],
             Self::Table(t) => [t.rows(), t.cols()],
         }
     }
@@ -36,12 +45,22 @@ impl Matrix {
 /// Reads a matrix.
 pub(crate) fn read(source: &Source, part: Part) -> Result<Matrix, ModelError> {
     let quant = |e| ModelError::quant(&source.name(part))(e);
-    let trits = match source.weight(part)? {
-        Weight::Table(table) => return Ok(Matrix::Table(table)),
-        Weight::Ternary(trits) => trits,
-        Weight::Packed(packed) => packed.unpack().map_err(quant)?,
+    let trits = |weight: Weight| match weight {
+        Weight::Ternary(trits) => Ok(trits),
+        Weight::Packed(packed) => packed.unpack().map_err(quant),
+        Weight::Table(_) | Weight::Planes(_) => Err(ModelError::Unsupported {
+            what: "a plane of no trits".into(),
+            cure: "take the original".into(),
+        }),
     };
-    without_negative_scales(trits).map(Matrix::Trits).map_err(quant)
+    match source.weight(part)? {
+        Weight::Table(table) => Ok(Matrix::Table(table)),
+        Weight::Planes(planes) => {
+            let [first, second] = *planes;
+            Ok(Matrix::Planes(Box::new([trits(first)?, trits(second)?])))
+        }
+        weight => without_negative_scales(trits(weight)?).map(Matrix::Trits).map_err(quant),
+    }
 }
 
 /// A trit times a negative scale is the opposite trit times its magnitude, which every format can hold.
@@ -179,7 +198,7 @@ fn survey(source: &Source, target: Target, part: Part, online: bool) -> Result<S
     let matrix = read(source, part)?;
     let ty = source.checkpoint().info(&name).map(|info| info.ty());
     let held = match &matrix {
-        Matrix::Table(_) => Held::Table(ty.unwrap_or(TensorType::F32)),
+        Matrix::Table(_) | Matrix::Planes(_) => Held::Table(ty.unwrap_or(TensorType::F32)),
         Matrix::Trits(trits) => {
             let fit = encode::loss(trits, target);
             if let (Err(error), Part::Weight(..)) = (&fit, part) {

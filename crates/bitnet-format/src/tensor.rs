@@ -30,6 +30,12 @@ impl TensorInfo {
         Self { name, ty, shape, shard, range }
     }
 
+    /// Of a matrix that fills some bytes of its own; `None` when no number of bytes is right for it.
+    pub fn of_bytes(name: &str, ty: TensorType, shape: [usize; 2]) -> Option<Self> {
+        let len = ty.byte_len(shape[0], shape[1])?;
+        Some(Self::new(name.to_owned(), ty, shape.to_vec(), 0, 0..len))
+    }
+
     /// The name in the file.
     pub fn name(&self) -> &str {
         &self.name

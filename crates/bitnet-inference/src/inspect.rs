@@ -1,7 +1,7 @@
 //! What a model file holds, without running it.
 
 use bitnet_format::Checkpoint;
-use bitnet_model::{Config, Part, Source, Weight};
+use bitnet_model::{Config, ModelError, Part, Source, Weight};
 use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix, TritCounts};
 
 use crate::EngineError;
@@ -17,7 +17,7 @@ pub struct MatrixReport {
     pub stored: String,
     /// Bytes in the file.
     pub bytes: u64,
-    /// Set for matrices of trits.
+    /// Set for matrices of trits; of both planes together where there are two.
     pub trits: Option<TritReport>,
 }
 
@@ -72,16 +72,10 @@ pub fn inspect(
         let of_block = matches!(part, Part::Weight(..));
         projections += usize::from(of_block);
         dense_projections += usize::from(of_block && matches!(weight, Weight::Table(_)));
-        weight_bytes += match &weight {
-            Weight::Table(table) => table.byte_len() as u64,
-            trits => PackedTernary::byte_len(trits.shape()[0], trits.shape()[1]).unwrap_or(0) as u64,
-        };
-        let trits = match &weight {
-            Weight::Ternary(m) => Some(report(m)),
-            Weight::Packed(m) => Some(report(&m.unpack().map_err(bitnet_model::ModelError::quant(&name))?)),
-            Weight::Table(_) => None,
-        };
-        if let Some(t) = &trits {
+        weight_bytes += in_memory(&weight);
+        let trits = trits_of(&name, &weight)?;
+        // What looks odd for a matrix that was trained is right for one of two planes.
+        if let Some(t) = trits.as_ref().filter(|_| !matches!(weight, Weight::Planes(_))) {
             warnings.extend(suspicions(&name, t));
         }
         let stored = source.stored_as(part);
@@ -108,6 +102,35 @@ pub fn inspect(
         projections,
         dense_projections,
         warnings,
+    })
+}
+
+/// Bytes of a matrix in memory.
+fn in_memory(weight: &Weight) -> u64 {
+    match weight {
+        Weight::Table(table) => table.byte_len() as u64,
+        Weight::Planes(planes) => planes.iter().map(in_memory).sum(),
+        trits => PackedTernary::byte_len(trits.shape()[0], trits.shape()[1]).unwrap_or(0) as u64,
+    }
+}
+
+fn trits_of(name: &str, weight: &Weight) -> Result<Option<TritReport>, EngineError> {
+    Ok(match weight {
+        Weight::Ternary(m) => Some(report(m)),
+        Weight::Packed(m) => Some(report(&m.unpack().map_err(ModelError::quant(name))?)),
+        Weight::Planes(planes) => {
+            let [first, second] = [trits_of(name, &planes[0])?, trits_of(name, &planes[1])?];
+            first.zip(second).map(|(a, b)| TritReport {
+                counts: TritCounts {
+                    minus: a.counts.minus + b.counts.minus,
+                    zero: a.counts.zero + b.counts.zero,
+                    plus: a.counts.plus + b.counts.plus,
+                },
+                granularity: a.granularity,
+                scale_range: (a.scale_range.0.min(b.scale_range.0), a.scale_range.1.max(b.scale_range.1)),
+            })
+        }
+        Weight::Table(_) => None,
     })
 }
 

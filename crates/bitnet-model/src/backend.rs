@@ -18,6 +18,8 @@ pub enum Weight {
     Ternary(TernaryMatrix),
     /// Trits in the layout of the CPU kernels, mapped from a file.
     Packed(PackedTernary),
+    /// The sum of two matrices of trits, each with scales of its own: what [`Weight::planes`] gives.
+    Planes(Box<[Weight; 2]>),
     /// Floats, or blocks that stand for floats: embeddings, heads and projections that stay dense.
     Table(Table),
 }
@@ -28,8 +30,16 @@ impl Weight {
         match self {
             Self::Ternary(m) => [m.rows(), m.cols()],
             Self::Packed(m) => [m.rows(), m.cols()],
+            Self::Planes(planes) => planes[0].shape(),
             Self::Table(t) => [t.rows(), t.cols()],
         }
+    }
+
+    /// The sum of two matrices of trits of one shape, or `None` when they are no such.
+    pub fn planes(first: Self, second: Self) -> Option<Self> {
+        let trits = |w: &Self| matches!(w, Self::Ternary(_) | Self::Packed(_));
+        let fits = trits(&first) && trits(&second) && first.shape() == second.shape();
+        fits.then(|| Self::Planes(Box::new([first, second])))
     }
 }
 

@@ -39,7 +39,9 @@ pub struct Cpu {
     head: HeadChoice,
     /// Whether projections are put into base 3.
     base3: bool,
-    stock: Arc<matrix::Stock>,
+    stock: Arc<matrix::Stock<u8>>,
+    /// Where products of second planes wait.
+    sums: Arc<matrix::Stock<f32>>,
 }
 
 /// f32 rows.
@@ -80,6 +82,7 @@ impl Cpu {
             base3: false,
             head: HeadChoice::Auto,
             stock: Arc::default(),
+            sums: Arc::default(),
         }
     }
 
@@ -174,7 +177,7 @@ impl Backend for Cpu {
     }
 
     fn is_ternary(&self, matrix: &Matrix) -> bool {
-        matches!(matrix, Matrix::Ternary(_) | Matrix::Base3(_) | Matrix::Lines(_))
+        !matches!(matrix, Matrix::Table(_))
     }
 
     fn skips_rows(&self, matrix: &Matrix) -> bool {
@@ -186,6 +189,7 @@ impl Backend for Cpu {
             Matrix::Ternary(w) => w.bytes().len(),
             Matrix::Base3(w) => w.bytes().len(),
             Matrix::Lines(w) => w.bytes().len(),
+            Matrix::Planes(planes) => planes.iter().map(|w| w.bytes().len()).sum(),
             Matrix::Table(t) => t.byte_len(),
         }
     }
@@ -227,6 +231,13 @@ impl Backend for Cpu {
                 Matrix::Ternary(w) => w.row_to_f32(id, row),
                 Matrix::Base3(w) => w.row_to_f32(id, row),
                 Matrix::Lines(w) => w.row_to_f32(id, row),
+                Matrix::Planes(planes) => {
+                    planes[0].row_to_f32(id, row);
+                    // Single weights, far from any hot loop.
+                    let mut second = vec![0.0; row.len()];
+                    planes[1].row_to_f32(id, &mut second);
+                    self.kernel.add(row, &second);
+                }
                 Matrix::Table(t) => t.row_to_f32(id, row),
             }
         });

@@ -6,7 +6,9 @@ use bitnet_quant::{Scales, ScreenTable};
 use crate::{
     Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight,
     family::{
-        LLAMA, bitnet_file, gguf,
+        LLAMA,
+        bitnet_file::{self, Entry, Form},
+        gguf,
         huggingface::{self, Quantization, ScaleMeaning},
     },
 };
@@ -110,22 +112,28 @@ impl Source {
             Convention::HuggingFace(_) | Convention::Bitnet => huggingface::names(part),
             Convention::Gguf { .. } => vec![gguf::name(part)],
         };
-        let present =
-            names.iter().position(|name| self.checkpoint.info(name).is_some() || self.packed(name).is_some());
+        let present = names.iter().position(|name| self.holds(name));
         names.swap_remove(present.unwrap_or(0))
     }
 
     /// Whether the file has `part`.
     pub fn has(&self, part: Part) -> bool {
-        let name = self.name(part);
-        self.checkpoint.info(&name).is_some() || self.packed(&name).is_some()
+        self.holds(&self.name(part))
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.checkpoint.info(name).is_some() || matches!(self.entry(name), Ok(Some(_)) | Err(_))
     }
 
     /// Bytes of `part` in the file.
     pub fn byte_len(&self, part: Part) -> u64 {
         let name = self.name(part);
-        let stored = if self.packed(&name).is_some() { bitnet_file::strips_name(&name) } else { name };
-        self.checkpoint.info(&stored).map_or(0, |info| info.byte_len() as u64)
+        let stored = match self.entry(&name) {
+            Ok(Some(entry)) => entry.tensors(&name),
+            _ => vec![name],
+        };
+        let len = |name: &String| self.checkpoint.info(name).map_or(0, |info| info.byte_len() as u64);
+        stored.iter().map(len).sum()
     }
 
     /// How `part` is stored, in words.
@@ -134,7 +142,11 @@ impl Source {
         match self.checkpoint.info(&name) {
             Some(info) if info.ty() == TensorType::U8 => "packed U8".into(),
             Some(info) => info.ty().to_string(),
-            None => "t2 strips".into(),
+            None => match self.entry(&name) {
+                Ok(Some(Entry { form: Form::Blocks(ty), .. })) => ty.to_string(),
+                Ok(Some(Entry { form: Form::Planes(_), .. })) => "t2 strips, two planes".into(),
+                _ => "t2 strips".into(),
+            },
         }
     }
 
@@ -168,7 +180,7 @@ impl Source {
     fn check_shapes(&self) -> Result<(), ModelError> {
         for part in self.matrices().chain(self.vectors()) {
             let (name, expected) = (self.name(part), self.expected(part));
-            let got = match (self.packed(&name), self.checkpoint.info(&name)) {
+            let got = match (self.entry(&name)?, self.checkpoint.info(&name)) {
                 (Some(entry), _) => vec![entry.rows, entry.cols],
                 // Packed along rows: four to a byte.
                 (_, Some(info)) if info.ty() == TensorType::U8 => {
@@ -201,10 +213,10 @@ impl Source {
         Ok(())
     }
 
-    fn packed(&self, name: &str) -> Option<bitnet_file::Entry> {
+    fn entry(&self, name: &str) -> Result<Option<Entry>, ModelError> {
         match self.checkpoint.metadata() {
             Metadata::Bitnet(m) => bitnet_file::entry(m, name),
-            _ => None,
+            _ => Ok(None),
         }
     }
 
@@ -260,8 +272,8 @@ impl Source {
     /// When the tensor cannot be read, holds no trits, or is a dense projection that nothing says should be one.
     pub fn weight(&self, part: Part) -> Result<Weight, ModelError> {
         let name = self.name(part);
-        if let Some(entry) = self.packed(&name) {
-            return entry.read(&self.checkpoint, &name).map(Weight::Packed);
+        if let Some(entry) = self.entry(&name)? {
+            return entry.read(&self.checkpoint, &name);
         }
         let view = self.checkpoint.tensor(&name)?;
         let ty = view.info().ty();

@@ -9,7 +9,7 @@ use bitnet_core::{
     Buffer, DenseMatrix, HybridMemoryPool, Purpose, SharedBytes, ThreadPool, tensor::Values,
     threads::ColumnsMut,
 };
-use bitnet_format::{TensorInfo, TensorView};
+use bitnet_format::{TensorInfo, TensorType, TensorView};
 use bitnet_kernels::Kernel;
 use bitnet_quant::ScreenTable;
 
@@ -37,6 +37,28 @@ impl Table {
         view.dequantize_row(0, &mut vec![0.0; view.info().cols()])?;
         let decoded = Arc::new([]);
         Ok(Self::Blocks(BlockTable { info: view.info().clone(), bytes: view.shared(), decoded }))
+    }
+
+    /// The table of `[rows, cols]` in blocks of type `ty`, which errors call `name`.
+    ///
+    /// # Errors
+    /// When the bytes are not those of such a table.
+    pub fn from_blocks(
+        name: &str,
+        ty: TensorType,
+        [rows, cols]: [usize; 2],
+        bytes: SharedBytes,
+    ) -> Result<Self, ModelError> {
+        let expected = ty.byte_len(rows, cols).filter(|&len| len > 0);
+        let info = expected.and_then(|_| TensorInfo::of_bytes(name, ty, [rows, cols]));
+        match info {
+            Some(info) if expected == Some(bytes.len()) => Self::new(&TensorView::from_parts(&info, bytes)),
+            _ => {
+                let bytes_of = expected.map_or("whole blocks in every row".into(), |n| format!("{n} bytes"));
+                let got = format!("{} bytes for {rows} x {cols}", bytes.len());
+                Err(ModelError::config(name, bytes_of, got))
+            }
+        }
     }
 
     /// The same with row `order[i]` in place of row `i`, in memory of its own.

@@ -111,6 +111,7 @@ fn report(
         inspection;
     let size = |m: &MatrixReport| m.shape[0] as u64 * m.shape[1] as u64;
     let parameters = matrices.iter().map(size).sum::<u64>() + vector_parameters as u64;
+    let ternary_parameters = matrices.iter().filter(|m| m.trits.is_some()).map(size).sum();
     let counts = matrices.iter().filter_map(|m| m.trits.as_ref());
     let trits = counts.fold(Trits::default(), |sum, t| sum.plus(trits(&t.counts)));
     let context = context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
@@ -126,7 +127,7 @@ fn report(
         parameters,
         projections,
         dense_projections,
-        ternary_parameters: trits.minus + trits.zero + trits.plus,
+        ternary_parameters,
         trits,
         file_bytes,
         bits_per_parameter: file_bytes as f64 * 8.0 / parameters.max(1) as f64,

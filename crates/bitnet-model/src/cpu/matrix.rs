@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, threads::ColumnsMut};
 use bitnet_quant::{Activations, Axis, Granularity, PackedBase3, PackedTernary, QuantizedRows, TernaryLines};
+use bytemuck::Pod;
 
 use super::{Cpu, Rows};
 use crate::{ModelError, Part, Projection, Table, Weight};
@@ -16,17 +17,24 @@ pub enum Matrix {
     Base3(PackedBase3),
     /// Trits in rows or columns that can be left out.
     Lines(TernaryLines),
+    /// Trits in strips, twice: products are the sum of both, the first one first.
+    Planes(Box<[PackedTernary; 2]>),
     /// Floats, or blocks that stand for floats.
     Table(Table),
 }
 
-/// Memory in which lines become strips, one piece for each thread that has ever needed one.
-#[derive(Default)]
-pub(super) struct Stock(Mutex<Vec<Buffer<u8>>>);
+/// Memory in which lines become strips, or products wait for their sum: one piece for each thread that has ever needed one.
+pub(super) struct Stock<T: Pod>(Mutex<Vec<Buffer<T>>>);
 
-impl Stock {
-    /// Lends `len` bytes, or `None` when the system has no memory.
-    fn lend<R>(&self, pool: &HybridMemoryPool, len: usize, work: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+impl<T: Pod> Default for Stock<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Pod> Stock<T> {
+    /// Lends `len` elements, or `None` when the system has no memory.
+    fn lend<R>(&self, pool: &HybridMemoryPool, len: usize, work: impl FnOnce(&mut [T]) -> R) -> Option<R> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = lock().pop().filter(|buffer| buffer.len() >= len);
         let mut buffer = match kept {
@@ -40,9 +48,27 @@ impl Stock {
 }
 
 impl Cpu {
+    /// Puts one of two planes into strips.
+    fn plane(&self, name: &str, weight: Weight) -> Result<PackedTernary, ModelError> {
+        let packed = match weight {
+            Weight::Packed(packed) if self.copies_mapped => packed.copied(&self.pool),
+            Weight::Packed(packed) => Ok(packed),
+            Weight::Ternary(m) => PackedTernary::pack(&m, &self.pool, &self.threads),
+            Weight::Planes(_) | Weight::Table(_) => {
+                return Err(ModelError::config(format!("a plane of '{name}'"), "trits", "something else"));
+            }
+        };
+        packed.map_err(ModelError::quant(name))
+    }
+
     /// Puts a matrix into its form.
     pub(super) fn place(&self, part: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
         let packed = match weight {
+            Weight::Planes(planes) => {
+                let [first, second] = *planes;
+                let planes = [self.plane(name, first)?, self.plane(name, second)?];
+                return Ok(Matrix::Planes(Box::new(planes)));
+            }
             Weight::Table(t) => {
                 return Ok(Matrix::Table(t.prepare(self.threads.threads(), self.rows_per_chunk)));
             }
@@ -106,7 +132,34 @@ impl Cpu {
                 assert!(form == Activations::Int8PerToken, "lines take activations of one step per token");
                 self.multiply_lines(w, codes, out);
             }
+            Matrix::Planes(planes) => self.multiply_planes(planes, x, codes, form, out),
             Matrix::Table(table) => table.matmul(self.kernel, x.of(tokens), first, out),
+        }
+    }
+
+    /// Both products, then their sum: `first + second`, each rounded as a matrix of its own.
+    fn multiply_planes(
+        &self,
+        [a, b]: &[PackedTernary; 2],
+        x: &Rows,
+        codes: &QuantizedRows,
+        form: Activations,
+        out: &mut ColumnsMut<'_, f32>,
+    ) {
+        let (first, tokens, width) = (out.start(), out.rows(), out.width());
+        let product = |w: &PackedTernary, out: &mut ColumnsMut<'_, f32>| match form {
+            Activations::Float => self.kernel.matmul_float(w, x.of(tokens), first, out),
+            _ => self.kernel.matmul(w, codes, form, first, out),
+        };
+        product(a, out);
+        let mut add = |second: &mut [f32]| {
+            product(b, &mut ColumnsMut::whole(second, width));
+            for (token, second) in second.chunks_exact(width).enumerate() {
+                self.kernel.add(out.row(token), second);
+            }
+        };
+        if self.sums.lend(&self.pool, tokens * width, &mut add).is_none() {
+            add(&mut vec![0.0; tokens * width]);
         }
     }
 
