@@ -38,6 +38,7 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
         context: args.context.map(|n| n as usize),
         kv: kv(args, default),
         i2s_64: args.i2s_64,
+        adapter: args.adapter.clone(),
         sparsity: match args.sparsity {
             SparsityArg::Auto => Sparsity::Auto,
             SparsityArg::On => Sparsity::On,

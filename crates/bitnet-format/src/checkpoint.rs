@@ -122,6 +122,21 @@ impl Checkpoint {
         Self::assemble(Path::new(""), Metadata::HuggingFace(metadata), shards, tensors)
     }
 
+    /// Opens an adapter: a directory with `adapter_config.json`, which becomes the metadata's config, and
+    /// `adapter_model.safetensors`, as PEFT writes them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_adapter(path: impl AsRef<Path>) -> Result<Self, FormatError> {
+        let path = path.as_ref();
+        let metadata = Metadata::HuggingFace(huggingface::adapter(path)?);
+        let file = path.join(huggingface::ADAPTER);
+        let bytes = map::map(&file)?;
+        recognize(&bytes).map_err(|e| e.at(&file))?;
+        let tensors = safetensors::parse(&bytes, 0).map_err(|e| FormatError::from(e).at(&file))?.tensors;
+        Self::assemble(path, metadata, vec![Shard { path: file, bytes }], tensors)
+    }
+
     fn open_directory(path: &Path, options: &OpenOptions) -> Result<Self, FormatError> {
         match huggingface::weights(path)? {
             huggingface::Weights::Other(file) => Self::open(file, options),

@@ -21,6 +21,8 @@ const MAX_TOKENIZER: u64 = 512 << 20;
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
+
 /// A text in a file of its own or embedded in another; read when it is needed, since tokenizers are large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextSource {
@@ -98,6 +100,20 @@ impl HfMetadata {
             tokenizer_json: entries.get(bitnet_keys::TOKENIZER).cloned().map(TextSource::Inline),
         })
     }
+}
+
+/// The metadata of an adapter's directory.
+pub(crate) fn adapter(directory: &Path) -> Result<HfMetadata, FormatError> {
+    const NAME: &str = "adapter_config.json";
+    let path = directory.join(NAME);
+    let config = parse_object(&read_text(&path, "a JSON file", MAX_TEXT)?, NAME).map_err(|e| e.at(&path))?;
+    Ok(HfMetadata {
+        config,
+        generation_config: None,
+        tokenizer_config: None,
+        tokenizer_json: None,
+        chat_template: None,
+    })
 }
 
 /// The metadata for a lone safetensors file: what lies beside it.

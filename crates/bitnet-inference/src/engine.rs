@@ -1,12 +1,16 @@
 //! A loaded model and what belongs to it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, Source, Sparsity,
+    ActivationChoice, Adapted, Adapter, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model,
+    PartSource, Source, Sparsity,
 };
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
@@ -47,6 +51,8 @@ pub struct LoadOptions {
     pub tuning: Tuning,
     /// Whether the head is screened. Results do not depend on it.
     pub head: HeadChoice,
+    /// A directory with side paths to put beside the model's projections ([`bitnet_model::Adapter`]).
+    pub adapter: Option<PathBuf>,
     /// I2_S tensors are in the 64/16 layout of ARM builds of bitnet.cpp.
     pub i2s_64: bool,
     /// Told of progress.
@@ -145,7 +151,15 @@ impl InferenceEngine {
         };
         let activations = source.config().activations(options.activations);
         let file_bytes = source.checkpoint().file_bytes();
-        let model = Model::load(&source, backend, &threads, options.activations, &progress)?;
+        let load =
+            |parts: &dyn PartSource| Model::load(parts, backend, &threads, options.activations, &progress);
+        let model = match &options.adapter {
+            Some(path) => {
+                let adapter = Adapter::new(&Checkpoint::open_adapter(path)?, source.config())?;
+                load(&Adapted::new(&source, &adapter))?
+            }
+            None => load(&source)?,
+        };
         let context = options.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT)).max(1);
         tracing::info!(kernel = kernel.name(), threads = threads.threads(), "model loaded");
         Ok(Self {

@@ -77,6 +77,115 @@ fn threads_kernels_and_cuts_do_not_change_a_bit() {
     }
 }
 
+/// An adapter of rank 3 for some projections of a model, without a pattern.
+fn adapter(directory: &std::path::Path, engine: &InferenceEngine) {
+    use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
+    use bitnet_model::{Projection, family::huggingface::module};
+    let config = engine.config();
+    let mut tensors = Vec::new();
+    for (layer, projection) in (0..config.layers).flat_map(|l| Projection::ALL.map(|p| (l, p))) {
+        if projection == Projection::Key || layer == 1 && projection == Projection::Gate {
+            continue;
+        }
+        let [outputs, inputs] = projection.shape(config);
+        for (tail, shape) in [("lora_A", [3, inputs]), ("lora_B", [outputs, 3])] {
+            tensors.push((format!("base_model.model.{}.{tail}.weight", module(layer, projection)), shape));
+        }
+    }
+    let specs: Vec<TensorSpec> =
+        tensors.iter().map(|(name, shape)| TensorSpec::new(name.clone(), TensorType::F32, *shape)).collect();
+    let path = directory.join("adapter_model.safetensors");
+    let mut writer = SafetensorsWriter::create(&path, &Default::default(), &specs).unwrap();
+    let mut state = 1u32;
+    for (name, [rows, cols]) in &tensors {
+        let values = (0..rows * cols).flat_map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (((state >> 8) as f32 / 8_388_608.0 - 1.0) * 0.3).to_le_bytes()
+        });
+        writer.write(name, &values.collect::<Vec<u8>>()).unwrap();
+    }
+    writer.finish().unwrap();
+    let json =
+        r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 5, "bias": "none", "target_modules": ["q_proj"]}"#;
+    std::fs::write(directory.join("adapter_config.json"), json).unwrap();
+}
+
+#[test]
+fn side_paths_are_the_same_bits_everywhere() {
+    let prompt = long_prompt();
+    let directory = tempfile::tempdir().unwrap();
+    for model in ["bitnet-a-offline-packed", "llama-b-bitlinear-packed"] {
+        adapter(directory.path(), &load(model, "scalar", 1, ActivationChoice::Auto));
+        let load = |kernel: &str, threads, sparsity, layout| {
+            let options = LoadOptions {
+                threads: Some(threads),
+                kernel: Some(kernel.into()),
+                context: Some(600),
+                adapter: Some(directory.path().into()),
+                sparsity,
+                layout,
+                ..Default::default()
+            };
+            InferenceEngine::load(oracle(model), &options).unwrap()
+        };
+        let reference = bits(&load("scalar", 1, Sparsity::Off, Layout::TwoBit), &prompt, 128);
+        let without =
+            bits(&load_with(model, "scalar", 1, ActivationChoice::Auto, KvType::default()), &prompt, 128);
+        assert!(reference != without, "{model}: the adapter does something");
+        for kernel in bitnet_kernels::available() {
+            for (threads, prefill, sparsity, layout) in [
+                (1, 1, Sparsity::Off, Layout::Auto),
+                (2, 128, Sparsity::Off, Layout::Base3),
+                (3, 37, Sparsity::Off, Layout::TwoBit),
+            ] {
+                let got = bits(&load(kernel.name(), threads, sparsity, layout), &prompt, prefill);
+                assert!(
+                    got == reference,
+                    "{model} on {}, {threads} threads, batches of {prefill}",
+                    kernel.name()
+                );
+            }
+        }
+        // Left-out zeros change the sign of zeros only.
+        let got = bits(&load("scalar", 2, Sparsity::On, Layout::Auto), &prompt, 64);
+        let same = |(a, b): (&u32, &u32)| f32::from_bits(*a) == f32::from_bits(*b);
+        assert!(got.iter().zip(&reference).all(same), "{model} with zeros left out");
+    }
+}
+
+#[test]
+fn what_is_no_adapter_of_the_model_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = load("bitnet-a-offline-packed", "scalar", 1, ActivationChoice::Auto);
+    let refused = |parts: &[&str]| {
+        let options = LoadOptions { adapter: Some(directory.path().into()), ..Default::default() };
+        let error =
+            InferenceEngine::load(oracle("bitnet-a-offline-packed"), &options).err().unwrap().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(&["adapter_config.json"]);
+    adapter(directory.path(), &engine);
+    let path = directory.path().join("adapter_config.json");
+    let json = std::fs::read_to_string(&path).unwrap();
+    for (from, to, parts) in [
+        ("LORA", "IA3", ["peft_type", "IA3"]),
+        ("\"r\": 3", "\"r\": 0", ["r in adapter_config.json", "0"]),
+        ("\"r\": 3", "\"r\": 4", ["lora_A", "[3, "]),
+        ("\"none\"", "\"all\"", ["bias", "all"]),
+        ("\"r\"", "\"use_dora\": true, \"r\"", ["use_dora", "true"]),
+        ("\"r\"", "\"rank_pattern\": {\"x\": 1}, \"r\"", ["rank_pattern", "1"]),
+    ] {
+        let changed = json.replacen(from, to, 1);
+        assert_ne!(changed, json);
+        std::fs::write(&path, changed).unwrap();
+        refused(&parts);
+    }
+    // Of a model with fewer blocks or other names.
+    std::fs::write(&path, &json).unwrap();
+    adapter(directory.path(), &load("llama-b-bitlinear-packed", "scalar", 1, ActivationChoice::Auto));
+    refused(&["expected"]);
+}
+
 /// Each type of keys and values is a computation of its own, which nothing else changes.
 #[test]
 fn threads_kernels_and_cuts_do_not_change_a_bit_of_any_type_of_keys_and_values() {

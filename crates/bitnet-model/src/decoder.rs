@@ -10,7 +10,8 @@
 //! ```
 
 use crate::{
-    Activated, Backend, BitLinear, Config, KvShape, ModelError, Sequence, Span, Stage, linear::project,
+    Activated, Backend, BitLinear, Config, KvShape, ModelError, Sequence, Span, Stage,
+    linear::{SideRooms, project},
 };
 
 mod head;
@@ -43,6 +44,8 @@ pub struct Weights<B: Backend> {
     pub(crate) screen: Option<B::Screen>,
     /// The head's form: float for a dense head.
     pub(crate) head_form: bitnet_quant::Activations,
+    /// The rank of side paths; 0 where there are none.
+    pub(crate) side_rank: usize,
     /// Rotary frequencies, `[head_dim / 2]`.
     pub(crate) frequencies: B::Vector,
 }
@@ -74,6 +77,7 @@ pub struct State<B: Backend> {
     up: B::Rows,
     /// Input of a projection with a norm of its own.
     own: OwnNorms<B>,
+    sides: Option<SideRooms<B>>,
     logits: B::Rows,
     logits_capacity: usize,
     screened: Option<head::Screened<B>>,
@@ -169,6 +173,13 @@ impl<B: Backend> Model<B> {
                 attention: Activated::new(b, own, c.q_width())?,
                 ffn: Activated::new(b, own, c.ffn)?,
             },
+            sides: match self.weights.side_rank {
+                0 => None,
+                rank => {
+                    let widths = vec![c.q_width(), c.kv_width(), c.hidden, c.ffn];
+                    Some(SideRooms::new(b, capacity, rank, widths)?)
+                }
+            },
             logits: b.rows(logits, c.vocab)?,
             logits_capacity: logits,
             screened: None,
@@ -251,7 +262,7 @@ impl<B: Backend> Model<B> {
         observe(Stage::AttentionNorm(layer), b.read(&s.x.rows, tokens));
 
         let pairs = [(&block.query, &mut s.q), (&block.key, &mut s.k), (&block.value, &mut s.v)];
-        project(b, &mut s.x, &mut s.own.hidden, tokens, pairs);
+        project(b, &mut s.x, &mut s.own.hidden, &mut s.sides, tokens, pairs);
         observe(Stage::Query(layer), b.read(&s.q, tokens));
         observe(Stage::Key(layer), b.read(&s.k, tokens));
         observe(Stage::Value(layer), b.read(&s.v, tokens));
@@ -273,7 +284,8 @@ impl<B: Backend> Model<B> {
         }
         observe(Stage::OutputInput(layer), b.read(&s.attention.rows, tokens));
 
-        project(b, &mut s.attention, &mut s.own.attention, tokens, [(&block.output, &mut s.x.rows)]);
+        let pairs = [(&block.output, &mut s.x.rows)];
+        project(b, &mut s.attention, &mut s.own.attention, &mut s.sides, tokens, pairs);
         observe(Stage::Output(layer), b.read(&s.x.rows, tokens));
         b.add(&mut s.h, &s.x.rows, tokens);
     }
@@ -291,13 +303,14 @@ impl<B: Backend> Model<B> {
         observe(Stage::FfnNorm(layer), b.read(&s.x.rows, tokens));
 
         if block.up.skips_rows(b, c.activation) {
-            project(b, &mut s.x, &mut s.own.hidden, tokens, [(&block.gate, s.gate.fresh())]);
+            let pairs = [(&block.gate, s.gate.fresh())];
+            project(b, &mut s.x, &mut s.own.hidden, &mut s.sides, tokens, pairs);
             observe(Stage::Gate(layer), b.read(&s.gate.rows, tokens));
             s.x.quantize(b, tokens, block.up.form);
             b.gate_live(&block.up.weight, &s.x.codes, s.gate.fresh(), &mut s.up, tokens);
         } else {
             let pairs = [(&block.gate, s.gate.fresh()), (&block.up, &mut s.up)];
-            project(b, &mut s.x, &mut s.own.hidden, tokens, pairs);
+            project(b, &mut s.x, &mut s.own.hidden, &mut s.sides, tokens, pairs);
             observe(Stage::Gate(layer), b.read(&s.gate.rows, tokens));
             observe(Stage::Up(layer), b.read(&s.up, tokens));
             b.gate(c.activation, s.gate.fresh(), &s.up, tokens);
@@ -309,7 +322,8 @@ impl<B: Backend> Model<B> {
         }
         observe(Stage::DownInput(layer), b.read(&s.gate.rows, tokens));
 
-        project(b, &mut s.gate, &mut s.own.ffn, tokens, [(&block.down, &mut s.x.rows)]);
+        let pairs = [(&block.down, &mut s.x.rows)];
+        project(b, &mut s.gate, &mut s.own.ffn, &mut s.sides, tokens, pairs);
         observe(Stage::Down(layer), b.read(&s.x.rows, tokens));
         b.add(&mut s.h, &s.x.rows, tokens);
         observe(Stage::BlockOutput(layer), b.read(&s.h, tokens));

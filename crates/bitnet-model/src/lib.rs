@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod backend;
 mod config;
 mod cpu;
@@ -28,6 +29,7 @@ mod table;
 mod traffic;
 mod watched;
 
+pub use adapter::{Adapted, Adapter};
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
 pub use config::{ActivationChoice, Config, GateActivation, Layout, Rope, RopeScaling, Sparsity};
 pub use cpu::{Cpu, KvType};
@@ -36,7 +38,7 @@ pub use error::ModelError;
 pub use linear::{Activated, BitLinear};
 pub use load::Progress;
 pub use parts::{Norm, Part, PartSource, Projection};
-pub use source::Source;
+pub use source::{Learned, Source};
 pub use stage::Stage;
 pub use support::{HeadChoice, Need, Outcome, ScreenCounts, Support};
 pub use table::Table;

@@ -45,6 +45,38 @@ pub struct BitLinear<B: Backend> {
     pub(crate) input_norm_eps: f32,
     /// What the weight is multiplied with; float for dense weights.
     pub(crate) form: Activations,
+    pub(crate) side: Option<SidePath<B>>,
+}
+
+/// Two thin matrices of floats beside a projection: `y + up (down x)`, `x` as it is before it is quantized.
+pub struct SidePath<B: Backend> {
+    pub(crate) down: B::Matrix,
+    pub(crate) up: B::Matrix,
+    pub(crate) outputs: usize,
+}
+
+/// Room for the products of side paths.
+pub(crate) struct SideRooms<B: Backend> {
+    low: B::Rows,
+    /// By width.
+    wide: Vec<(usize, B::Rows)>,
+}
+
+impl<B: Backend> SideRooms<B> {
+    pub(crate) fn new(
+        backend: &B,
+        capacity: usize,
+        rank: usize,
+        mut widths: Vec<usize>,
+    ) -> Result<Self, ModelError> {
+        widths.sort_unstable();
+        widths.dedup();
+        let room = |width| Ok((width, backend.rows(capacity, width)?));
+        Ok(Self {
+            low: backend.rows(capacity, rank)?,
+            wide: widths.into_iter().map(room).collect::<Result<_, ModelError>>()?,
+        })
+    }
 }
 
 impl<B: Backend> BitLinear<B> {
@@ -54,29 +86,54 @@ impl<B: Backend> BitLinear<B> {
             && self.form == Activations::Int8PerToken
             && self.bias.is_none()
             && self.input_norm.is_none()
+            && self.side.is_none()
             && backend.skips_rows(&self.weight)
     }
 
     fn job<'a>(&'a self, out: &'a mut B::Rows) -> Job<'a, B> {
         Job { weight: &self.weight, bias: self.bias.as_ref(), out }
     }
+
+    /// Adds the side path's product to `out`.
+    fn add_side(
+        &self,
+        backend: &B,
+        x: &Activated<B>,
+        rooms: &mut Option<SideRooms<B>>,
+        tokens: usize,
+        out: &mut B::Rows,
+    ) {
+        let (Some(side), Some(SideRooms { low, wide })) = (&self.side, rooms) else { return };
+        let Some((_, wide)) = wide.iter_mut().find(|(width, _)| *width == side.outputs) else { return };
+        // Products of floats read no codes.
+        let product = |weight, x: &B::Rows, codes: &B::Codes, out: &mut B::Rows| {
+            backend.project(x, codes, Activations::Float, tokens, &mut [Job { weight, bias: None, out }]);
+        };
+        product(&side.down, &x.rows, &x.codes, low);
+        product(&side.up, low, &x.codes, wide);
+        backend.add(out, wide, tokens);
+    }
 }
 
 /// Applies projections that read the same rows: in one step, with one quantization, unless each norms its own input.
 ///
-/// `own` is where a projection with a norm of its own puts its input.
+/// `own` is where a projection with a norm of its own puts its input, `sides` is room for side paths, which read `x` itself.
 pub(crate) fn project<'a, const N: usize, B: Backend>(
     backend: &B,
     x: &mut Activated<B>,
     own: &mut Activated<B>,
+    sides: &mut Option<SideRooms<B>>,
     tokens: usize,
     pairs: [(&'a BitLinear<B>, &'a mut B::Rows); N],
 ) {
     let form = pairs[0].0.form;
     if pairs.iter().all(|(layer, _)| layer.input_norm.is_none() && layer.form == form) {
         x.quantize(backend, tokens, form);
+        let layers = pairs.each_ref().map(|(layer, _)| *layer);
         let mut jobs = pairs.map(|(layer, out)| layer.job(out));
-        return backend.project(&x.rows, &x.codes, form, tokens, &mut jobs);
+        backend.project(&x.rows, &x.codes, form, tokens, &mut jobs);
+        let outs = layers.into_iter().zip(jobs);
+        return outs.for_each(|(layer, job)| layer.add_side(backend, x, sides, tokens, job.out));
     }
     for (layer, out) in pairs {
         let input = match &layer.input_norm {
@@ -87,6 +144,7 @@ pub(crate) fn project<'a, const N: usize, B: Backend>(
             None => &mut *x,
         };
         input.quantize(backend, tokens, layer.form);
-        backend.project(&input.rows, &input.codes, layer.form, tokens, &mut [layer.job(out)]);
+        backend.project(&input.rows, &input.codes, layer.form, tokens, &mut [layer.job(&mut *out)]);
+        layer.add_side(backend, x, sides, tokens, out);
     }
 }

@@ -10,7 +10,7 @@ use bitnet_quant::Activations;
 
 use crate::{
     ActivationChoice, Backend, BitLinear, Block, Model, ModelError, Norm, Part, PartSource, Projection,
-    Weights,
+    Weights, linear::SidePath,
 };
 
 /// Called with the bytes read so far and in all.
@@ -61,6 +61,7 @@ impl<B: Backend> Model<B> {
         let head_form = reader.form_of(head.as_ref().unwrap_or(&embedding));
         let screen = backend.screen(head.as_ref().unwrap_or(&embedding), source.screen()?)?;
         let weights = Weights {
+            side_rank: source.side_rank(),
             screen,
             head_form,
             final_norm: reader.vector(Part::FinalNorm)?,
@@ -108,7 +109,16 @@ impl<B: Backend> Reader<'_, B> {
                 Some(_) => Some(self.vector(Part::InputNorm(layer, projection))?),
                 None => None,
             };
+            let side = match self.source.side_path(layer, projection) {
+                Some([down, up]) => {
+                    let (part, outputs) = (Part::Weight(layer, projection), up.shape()[0]);
+                    let place = |weight| self.backend.matrix(part, &self.source.name(part), weight);
+                    Some(SidePath { down: place(down)?, up: place(up)?, outputs })
+                }
+                None => None,
+            };
             Ok(BitLinear {
+                side,
                 form: self.form_of(&weight),
                 bias: self.optional(Part::Bias(layer, projection))?,
                 input_norm,

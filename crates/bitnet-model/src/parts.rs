@@ -62,6 +62,16 @@ pub trait PartSource: Sync {
     fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
         Ok(None)
     }
+
+    /// The rank of the side paths; 0 where there are none.
+    fn side_rank(&self) -> usize {
+        0
+    }
+
+    /// The matrices beside a projection, `[rank, inputs]` and `[outputs, rank]`, if it has a side path.
+    fn side_path(&self, _layer: usize, _projection: Projection) -> Option<[Weight; 2]> {
+        None
+    }
 }
 
 /// The norms of a block.

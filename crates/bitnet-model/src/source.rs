@@ -13,7 +13,10 @@ use crate::{
     },
 };
 
+mod learned;
 mod projection;
+
+pub use learned::Learned;
 
 /// A checkpoint, its configuration, and how its tensors are named and meant.
 pub struct Source {

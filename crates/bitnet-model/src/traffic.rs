@@ -25,6 +25,9 @@ impl<B: Backend> Model<B> {
         for block in &w.blocks {
             let all =
                 [&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down];
+            for side in all.into_iter().filter_map(|layer| layer.side.as_ref()) {
+                traffic.dense += b.bytes_read(&side.down) + b.bytes_read(&side.up);
+            }
             for weight in all.map(|layer| &layer.weight) {
                 let ternary = b.is_ternary(weight);
                 *if ternary { &mut traffic.ternary } else { &mut traffic.dense } += b.bytes_read(weight);

@@ -31,6 +31,9 @@ pub struct EngineArgs {
     /// When to measure how this machine runs a model fastest: once per large model, not at all, or again now. Results are the same
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Tune::Auto)]
     pub tune: Tune,
+    /// A directory with side paths for the model's projections (LoRA, as PEFT and `bitnet finetune` write them)
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<std::path::PathBuf>,
     /// Read I2_S tensors in the 64-element layout of ARM builds
     #[arg(long = "i2s-64")]
     pub i2s_64: bool,
