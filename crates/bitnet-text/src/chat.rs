@@ -27,15 +27,15 @@ pub fn encode_chat(
     add_generation_prompt: bool,
 ) -> Result<Vec<u32>, TextError> {
     check_roles(messages)?;
-    let mark = unused_character(template, messages)?;
-    let controls: Vec<&str> = tokenizer.control_texts().collect();
-    let marked: Vec<Message> = messages
-        .iter()
-        .map(|m| Message { role: m.role.clone(), content: marked(&m.content, &controls, mark) })
-        .collect();
-    let (text, marks) = unmarked(&template.render_unchecked(&marked, add_generation_prompt)?, mark);
+    let text = Marked::new(tokenizer, template, messages)?.render(messages.len(), add_generation_prompt)?;
     let mut ids = Vec::new();
-    tokenizer.encode_gated(&text, &|range| is_template(&marks, &range), &mut ids)?;
+    text.encode(tokenizer, 0..text.text.len(), &mut ids)?;
+    one_bos(tokenizer, &mut ids);
+    Ok(ids)
+}
+
+/// Exactly one BOS in front, if the tokenizer puts one in front of texts; at most one otherwise.
+pub(crate) fn one_bos(tokenizer: &Tokenizer, ids: &mut Vec<u32>) {
     if let Some(bos) = tokenizer.bos() {
         let leading = ids.iter().take_while(|&&id| id == bos).count();
         if leading == 0 && tokenizer.adds_bos() {
@@ -43,7 +43,60 @@ pub fn encode_chat(
         }
         ids.drain(..leading.saturating_sub(1));
     }
-    Ok(ids)
+}
+
+/// A conversation whose messages are marked.
+pub(crate) struct Marked<'a> {
+    template: &'a ChatTemplate,
+    messages: Vec<Message>,
+    mark: char,
+}
+
+/// A rendered text without its marks, and where they were.
+pub(crate) struct Rendered {
+    pub(crate) text: String,
+    marks: Vec<usize>,
+}
+
+impl<'a> Marked<'a> {
+    pub(crate) fn new(
+        tokenizer: &Tokenizer,
+        template: &'a ChatTemplate,
+        messages: &[Message],
+    ) -> Result<Self, TextError> {
+        let mark = unused_character(template, messages)?;
+        let controls: Vec<&str> = tokenizer.control_texts().collect();
+        let marked =
+            |m: &Message| Message { role: m.role.clone(), content: marked(&m.content, &controls, mark) };
+        Ok(Self { template, messages: messages.iter().map(marked).collect(), mark })
+    }
+
+    /// The first `count` messages as the template puts them.
+    pub(crate) fn render(&self, count: usize, add_generation_prompt: bool) -> Result<Rendered, TextError> {
+        let rendered = self.template.render_unchecked(&self.messages[..count], add_generation_prompt)?;
+        let (text, marks) = unmarked(&rendered, self.mark);
+        Ok(Rendered { text, marks })
+    }
+}
+
+impl Rendered {
+    /// Whether this begins with all of `other`.
+    pub(crate) fn continues(&self, other: &Self) -> bool {
+        self.text.starts_with(&other.text)
+    }
+
+    /// Appends the ids of a piece of the text.
+    pub(crate) fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        piece: Range<usize>,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
+        let gate = |range: Range<usize>| {
+            is_template(&self.marks, &(range.start + piece.start..range.end + piece.start))
+        };
+        tokenizer.encode_gated(&self.text[piece.clone()], &gate, ids)
+    }
 }
 
 /// A private-use character that neither the conversation nor the template contains.

@@ -19,6 +19,7 @@
 mod added;
 mod byte_level;
 mod chat;
+mod dialogue;
 mod error;
 mod gguf;
 mod json;
@@ -30,6 +31,7 @@ mod template;
 mod tokenizer;
 
 pub use chat::encode_chat;
+pub use dialogue::{Dialogue, encode_dialogue};
 pub use error::TextError;
 pub use gguf::GgufVocabulary;
 pub use sentencepiece::token_type;
