@@ -71,6 +71,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Train a ternary model on text (in builds with the feature `training`)
     Train(TrainArgs),
+    /// Fine-tune a model on chats or completions (in builds with the feature `training`)
+    Finetune(TrainArgs),
     /// Turn text into token ids, or ids into text
     Tokenize(TokenizeArgs),
     /// Write a model's logits for given token ids

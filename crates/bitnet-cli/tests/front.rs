@@ -12,7 +12,7 @@ use std::{
 
 use common::{User, bitnet, oracle};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "chat",
     "inspect",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 13] = [
     "bench",
     "convert",
     "train",
+    "finetune",
     "tokenize",
     "logits",
     "perplexity",

@@ -79,6 +79,7 @@ fn measure() {
             seed: 1,
             lambda_steps: 0,
             divergence: 0.0,
+            sum: false,
         };
         let count = parameters.count();
         let mut trainer = Trainer::new(model, parameters, corpus.clone(), options, Vec::new()).unwrap();

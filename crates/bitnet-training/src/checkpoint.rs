@@ -7,10 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use bitnet_format::{Checkpoint, HfMetadata, SafetensorsWriter, TensorSpec, TensorType};
-use burn_tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, AdamWOptions, Parameters, TrainError, corpus::Position, parameters};
+use crate::{AdamW, AdamWOptions, Parameters, TrainError, corpus::Position};
 
 const STATE: &str = "state";
 const CHECKSUM: &str = "checksum";
@@ -78,7 +78,7 @@ pub fn save(
     let path = directory.join(format!("{FIRST}{:010}{LAST}", state.step));
     let text = serde_json::to_vec(state).map_err(|e| io(e.into()))?;
     let mut specs = Vec::new();
-    for p in parameters.list() {
+    for p in parameters.trained() {
         let names = tensor_names(&p.name());
         specs.extend(names.map(|name| TensorSpec::new(name, TensorType::F32, p.values.dims())));
     }
@@ -90,7 +90,7 @@ pub fn save(
         checksum.add(name, bytes);
         writer.write(name, bytes)
     };
-    for (p, [mean, square]) in parameters.list().iter().zip(optimizer.means()) {
+    for (p, [mean, square]) in parameters.trained().zip(optimizer.means()) {
         for (name, tensor) in tensor_names(&p.name()).iter().zip([&p.values, mean, square]) {
             write(name, tensor.clone().into_data().as_bytes())?;
         }
@@ -106,15 +106,15 @@ pub fn save(
 }
 
 /// The newest checkpoint of `directory` that is whole, and those that had to be passed over; `None` when there is none.
-/// Temporary files that a killed run left are removed.
+/// Temporary files that a killed run left are removed. `like` are the run's parameters: their names and shapes, and the values
+/// of frozen ones.
 ///
 /// # Errors
 /// When the directory cannot be read.
 pub fn load_last(
     directory: &Path,
-    config: &bitnet_model::Config,
+    like: &Parameters,
     options: AdamWOptions,
-    device: &Device,
 ) -> Result<(Option<Saved>, Vec<Skipped>), TrainError> {
     let mut skipped = Vec::new();
     if !directory.is_dir() {
@@ -122,7 +122,7 @@ pub fn load_last(
     }
     remove_partial(directory)?;
     for path in list(directory)? {
-        match load(&path, config, options, device) {
+        match load(&path, like, options) {
             Ok(saved) => return Ok((Some(saved), skipped)),
             Err(reason) => skipped.push(Skipped { path, reason }),
         }
@@ -130,16 +130,11 @@ pub fn load_last(
     Ok((None, skipped))
 }
 
-/// Reads one checkpoint.
+/// Reads one checkpoint of a run whose parameters are `like` those.
 ///
 /// # Errors
 /// [`TrainError::Damaged`] for a wrong checksum or missing parts, the reader's errors for what is no safetensors file.
-pub fn load(
-    path: &Path,
-    config: &bitnet_model::Config,
-    options: AdamWOptions,
-    device: &Device,
-) -> Result<Saved, TrainError> {
+pub fn load(path: &Path, like: &Parameters, options: AdamWOptions) -> Result<Saved, TrainError> {
     let damaged = |what: String| TrainError::Damaged { path: path.into(), what };
     let bytes = std::fs::read(path).map_err(|error| TrainError::Io { path: path.into(), error })?;
     let metadata = HfMetadata {
@@ -153,11 +148,10 @@ pub fn load(
         Checkpoint::from_safetensors(vec![bytes.into()], metadata).map_err(|e| damaged(e.to_string()))?;
     let tensor = |name: &str| file.tensor(name).map_err(|e| damaged(e.to_string()));
     let mut checksum = Checksum::new();
-    let shapes = parameters::shapes(config);
     let mut means = Vec::new();
-    for (part, _, shape) in &shapes {
-        for name in tensor_names(&parameters::name(*part)) {
-            let view = tensor(&name)?;
+    for p in like.trained() {
+        for name in tensor_names(&p.name()) {
+            let (view, shape) = (tensor(&name)?, p.values.dims());
             if view.info().ty() != TensorType::F32 || view.info().shape() != shape {
                 let got = view.info().shape();
                 return Err(damaged(format!("'{name}' is {got:?}, and the model has {shape:?} there")));
@@ -171,16 +165,16 @@ pub fn load(
         return Err(damaged("its checksum is not that of its bytes".into()));
     }
     let state: State = serde_json::from_slice(state.bytes()).map_err(|e| damaged(e.to_string()))?;
-    for (part, _, shape) in &shapes {
-        let [_, mean, square] = tensor_names(&parameters::name(*part));
+    let mut parameters = like.clone();
+    for p in parameters.list_mut().iter_mut().filter(|p| !p.frozen) {
+        let (shape, device) = (p.values.dims(), p.values.device());
         let read = |name: &str| -> Result<Tensor<2>, TrainError> {
-            Ok(Tensor::from_data(TensorData::new(tensor(name)?.to_f32()?, *shape), device))
+            Ok(Tensor::from_data(TensorData::new(tensor(name)?.to_f32()?, shape), &device))
         };
+        let [master, mean, square] = tensor_names(&p.name());
+        p.values = read(&master)?;
         means.push([read(&mean)?, read(&square)?]);
     }
-    let parameters = Parameters::from_parts(config, device, |part| {
-        Ok(tensor(&tensor_names(&parameters::name(part))[0])?.to_f32()?)
-    })?;
     let optimizer = AdamW::from_state(options, state.optimizer_step, means);
     Ok(Saved { parameters, optimizer, state })
 }

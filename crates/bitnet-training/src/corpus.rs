@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bitnet_text::{EncodeOptions, Tokenizer};
 
-use crate::TrainError;
+use crate::{TrainError, lessons::Lessons};
 
 /// The token before every text, in tokenizers trained here.
 pub const BOS: &str = "<|begin_of_text|>";
@@ -82,49 +82,36 @@ pub struct Position {
     pub window: u64,
 }
 
-/// Draws windows in a seeded order. All of its state is a [`Position`].
+/// Draws windows, or examples, in a seeded order. All of its state is a [`Position`].
 #[derive(Clone, Debug)]
 pub(crate) struct Windows {
     seed: u64,
-    tokens: usize,
+    lessons: Lessons,
     positions: usize,
     at: Position,
-    /// First tokens of this epoch's windows, in their order.
+    /// The places of this epoch, in their order.
     order: Vec<usize>,
 }
 
 impl Windows {
-    pub(crate) fn new(seed: u64, tokens: usize, positions: usize, at: Position) -> Self {
-        let mut windows = Self { seed, tokens, positions, at, order: Vec::new() };
-        windows.shuffle();
-        windows
+    pub(crate) fn new(seed: u64, lessons: Lessons, positions: usize, at: Position) -> Self {
+        let order = lessons.order(seed, at.epoch, positions);
+        Self { seed, lessons, positions, at, order }
     }
 
     pub(crate) fn position(&self) -> &Position {
         &self.at
     }
 
-    /// Where the next window begins; it has `positions + 1` tokens.
+    /// The next place: where a window of `positions + 1` tokens begins, or the number of an example.
     pub(crate) fn next(&mut self) -> usize {
         if self.at.window >= self.order.len() as u64 {
             self.at = Position { epoch: self.at.epoch + 1, window: 0 };
-            self.shuffle();
+            self.order = self.lessons.order(self.seed, self.at.epoch, self.positions);
         }
-        let start = self.order[self.at.window as usize];
+        let place = self.order[self.at.window as usize];
         self.at.window += 1;
-        start
-    }
-
-    fn shuffle(&mut self) {
-        let mut random =
-            crate::random::Random::new(self.seed ^ self.at.epoch.wrapping_mul(0xa076_1d64_78bd_642f));
-        // At least one window fits: the corpus was checked.
-        let slack = self.tokens - self.positions;
-        let first = random.below(slack.min(self.positions));
-        self.order = (first..slack).step_by(self.positions).collect();
-        for i in (1..self.order.len()).rev() {
-            self.order.swap(i, random.below(i + 1));
-        }
+        place
     }
 }
 
@@ -134,8 +121,9 @@ mod tests {
 
     #[test]
     fn an_epoch_meets_every_window_once_and_resumes_anywhere() {
-        let begin = Position { epoch: 0, window: 0 };
-        let mut windows = Windows::new(5, 1000, 9, begin);
+        let corpus = Corpus { train: vec![0; 1000], validation: Vec::new() };
+        let text = Lessons::from(std::sync::Arc::new(corpus));
+        let mut windows = Windows::new(5, text.clone(), 9, begin_again());
         let count = windows.order.len();
         assert!((110..=112).contains(&count));
         let mut seen: Vec<usize> = (0..count).map(|_| windows.next()).collect();
@@ -144,12 +132,12 @@ mod tests {
         seen.sort_unstable();
         assert!(seen.windows(2).all(|w| w[1] - w[0] == 9));
         // The second epoch, from the middle of the first, and from a position of its own.
-        let mut again = Windows::new(5, 1000, 9, windows.position().clone());
+        let mut again = Windows::new(5, text.clone(), 9, windows.position().clone());
         let next: Vec<usize> = (0..150).map(|_| windows.next()).collect();
         assert_eq!(next, (0..150).map(|_| again.next()).collect::<Vec<_>>());
         assert_ne!(
-            Windows::new(6, 1000, 9, begin_again()).order,
-            Windows::new(5, 1000, 9, begin_again()).order
+            Windows::new(6, text.clone(), 9, begin_again()).order,
+            Windows::new(5, text, 9, begin_again()).order
         );
     }
 

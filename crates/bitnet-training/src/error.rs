@@ -72,6 +72,70 @@ pub enum TrainError {
         /// Its length.
         bytes: usize,
     },
+    /// A line is no example.
+    #[error("line {line} of {}: {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An example does not fit.
+    #[error(
+        "line {line} of {}: prompt and answer have {tokens} tokens, and training.positions is {positions}: raise it, or leave the \
+         line out",
+        path.display()
+    )]
+    LongExample {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Tokens that are read.
+        tokens: usize,
+        /// Tokens of a row.
+        positions: usize,
+    },
+    /// Nothing is left to learn from.
+    #[error("{} has {examples} examples, of which {kept} are kept for validation: nothing is left to learn", path.display())]
+    FewExamples {
+        /// The file.
+        path: PathBuf,
+        /// Examples there are.
+        examples: usize,
+        /// Those kept.
+        kept: usize,
+    },
+    /// A teacher cannot teach this model.
+    #[error("the teacher {what}")]
+    Teacher {
+        /// Why.
+        what: String,
+    },
+    /// A job says one thing, and the model that it begins with another.
+    #[error("{key} is {job}, and {} has {model}: {cure}", path.display())]
+    Contradiction {
+        /// The job's key.
+        key: String,
+        /// Its value.
+        job: String,
+        /// The model.
+        path: PathBuf,
+        /// The model's value.
+        model: String,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// A model that cannot be the beginning of training.
+    #[error("{}: {what}", path.display())]
+    Start {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// There are fewer tokens than one window.
     #[error(
         "the {part} part of the text has {tokens} tokens, and one window takes {need}: give more text or shorter windows"

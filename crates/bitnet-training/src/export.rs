@@ -25,6 +25,8 @@ pub struct TokenizerFiles {
     pub bos: Option<String>,
     /// The token behind it.
     pub eos: Option<String>,
+    /// The chat template.
+    pub chat_template: Option<String>,
 }
 
 /// How near the served model is to the trained one.
@@ -87,7 +89,7 @@ pub fn export(
             _ => format!("model-{}.gguf", format.trim_start_matches("gguf-")),
         });
         convert(&master, &path, target, &ConvertOptions { force: true, ..Default::default() })?;
-        let agreement = agreement(trainer, &path)?;
+        let agreement = agreement(trainer, &path, &LoadOptions::default())?;
         if !agreement.holds() {
             return Err(TrainError::Disagreement {
                 path,
@@ -130,7 +132,7 @@ fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path)
             .collect(),
         _ => Vec::new(),
     };
-    let online = (quantization.activations || !dense.is_empty()).then(|| QuantizationJson {
+    let online = (quantization.activations || !dense.is_empty()).then_some(QuantizationJson {
         linear_class: "autobitlinear",
         mode: "online",
         dense,
@@ -146,7 +148,8 @@ fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path)
         ("tokenizer.json", tokenizer.json.clone()),
         ("tokenizer_config.json", text(&tokenizer_config(tokenizer, config))),
     ];
-    for (name, text) in files {
+    let template = tokenizer.chat_template.clone().map(|text| ("chat_template.jinja", text));
+    for (name, text) in files.into_iter().chain(template) {
         let path = directory.join(name);
         fs::write(&path, text).map_err(|error| TrainError::Io { path, error })?;
     }
@@ -184,29 +187,26 @@ fn served(p: &Parameter, quantization: Quantization) -> Result<Vec<f32>, TrainEr
 ///
 /// # Errors
 /// When the engine does not run the file.
-pub fn agreement(trainer: &Trainer, path: &Path) -> Result<Agreement, TrainError> {
+pub fn agreement(trainer: &Trainer, path: &Path, options: &LoadOptions) -> Result<Agreement, TrainError> {
     const WINDOWS: usize = 4;
-    let positions = trainer.options().positions;
-    let ids = &trainer.corpus().validation;
-    let windows: Vec<&[u32]> = ids.chunks_exact(positions + 1).take(WINDOWS).collect();
-    let batch = Batch::shifted(&windows.concat(), positions);
     let model = {
         let mut model = trainer.model().clone();
         model.set_quantization(Quantization { lambda: 1.0, ..model.quantization() });
         model
     };
-    let logits = model.logits(trainer.parameters(), &trainer.constants(), &batch);
-    let data = logits.inner().into_data();
-    let not_finite = |_| TrainError::NotFinite { name: "the logits".into() };
-    let trained = data.as_slice::<f32>().map_err(not_finite)?;
-    let engine = InferenceEngine::load(path, &LoadOptions::default())?;
+    let engine = InferenceEngine::load(path, options)?;
     let mut session = engine.session()?;
-    let mut served = Vec::with_capacity(trained.len());
-    for window in &windows {
+    let (mut trained, mut served) = (Vec::new(), Vec::new());
+    for ids in trainer.lessons().samples(WINDOWS, trainer.options().positions) {
+        let batch = Batch { sequences: 1, ids: ids.into(), targets: vec![None; ids.len()].into() };
+        let logits = model.logits(trainer.parameters(), &trainer.constants(), &batch);
+        let data = logits.inner().into_data();
+        let not_finite = |_| TrainError::NotFinite { name: "the logits".into() };
+        trained.extend_from_slice(data.as_slice::<f32>().map_err(not_finite)?);
         session.reset();
-        session.logits(&window[..positions], |row| served.extend_from_slice(row))?;
+        session.logits(ids, |row| served.extend_from_slice(row))?;
     }
-    Ok(compare(trained, &served, model.config().vocab))
+    Ok(compare(&trained, &served, model.config().vocab))
 }
 
 fn compare(trained: &[f32], served: &[f32], vocab: usize) -> Agreement {

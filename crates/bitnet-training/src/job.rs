@@ -2,191 +2,62 @@
 
 use std::path::{Path, PathBuf};
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::{Config, GateActivation, Projection, Rope, RopeScaling, family};
 use bitnet_quant::Granularity;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod meet;
+mod sections;
 
-use crate::{AdamWOptions, Quantization, RunOptions, Schedule, Stages, TrainError, TrainerOptions};
+pub use sections::{
+    Activation, Data, Distillation, ExampleFiles, Export, Lora, Loss, Model, Optimizer, Rounding, Run, Shape,
+    Start, Training,
+};
+
+use crate::{
+    AdamWOptions, Quantization, RunOptions, Schedule, SidePath, Stages, TrainError, TrainerOptions,
+    distill::DistillOptions,
+};
 
 /// The file that `bitnet train --init` writes: every key, its default, and what it means.
 pub const TEMPLATE: &str = include_str!("job.toml");
 
-/// A training job.
+/// The file that `bitnet finetune --init` writes.
+pub const FINETUNE_TEMPLATE: &str = include_str!("finetune.toml");
+
+/// A job: of training, if it has `[data]`, of fine-tuning, if it has `[examples]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
+    /// What it begins with.
+    #[serde(default)]
+    pub start: Start,
     /// The text.
-    pub data: Data,
-    /// The model's sizes.
-    pub model: Model,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
+    /// The examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub examples: Option<ExampleFiles>,
+    /// The sizes of a fresh model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    /// Side paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<Lora>,
     /// What is rounded.
     pub quantization: Rounding,
     /// The steps.
     pub training: Training,
     /// Learning rate and optimizer.
     pub optimizer: Optimizer,
+    /// A teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// Where the run lives and how often it does what.
     pub run: Run,
     /// What is written at the end.
     pub export: Export,
-}
-
-/// `[data]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    /// Text files.
-    pub files: Vec<PathBuf>,
-    /// The share of each file that is kept for validation.
-    pub validation: f64,
-    /// A tokenizer.json; empty to train one.
-    pub tokenizer: PathBuf,
-    /// Entries of a tokenizer that is trained.
-    pub vocabulary: usize,
-}
-
-/// `[model]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// Width of the residual stream.
-    pub hidden: usize,
-    /// Width of the feed-forward layer.
-    pub ffn: usize,
-    /// Blocks.
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// The most positions.
-    pub context: usize,
-    /// The gate's nonlinearity.
-    pub activation: Activation,
-    /// Norms before the output and down projections.
-    pub sub_norms: bool,
-    /// Whether the head is the embedding.
-    pub tied_head: bool,
-    /// The base of the rotary frequencies.
-    pub rope_theta: f32,
-    /// The epsilon of the norms.
-    pub norm_eps: f32,
-    /// The deviation of fresh weights.
-    pub deviation: f32,
-}
-
-/// The gate's nonlinearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    /// `max(x, 0)^2`
-    Relu2,
-    /// `x sigmoid(x)`
-    Silu,
-}
-
-/// `[quantization]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rounding {
-    /// `tensor`, `row`, `group-N`, or `none`.
-    pub weights: String,
-    /// Whether activations are int8.
-    pub activations: bool,
-    /// Steps in which rounding sets in.
-    pub lambda_steps: u64,
-}
-
-/// `[training]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Training {
-    /// Steps.
-    pub steps: u64,
-    /// Sequences of a pass.
-    pub batch: usize,
-    /// Passes of a step.
-    pub accumulate: usize,
-    /// Whether blocks run again in the backward pass instead of keeping their activations.
-    pub gradient_checkpointing: bool,
-    /// Tokens of a sequence.
-    pub positions: usize,
-    /// Of weights and of the order of the text.
-    pub seed: u64,
-    /// Nats above the lowest loss at which a run is stopped.
-    pub divergence: f64,
-}
-
-/// `[optimizer]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Optimizer {
-    /// The highest learning rate.
-    pub learning_rate: f64,
-    /// Steps of the warm-up.
-    pub warmup: u64,
-    /// The shape behind it.
-    pub schedule: Shape,
-    /// The last rate of a cosine over the peak.
-    pub floor: f64,
-    /// The share of the steps in the first of two stages.
-    pub split: f64,
-    /// The rate at the end of the first stage over the peak.
-    pub first_end: f64,
-    /// The rate at the beginning of the second over the peak.
-    pub second_start: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// AdamW's.
-    pub beta1: f32,
-    /// AdamW's.
-    pub beta2: f32,
-    /// AdamW's.
-    pub eps: f32,
-    /// The most length of the gradients.
-    pub clip: f32,
-}
-
-/// The shape of the learning rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shape {
-    /// The same all the time.
-    Constant,
-    /// Half a cosine.
-    Cosine,
-    /// Two straight lines.
-    TwoStage,
-}
-
-/// `[run]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Run {
-    /// The directory.
-    pub directory: PathBuf,
-    /// Threads; 0 for all.
-    pub threads: usize,
-    /// Steps between lines.
-    pub report_every: u64,
-    /// Steps between validations.
-    pub evaluate_every: u64,
-    /// Windows of a validation.
-    pub evaluate_windows: usize,
-    /// Steps between checkpoints.
-    pub save_every: u64,
-    /// Checkpoints that are kept.
-    pub keep: usize,
-}
-
-/// `[export]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Export {
-    /// Formats, as `bitnet convert` names them.
-    pub formats: Vec<String>,
 }
 
 impl Job {
@@ -206,31 +77,76 @@ impl Job {
         Ok(read)
     }
 
-    /// Which weights share a scale.
-    fn granularity(&self) -> Result<Option<Granularity>, TrainError> {
+    /// Which weights share a scale; `None` when that is as the model has it.
+    fn granularity(&self) -> Result<Option<Option<Granularity>>, TrainError> {
         let text = self.quantization.weights.as_str();
         match (text, text.strip_prefix("group-").and_then(|n| n.parse().ok())) {
-            ("none", _) => Ok(None),
-            ("tensor", _) => Ok(Some(Granularity::Tensor)),
-            ("row", _) => Ok(Some(Granularity::Row)),
-            (_, Some(size)) => Ok(Some(Granularity::Group(size))),
-            _ => wrong(format!("quantization.weights is \"{text}\"; it can be tensor, row, group-N or none")),
+            ("model", _) => Ok(None),
+            ("none", _) => Ok(Some(None)),
+            ("tensor", _) => Ok(Some(Some(Granularity::Tensor))),
+            ("row", _) => Ok(Some(Some(Granularity::Row))),
+            (_, Some(size)) => Ok(Some(Some(Granularity::Group(size)))),
+            _ => wrong(format!(
+                "quantization.weights is \"{text}\"; it can be tensor, row, group-N, none or model"
+            )),
         }
     }
 
-    /// What a projection rounds.
+    /// What a projection rounds; `found` is what the model that the job begins with rounds.
     ///
     /// # Errors
     /// As [`Job::read`].
-    pub fn quantization(&self) -> Result<Quantization, TrainError> {
-        let activations = self.quantization.activations;
-        Ok(Quantization { weights: self.granularity()?, activations, lambda: 1.0 })
+    pub fn quantization(&self, found: Option<Quantization>) -> Result<Quantization, TrainError> {
+        match (self.granularity()?, found) {
+            (Some(weights), _) => Ok(Quantization {
+                weights,
+                activations: self.quantization.activations == Some(true),
+                lambda: 1.0,
+            }),
+            (None, Some(found)) => Ok(found),
+            (None, None) => wrong("quantization.weights is \"model\", and start.model names none"),
+        }
     }
 
-    /// The model's configuration with a tokenizer of `vocab` entries.
-    pub fn config(&self, vocab: usize, bos: Option<u32>, eos: Option<u32>) -> Config {
-        let m = &self.model;
-        Config {
+    /// The side paths, if there are any.
+    ///
+    /// # Errors
+    /// [`TrainError::Job`] for a projection that no model has.
+    pub fn side_path(&self) -> Result<Option<SidePath>, TrainError> {
+        let Some(lora) = self.lora.as_ref().filter(|lora| lora.rank > 0) else { return Ok(None) };
+        let find = |name: &String| {
+            let of = |p: &&Projection| family::huggingface::module(0, **p).ends_with(&format!(".{name}"));
+            let found = Projection::ALL.iter().find(of).copied();
+            found.ok_or_else(|| {
+                TrainError::Job(format!(
+                    "lora.projections has \"{name}\"; it can be q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj"
+                ))
+            })
+        };
+        let projections = lora.projections.iter().map(find).collect::<Result<_, _>>()?;
+        Ok(Some(SidePath { rank: lora.rank, alpha: lora.alpha, projections }))
+    }
+
+    /// How the teacher is listened to, if there is one.
+    pub fn distillation(&self) -> Option<(&Path, DistillOptions)> {
+        let d = self.distillation.as_ref().filter(|d| !d.teacher.as_os_str().is_empty())?;
+        Some((&d.teacher, DistillOptions { temperature: d.temperature, weight: d.weight }))
+    }
+
+    /// The model that the job begins with, if there is one.
+    pub fn start_model(&self) -> Option<&Path> {
+        Some(self.start.model.as_path()).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The configuration of a fresh model with a tokenizer of `vocab` entries.
+    ///
+    /// # Errors
+    /// When the job has no section `[model]`.
+    pub fn config(&self, vocab: usize, bos: Option<u32>, eos: Option<u32>) -> Result<Config, TrainError> {
+        let Some(m) = &self.model else {
+            return wrong("the job has neither start.model nor a section [model]");
+        };
+        Ok(Config {
             family: if m.sub_norms { family::BITNET_B158 } else { family::LLAMA },
             hidden: m.hidden,
             ffn: m.ffn,
@@ -250,15 +166,24 @@ impl Job {
             qk_norms: false,
             input_norm_eps: None,
             tied_head: m.tied_head,
-            trained_int8: self.quantization.activations,
+            trained_int8: self.quantization.activations == Some(true),
             bos,
             eos: eos.into_iter().collect(),
-        }
+        })
     }
 
-    /// The numbers of the steps.
-    pub fn trainer_options(&self) -> TrainerOptions {
+    /// The numbers of the steps, of which there may be as many as `examples` need.
+    ///
+    /// # Errors
+    /// When the warm-up takes all of them.
+    pub fn trainer_options(&self, examples: usize) -> Result<TrainerOptions, TrainError> {
         let (t, o) = (&self.training, &self.optimizer);
+        let of_epochs =
+            |e: &ExampleFiles| (e.epochs * examples as f64 / (t.batch * t.accumulate) as f64).ceil() as u64;
+        let steps = if t.steps > 0 { t.steps } else { self.examples.as_ref().map_or(0, of_epochs) };
+        if o.warmup >= steps {
+            return wrong(format!("optimizer.warmup {} takes all of the {steps} steps", o.warmup));
+        }
         let stages = match o.schedule {
             Shape::Constant => Stages::Constant,
             Shape::Cosine => Stages::Cosine { floor: o.floor },
@@ -266,9 +191,9 @@ impl Job {
                 Stages::TwoStage { split: o.split, first_end: o.first_end, second_start: o.second_start }
             }
         };
-        TrainerOptions {
+        Ok(TrainerOptions {
             schedule: Schedule {
-                steps: t.steps,
+                steps,
                 warmup: o.warmup,
                 peak: o.learning_rate,
                 weight_decay: o.weight_decay,
@@ -281,7 +206,8 @@ impl Job {
             seed: t.seed,
             lambda_steps: self.quantization.lambda_steps,
             divergence: t.divergence,
-        }
+            sum: self.examples.as_ref().is_some_and(|e| e.loss == Loss::Sum),
+        })
     }
 
     /// Where the run lives and how often it does what.
@@ -303,7 +229,7 @@ impl Job {
         toml::to_string(self).map_err(|e| TrainError::Job(e.to_string()))
     }
 
-    /// What decides the run's numbers, by name: everything but `[run]` and `[export]`, and the text itself as `text`.
+    /// What decides the run's numbers, by name: everything but `[run]` and `[export]`, and the lessons themselves as `text`.
     ///
     /// # Errors
     /// When a value has no form in TOML, which none of these lacks.
@@ -314,7 +240,8 @@ impl Job {
         {
             let keys = values.as_table().into_iter().flatten();
             // The same text by another path is the same text, and memory is no number.
-            let same = ["files", "tokenizer", "gradient_checkpointing"];
+            let same =
+                ["files", "tokenizer", "model", "teacher", "fold", "fold_bound", "gradient_checkpointing"];
             let keys = keys.filter(|(key, _)| !same.contains(&key.as_str()));
             pairs.extend(keys.map(|(key, value)| (format!("{section}.{key}"), value.to_string())));
         }
@@ -328,8 +255,13 @@ impl Job {
                 *path = directory.join(&*path);
             }
         };
-        self.data.files.iter_mut().for_each(from);
-        from(&mut self.data.tokenizer);
+        if let Some(data) = &mut self.data {
+            data.files.iter_mut().for_each(from);
+            from(&mut data.tokenizer);
+        }
+        self.examples.iter_mut().flat_map(|e| &mut e.files).for_each(from);
+        self.distillation.iter_mut().for_each(|d| from(&mut d.teacher));
+        from(&mut self.start.model);
         from(&mut self.run.directory);
         self
     }
@@ -357,64 +289,4 @@ fn set(table: &mut toml::Table, setting: &str) -> Result<(), TrainError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(settings: &[&str]) -> Result<Job, TrainError> {
-        let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
-        Job::read(TEMPLATE, &settings)
-    }
-
-    #[track_caller]
-    fn refused(settings: &[&str], sentence: &str) {
-        let error = read(settings).unwrap_err().to_string();
-        assert!(error.contains(sentence), "{error}");
-    }
-
-    #[test]
-    fn the_template_is_a_job_and_settings_override_it() {
-        let job = read(&["data.files=[\"a.txt\"]"]).unwrap();
-        assert_eq!(job.quantization().unwrap(), Quantization::W158A8);
-        job.config(300, Some(0), Some(1)).check().unwrap();
-        let other =
-            read(&["data.files=[\"a.txt\"]", "training.steps = 77", "model.activation=silu"]).unwrap();
-        assert_eq!((other.training.steps, other.model.activation), (77, Activation::Silu));
-        let differ = |a: &Job, b: &Job| {
-            let (a, b) = (a.identity(1).unwrap(), b.identity(1).unwrap());
-            a.into_iter().zip(b).filter(|(a, b)| a != b).count()
-        };
-        assert_eq!((differ(&job, &job.clone()), differ(&job, &other)), (0, 2));
-    }
-
-    #[test]
-    fn every_key_is_explained() {
-        for (at, line) in TEMPLATE.lines().enumerate().filter(|(_, line)| line.contains(" = ")) {
-            let explained =
-                line.contains('#') || TEMPLATE.lines().nth(at - 1).is_some_and(|l| l.starts_with('#'));
-            assert!(explained, "{line}");
-        }
-    }
-
-    #[test]
-    fn unknown_and_contradictory_keys_are_refused_by_name() {
-        let files = "data.files=[\"a.txt\"]";
-        let unknown = Job::read(&TEMPLATE.replace("warmup", "warmpu"), &[]).unwrap_err().to_string();
-        assert!(unknown.contains("warmpu") && unknown.contains("line"), "{unknown}");
-        refused(&[], "data.files");
-        refused(&["steps=3"], "section.key=value");
-        refused(&[files, "training.stepz=3"], "no key training.stepz");
-        refused(&[files, "training.steps=many"], "training.steps");
-        refused(&[files, "training.batch=0"], "training.batch is 0");
-        refused(&[files, "training.positions=100000"], "model.context");
-        refused(&[files, "optimizer.warmup=1000000"], "optimizer.warmup");
-        refused(&[files, "optimizer.beta2=1.0"], "beta2");
-        refused(&[files, "model.heads=5"], "model.heads 5");
-        refused(&[files, "quantization.weights=half"], "\"half\"");
-        refused(&[files, "quantization.weights=group-20"], "multiple of 32");
-        refused(&[files, "quantization.weights=none"], "the float twin rounds nothing");
-        refused(&[files, "quantization.weights=none", "quantization.activations=false"], "trains floats");
-        refused(&[files, "quantization.weights=row"], "scales of rows or groups");
-        refused(&[files, "quantization.activations=false"], "sub_norms");
-        refused(&[files, "export.formats=[\"gguf-q9\"]"], "gguf-q9");
-    }
-}
+mod tests;

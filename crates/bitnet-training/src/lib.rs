@@ -21,11 +21,16 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod checkpoint;
 pub mod corpus;
+mod distill;
 mod error;
+pub mod examples;
 pub mod export;
-mod job;
+mod found;
+pub mod job;
+mod lessons;
 mod metrics;
 mod model;
 pub mod ops;
@@ -38,14 +43,19 @@ mod start;
 mod tokenizer;
 mod trainer;
 
+pub use adapter::{Fold, finish};
 pub use corpus::Corpus;
+pub use distill::{DistillOptions, Teacher};
 pub use error::TrainError;
-pub use job::{Job, TEMPLATE};
+pub use examples::Examples;
+pub use found::Found;
+pub use job::{FINETUNE_TEMPLATE, Job, TEMPLATE};
+pub use lessons::Lessons;
 pub use metrics::Trits;
 pub use model::{Batch, Transformer};
 pub use ops::Quantization;
 pub use optimizer::{AdamW, AdamWOptions};
-pub use parameters::{Kind, Parameter, Parameters};
+pub use parameters::{Kind, Parameter, Parameters, SidePath};
 pub use run::{Ending, Event, RunOptions, run};
 pub use schedule::{Rates, Schedule, Stages};
 pub use start::{on_threads, start};

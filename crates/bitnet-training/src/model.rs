@@ -7,7 +7,7 @@ use bitnet_model::{Config, Norm, Part, Projection};
 use burn_tensor::Tensor;
 
 use crate::{
-    Parameters, TrainError,
+    Parameter, Parameters, TrainError,
     ops::{self, Heads, Quantization},
 };
 
@@ -37,6 +37,11 @@ impl Batch {
         }
     }
 
+    /// Targets that count.
+    pub fn counted(&self) -> usize {
+        self.targets.iter().flatten().count()
+    }
+
     /// Positions of each sequence.
     pub fn positions(&self) -> usize {
         self.ids.len() / self.sequences
@@ -52,14 +57,36 @@ pub struct Transformer {
     recomputes: bool,
     cos: Arc<[f32]>,
     sin: Arc<[f32]>,
+    /// What side paths are multiplied with.
+    side_factor: f32,
+}
+
+/// The values of a pass, by what they are.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    parameters: &'a Parameters,
+    leaves: &'a [Tensor<2>],
+}
+
+impl Given<'_> {
+    fn leaf(self, part: Part) -> Tensor<2> {
+        match self.parameters.position(part) {
+            Some(at) => self.leaves[at].clone(),
+            None => missing(part),
+        }
+    }
+
+    /// The matrices of a projection's side path.
+    fn side_path(self, part: Part) -> Option<[Tensor<2>; 2]> {
+        self.parameters.side_path(part).map(|places| places.map(|at| self.leaves[at].clone()))
+    }
 }
 
 impl Transformer {
     /// A model of `config`.
     ///
     /// # Errors
-    /// When the configuration is impossible, or asks for what cannot be trained yet (norms of queries and keys, norms in
-    /// front of every projection).
+    /// When the configuration is impossible, or asks for what cannot be trained yet (norms in front of every projection).
     pub fn new(
         config: Config,
         quantization: Quantization,
@@ -68,9 +95,6 @@ impl Transformer {
         let config = config.check()?;
         let unsupported =
             |what, expected, got: &str| Err(TrainError::Unsupported { what, expected, got: got.to_owned() });
-        if config.qk_norms {
-            return unsupported("the norm of queries and keys", "none", "there");
-        }
         if config.input_norm_eps.is_some() {
             return unsupported("the norm in front of every projection", "none", "there");
         }
@@ -81,7 +105,7 @@ impl Transformer {
             .collect();
         let cos = angles.iter().map(|&a| libm::cos(a) as f32).collect();
         let sin = angles.iter().map(|&a| libm::sin(a) as f32).collect();
-        Ok(Self { config, quantization, kernel, recomputes: false, cos, sin })
+        Ok(Self { config, quantization, kernel, recomputes: false, cos, sin, side_factor: 1.0 })
     }
 
     /// The same, whose blocks keep their inputs only and run again in the backward pass (gradient checkpointing): the memory of
@@ -92,9 +116,25 @@ impl Transformer {
         Self { recomputes, ..self }
     }
 
+    /// The same, whose side paths are multiplied with `factor`.
+    #[must_use]
+    pub fn with_side_factor(self, factor: f32) -> Self {
+        Self { side_factor: factor, ..self }
+    }
+
+    /// What side paths are multiplied with.
+    pub fn side_factor(&self) -> f32 {
+        self.side_factor
+    }
+
     /// Sizes and constants.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The kernel of its operations.
+    pub(crate) fn kernel(&self) -> &'static Kernel {
+        self.kernel
     }
 
     /// What is rounded.
@@ -113,9 +153,20 @@ impl Transformer {
     /// # Panics
     /// When an id is not in the vocabulary, or sequences are longer than the context.
     pub fn loss(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<1> {
-        let hidden = self.hidden(parameters, leaves, batch);
-        let head = self.head(parameters, leaves);
+        let given = Given { parameters, leaves };
+        let (hidden, head) = (self.hidden(given, batch), self.head(given));
         ops::cross_entropy(self.kernel, hidden, head, batch.targets.clone())
+    }
+
+    /// The hidden vectors in front of the head, `[sequences * positions, hidden]`, and the head.
+    pub(crate) fn hidden_and_head(
+        &self,
+        parameters: &Parameters,
+        leaves: &[Tensor<2>],
+        batch: &Batch,
+    ) -> (Tensor<2>, Tensor<2>) {
+        let given = Given { parameters, leaves };
+        (self.hidden(given, batch), self.head(given))
     }
 
     /// The logits of every position, `[sequences * positions, vocab]`.
@@ -123,16 +174,15 @@ impl Transformer {
     /// # Panics
     /// As [`Transformer::loss`].
     pub fn logits(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<2> {
-        let hidden = self.hidden(parameters, leaves, batch);
-        hidden.matmul(self.head(parameters, leaves).transpose())
+        let given = Given { parameters, leaves };
+        self.hidden(given, batch).matmul(self.head(given).transpose())
     }
 
-    fn head(&self, parameters: &Parameters, leaves: &[Tensor<2>]) -> Tensor<2> {
-        let part = if self.config.tied_head { Part::Embedding } else { Part::Head };
-        leaf(parameters, leaves, part)
+    fn head(&self, given: Given<'_>) -> Tensor<2> {
+        given.leaf(if self.config.tied_head { Part::Embedding } else { Part::Head })
     }
 
-    fn hidden(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<2> {
+    fn hidden(&self, given: Given<'_>, batch: &Batch) -> Tensor<2> {
         let positions = batch.positions();
         assert!(
             positions <= self.config.context,
@@ -148,69 +198,80 @@ impl Transformer {
             cos: self.cos.clone(),
             sin: self.sin.clone(),
         };
-        let leaf = |part| leaf(parameters, leaves, part);
-        let mut x = ops::embedding(leaf(Part::Embedding), batch.ids.clone());
+        let mut x = ops::embedding(given.leaf(Part::Embedding), batch.ids.clone());
         for layer in 0..self.config.layers {
             x = match self.recomputes {
-                true => self.block_again(layer, x, &heads, parameters, leaves),
-                false => self.block(layer, x, &heads, &leaf),
+                true => self.block_again(layer, x, &heads, given),
+                false => self.block(layer, x, &heads, given),
             };
         }
-        ops::rms_norm(self.kernel, x, leaf(Part::FinalNorm), self.config.norm_eps)
+        ops::rms_norm(self.kernel, x, given.leaf(Part::FinalNorm), self.config.norm_eps)
     }
 
     /// [`Transformer::block`] that is computed again for its backward.
-    fn block_again(
-        &self,
-        layer: usize,
-        x: Tensor<2>,
-        heads: &Heads,
-        parameters: &Parameters,
-        leaves: &[Tensor<2>],
-    ) -> Tensor<2> {
-        let parts: Vec<Part> = Projection::ALL
-            .map(|p| Part::Weight(layer, p))
-            .into_iter()
-            .chain(Norm::of(&self.config).map(|n| Part::Norm(layer, n)))
-            .collect();
+    fn block_again(&self, layer: usize, x: Tensor<2>, heads: &Heads, given: Given<'_>) -> Tensor<2> {
+        let here = |p: &Parameter| matches!(p.part, Part::Weight(l, _) | Part::Norm(l, _) if l == layer);
+        let list = given.parameters.list().iter().enumerate();
+        let places: Vec<usize> = list.filter(|(_, p)| here(p)).map(|(at, _)| at).collect();
         let mut inputs = vec![x];
-        inputs.extend(parts.iter().map(|&part| leaf(parameters, leaves, part)));
-        let (model, heads) = (self.clone(), heads.clone());
+        inputs.extend(places.iter().map(|&at| given.leaves[at].clone()));
+        // The block looks at its own parameters only: the others' places are held by their values.
+        let (model, heads, parameters) = (self.clone(), heads.clone(), given.parameters.clone());
+        let others: Vec<Tensor<2>> =
+            parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect();
         let block = move |inputs: &[Tensor<2>]| {
-            let at = |part| 1 + parts.iter().position(|&p| p == part).unwrap_or_else(|| missing(part));
-            model.block(layer, inputs[0].clone(), &heads, &|part| inputs[at(part)].clone())
+            let mut leaves = others.clone();
+            places.iter().zip(&inputs[1..]).for_each(|(&at, input)| leaves[at] = input.clone());
+            let given = Given { parameters: &parameters, leaves: &leaves };
+            model.block(layer, inputs[0].clone(), &heads, given)
         };
         ops::recompute(Arc::new(block), &inputs)
     }
 
-    fn block(
-        &self,
-        layer: usize,
-        x: Tensor<2>,
-        heads: &Heads,
-        leaf: &impl Fn(Part) -> Tensor<2>,
-    ) -> Tensor<2> {
-        let weights = |list: &[Projection]| -> Vec<Tensor<2>> {
-            list.iter().map(|&p| leaf(Part::Weight(layer, p))).collect()
+    fn block(&self, layer: usize, x: Tensor<2>, heads: &Heads, given: Given<'_>) -> Tensor<2> {
+        let linear = |x, list: &[Projection]| self.linear(layer, x, list, given);
+        let norm = |x, which| {
+            ops::rms_norm(self.kernel, x, given.leaf(Part::Norm(layer, which)), self.config.norm_eps)
         };
-        let linear = |x, list: &[Projection]| ops::linear(self.kernel, x, &weights(list), self.quantization);
-        let norm =
-            |x, which| ops::rms_norm(self.kernel, x, leaf(Part::Norm(layer, which)), self.config.norm_eps);
         let sub_norm = |x, which| if self.config.sub_norms { norm(x, which) } else { x };
         let normed = norm(x.clone(), Norm::Attention);
         let qkv = linear(normed, &[Projection::Query, Projection::Key, Projection::Value]);
+        let qkv = if self.config.qk_norms { self.qk_norms(layer, qkv, given) } else { qkv };
         let attended = sub_norm(ops::attention(self.kernel, qkv, heads), Norm::AttentionSub);
         let x = x + linear(attended, &[Projection::Output]);
         let normed = norm(x.clone(), Norm::Ffn);
         let gated = ops::gate(linear(normed, &[Projection::Gate, Projection::Up]), self.config.activation);
         x + linear(sub_norm(gated, Norm::FfnSub), &[Projection::Down])
     }
-}
 
-fn leaf(parameters: &Parameters, leaves: &[Tensor<2>], part: Part) -> Tensor<2> {
-    match parameters.position(part) {
-        Some(at) => leaves[at].clone(),
-        None => missing(part),
+    /// Projections of one input, side by side, each with its side path if it has one.
+    fn linear(&self, layer: usize, x: Tensor<2>, list: &[Projection], given: Given<'_>) -> Tensor<2> {
+        let part = |p: &Projection| Part::Weight(layer, *p);
+        let weights: Vec<Tensor<2>> = list.iter().map(|p| given.leaf(part(p))).collect();
+        let y = ops::linear(self.kernel, x.clone(), &weights, self.quantization);
+        if list.iter().all(|p| given.side_path(part(p)).is_none()) {
+            return y;
+        }
+        let sides = list.iter().zip(&weights).map(|(p, w)| match given.side_path(part(p)) {
+            Some([down, up]) => ops::side_path(x.clone(), down, up, self.side_factor),
+            None => Tensor::zeros([x.dims()[0], w.dims()[0]], &x.device()),
+        });
+        y + Tensor::cat(sides.collect(), 1)
+    }
+
+    /// The norms of every query and key head.
+    fn qk_norms(&self, layer: usize, qkv: Tensor<2>, given: Given<'_>) -> Tensor<2> {
+        let c = &self.config;
+        let tokens = qkv.dims()[0];
+        let (q_width, kv_width) = (c.q_width(), c.kv_width());
+        let normed = |first: usize, width: usize, which| {
+            let heads =
+                qkv.clone().narrow(1, first, width).reshape([tokens * width / c.head_dim, c.head_dim]);
+            let weight = given.leaf(Part::Norm(layer, which));
+            ops::rms_norm(self.kernel, heads, weight, c.norm_eps).reshape([tokens, width])
+        };
+        let (q, k) = (normed(0, q_width, Norm::Query), normed(q_width, kv_width, Norm::Key));
+        Tensor::cat(vec![q, k, qkv.clone().narrow(1, q_width + kv_width, kv_width)], 1)
     }
 }
 

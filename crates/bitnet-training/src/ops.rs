@@ -6,6 +6,7 @@
 
 mod attention;
 pub mod composed;
+mod distill;
 mod embedding;
 pub(crate) mod fused;
 mod gate;
@@ -14,11 +15,14 @@ mod loss;
 mod norm;
 mod recompute;
 mod rows;
+mod side;
 
 pub use attention::{Heads, attention};
+pub use distill::distillation;
 pub use embedding::embedding;
 pub use gate::gate;
 pub use linear::{Quantization, linear};
 pub use loss::cross_entropy;
 pub use norm::rms_norm;
 pub use recompute::recompute;
+pub use side::side_path;

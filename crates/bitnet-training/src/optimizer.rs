@@ -46,7 +46,7 @@ impl AdamW {
     /// A fresh state for `parameters`.
     pub fn new(parameters: &Parameters, options: AdamWOptions) -> Self {
         let zeros = |p: &crate::Parameter| [p.values.zeros_like(), p.values.zeros_like()];
-        Self { options, step: 0, means: parameters.list().iter().map(zeros).collect() }
+        Self { options, step: 0, means: parameters.trained().map(zeros).collect() }
     }
 
     /// A state that was saved: `step` steps done, and two means per parameter.
@@ -59,7 +59,7 @@ impl AdamW {
         self.step
     }
 
-    /// The means of gradients and of their squares, in the order of the parameters.
+    /// The means of gradients and of their squares, in the order of the trained parameters.
     pub fn means(&self) -> &[[Tensor<2>; 2]] {
         &self.means
     }
@@ -69,9 +69,9 @@ impl AdamW {
     /// When that length is not finite nothing is changed: the caller decides what to do.
     ///
     /// # Panics
-    /// When there is not one gradient per parameter, of its shape.
+    /// When there is not one gradient per trained parameter, of its shape.
     pub fn step(&mut self, parameters: &mut Parameters, gradients: Vec<Tensor<2>>, rates: Rates) -> f64 {
-        assert_eq!(parameters.list().len(), gradients.len(), "one gradient per parameter");
+        assert_eq!(parameters.trained().count(), gradients.len(), "one gradient per trained parameter");
         let length = gradients.iter().map(sum_of_squares).sum::<f64>().sqrt();
         if !length.is_finite() {
             return length;
@@ -88,7 +88,8 @@ impl AdamW {
             rate: (rates.learning_rate / bias(self.options.beta1)) as f32,
             root: bias(self.options.beta2).sqrt() as f32,
         };
-        let slots = parameters.list_mut().iter_mut().zip(gradients).zip(&mut self.means);
+        let slots =
+            parameters.list_mut().iter_mut().filter(|p| !p.frozen).zip(gradients).zip(&mut self.means);
         for ((parameter, gradient), means) in slots {
             let decays = parameter.kind != Kind::Norm;
             let decay = if decays { rates.learning_rate * rates.weight_decay } else { 0.0 };

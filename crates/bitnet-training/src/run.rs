@@ -60,8 +60,8 @@ pub fn run(
     let checkpoints = options.directory.join("checkpoints");
     let io = |error| TrainError::Io { path: checkpoints.clone(), error };
     std::fs::create_dir_all(&checkpoints).map_err(io)?;
-    let (config, optimizer) = (trainer.model().config().clone(), trainer.options().optimizer);
-    let (saved, skipped) = checkpoint::load_last(&checkpoints, &config, optimizer, &trainer.device())?;
+    let optimizer = trainer.options().optimizer;
+    let (saved, skipped) = checkpoint::load_last(&checkpoints, trainer.parameters(), optimizer)?;
     for skipped in &skipped {
         watch(Event::Skipped(skipped));
     }

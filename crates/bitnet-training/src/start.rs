@@ -1,17 +1,21 @@
-//! A job becomes a run: the tokenizer, the ids, fresh masters.
+//! A job becomes a run: the tokenizer, the ids, masters.
 
 use std::{path::Path, sync::Arc};
 
 use bitnet_kernels::Kernel;
-use bitnet_text::Tokenizer;
+use bitnet_text::{ChatTemplate, Tokenizer};
 use burn_tensor::Device;
 use serde_json::Value;
 
 use crate::{
     Corpus, Parameters, TrainError, Trainer, Transformer,
     corpus::{BOS, EOS, read_text},
+    distill::Teacher,
+    examples::Reader,
     export::TokenizerFiles,
-    job::Job,
+    found::Found,
+    job::{Data, Job},
+    lessons::Lessons,
     train_tokenizer,
 };
 
@@ -24,33 +28,140 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
     Ok(pool.map_err(|e| TrainError::Threads(e.to_string()))?.install(work))
 }
 
-/// Reads texts and tokenizer of `job`, or trains one, and makes a run of fresh masters on the CPU.
+/// Reads texts or examples and the tokenizer of `job`, or trains one, and makes a run on the CPU: of fresh masters, or of those
+/// of the model that the job begins with.
 ///
 /// # Errors
-/// Whatever is wrong with texts, tokenizer or sizes, before the first step.
+/// Whatever is wrong with texts, tokenizer, model or sizes, before the first step.
 pub fn start(job: &Job, kernel: &'static Kernel) -> Result<(Trainer, TokenizerFiles), TrainError> {
-    let files = tokenizer_files(job)?;
-    let tokenizer =
-        Tokenizer::from_json(&files.json)?.with_bos_eos(files.bos.as_deref(), files.eos.as_deref());
-    let corpus = Corpus::read(&job.data.files, &tokenizer, job.data.validation, job.training.positions)?;
-    let config = job.config(tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos());
-    let model = Transformer::new(config.clone(), job.quantization()?, kernel)?
+    let found = job.start_model().map(Found::open).transpose()?;
+    let (tokenizer, files) = tokenizer(job, found.as_ref())?;
+    let template = match &found {
+        Some(found) => found.chat_template(&tokenizer)?,
+        None => None,
+    };
+    let (config, quantization) = match &found {
+        Some(found) => job.meet(found)?,
+        None => {
+            (job.config(tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos())?, job.quantization(None)?)
+        }
+    };
+    if tokenizer.vocab_size() > config.vocab {
+        return Err(TrainError::Vocabulary { tokenizer: tokenizer.vocab_size(), model: config.vocab });
+    }
+    let eos = config.eos.first().copied().or(tokenizer.eos());
+    let lessons = lessons(job, &tokenizer, template.as_ref(), eos)?;
+    let device = Device::flex();
+    let begin = match &found {
+        Some(found) => found.parameters(quantization.weights, &device)?,
+        None => {
+            let deviation = job.model.as_ref().map_or(0.02, |m| m.deviation);
+            Parameters::random(&config, job.training.seed, deviation, &device)
+        }
+    };
+    let mut identity = job.identity(lessons.digest())?;
+    if found.is_some() {
+        identity.push(("start.model".into(), format!("{:016x}", begin.digest())));
+    }
+    let mut model = Transformer::new(config.clone(), quantization, kernel)?
         .recomputing(job.training.gradient_checkpointing);
-    let parameters = Parameters::random(&config, job.training.seed, job.model.deviation, &Device::flex());
-    let identity = job.identity(digest(&corpus))?;
-    Ok((Trainer::new(model, parameters, Arc::new(corpus), job.trainer_options(), identity)?, files))
+    let mut parameters = begin;
+    if let Some(side) = job.side_path()? {
+        parameters = parameters.with_side_paths(&config, &side, job.training.seed);
+        model = model.with_side_factor(side.factor());
+    }
+    let teacher = teacher(job, &tokenizer, &config, kernel)?;
+    if let Some((_, digest)) = &teacher {
+        identity.push(("distillation.teacher".into(), format!("{digest:016x}")));
+    }
+    let examples = if let Lessons::Examples(e) = &lessons { e.train.len() } else { 0 };
+    let options = job.trainer_options(examples)?;
+    let trainer = Trainer::new(model, parameters, lessons, options, identity)?;
+    Ok(match teacher {
+        Some((teacher, _)) => (trainer.with_teacher(teacher), files),
+        None => (trainer, files),
+    })
 }
 
-/// The given tokenizer, or one of the job's texts.
-fn tokenizer_files(job: &Job) -> Result<TokenizerFiles, TrainError> {
-    let path = &job.data.tokenizer;
-    if path.as_os_str().is_empty() {
-        let texts = job.data.files.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
-        // Validation text is not seen, by the tokenizer neither.
-        let seen: Vec<String> = texts.iter().map(|text| beginning(text, 1.0 - job.data.validation)).collect();
-        let json = train_tokenizer(&seen, job.data.vocabulary)?;
-        return Ok(TokenizerFiles { json, bos: Some(BOS.to_owned()), eos: Some(EOS.to_owned()) });
+fn lessons(
+    job: &Job,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    eos: Option<u32>,
+) -> Result<Lessons, TrainError> {
+    if let Some(data) = &job.data {
+        let corpus = Corpus::read(&data.files, tokenizer, data.validation, job.training.positions)?;
+        return Ok(Arc::new(corpus).into());
     }
+    let Some(examples) = &job.examples else {
+        return Err(TrainError::Job("the job has neither [data] nor [examples]".into()));
+    };
+    let reader = Reader { tokenizer, template, eos };
+    Ok(Arc::new(reader.read(&examples.files, examples.validation)?).into())
+}
+
+/// The teacher of a job, and its digest.
+fn teacher(
+    job: &Job,
+    tokenizer: &Tokenizer,
+    student: &bitnet_model::Config,
+    kernel: &'static Kernel,
+) -> Result<Option<(Teacher, u64)>, TrainError> {
+    let Some((path, options)) = job.distillation() else { return Ok(None) };
+    let found = Found::open(path)?;
+    if let Some((theirs, _)) = found.tokenizer()? {
+        let ids = 0..theirs.vocab_size().max(tokenizer.vocab_size()) as u32;
+        if let Some(id) = ids.into_iter().find(|&id| theirs.token_bytes(id) != tokenizer.token_bytes(id)) {
+            let what = format!("in {} has another tokenizer: token {id} differs", path.display());
+            return Err(TrainError::Teacher { what });
+        }
+    }
+    let parameters = found.parameters(found.quantization().weights, &Device::flex())?;
+    let digest = parameters.digest();
+    let model = Transformer::new(found.config().clone(), found.quantization(), kernel)?;
+    let teacher = Teacher::new(model, parameters, options, student, job.training.positions)?;
+    Ok(Some((teacher, digest)))
+}
+
+/// The tokenizer of the model that the job begins with, else the given one, else one of the job's texts.
+fn tokenizer(job: &Job, found: Option<&Found>) -> Result<(Tokenizer, TokenizerFiles), TrainError> {
+    let given = job.data.as_ref().filter(|data| !data.tokenizer.as_os_str().is_empty());
+    if let Some(found) = found
+        && let Some((tokenizer, files)) = found.tokenizer()?
+    {
+        return match given {
+            Some(data) if read(&data.tokenizer)? != files.json => Err(TrainError::Contradiction {
+                key: "data.tokenizer".into(),
+                job: data.tokenizer.display().to_string(),
+                path: found.path().into(),
+                model: "another tokenizer of its own".into(),
+                cure: "leave data.tokenizer empty",
+            }),
+            _ => Ok((tokenizer, files)),
+        };
+    }
+    let files = match (given, &job.data, found) {
+        (Some(data), _, _) => given_tokenizer(&data.tokenizer)?,
+        (None, Some(data), None) => own_tokenizer(data)?,
+        (None, _, found) => {
+            let path = found.map_or_else(Default::default, |f| f.path().to_path_buf());
+            return Err(TrainError::Start { path, what: "the model has no tokenizer".into() });
+        }
+    };
+    let tokenizer =
+        Tokenizer::from_json(&files.json)?.with_bos_eos(files.bos.as_deref(), files.eos.as_deref());
+    Ok((tokenizer, files))
+}
+
+fn own_tokenizer(data: &Data) -> Result<TokenizerFiles, TrainError> {
+    let texts = data.files.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
+    // Validation text is not seen, by the tokenizer neither.
+    let seen: Vec<String> = texts.iter().map(|text| beginning(text, 1.0 - data.validation)).collect();
+    let json = train_tokenizer(&seen, data.vocabulary)?;
+    Ok(TokenizerFiles { json, bos: Some(BOS.to_owned()), eos: Some(EOS.to_owned()), chat_template: None })
+}
+
+fn given_tokenizer(path: &Path) -> Result<TokenizerFiles, TrainError> {
     let json = read(path)?;
     let beside = path.with_file_name("tokenizer_config.json");
     let config: Value = match beside.is_file() {
@@ -63,7 +174,8 @@ fn tokenizer_files(job: &Job) -> Result<TokenizerFiles, TrainError> {
         Value::Object(token) => token.get("content").and_then(Value::as_str).map(str::to_owned),
         _ => None,
     };
-    Ok(TokenizerFiles { json, bos: token("bos_token"), eos: token("eos_token") })
+    let chat_template = config["chat_template"].as_str().map(str::to_owned);
+    Ok(TokenizerFiles { json, bos: token("bos_token"), eos: token("eos_token"), chat_template })
 }
 
 fn read(path: &Path) -> Result<String, TrainError> {
@@ -75,12 +187,4 @@ fn beginning(text: &str, share: f64) -> String {
     let end = text.floor_char_boundary((text.len() as f64 * share) as usize);
     let end = text[..end].rfind('\n').map_or(end, |at| at + 1);
     text[..end].to_owned()
-}
-
-/// A number that another text, or another tokenizer, would hardly have.
-fn digest(corpus: &Corpus) -> u64 {
-    let ids = corpus.train.iter().chain(&corpus.validation);
-    ids.fold(corpus.train.len() as u64, |sum, &id| {
-        (sum.rotate_left(29) ^ u64::from(id)).wrapping_mul(0x9fb2_1c65_1e98_df25)
-    })
 }

@@ -7,7 +7,9 @@ use burn_tensor::{Device, Tensor};
 use crate::{
     AdamW, AdamWOptions, Batch, Parameters, Quantization, Schedule, TrainError, Transformer,
     checkpoint::{self, Saved, State},
-    corpus::{Corpus, Position, Windows},
+    corpus::{Position, Windows},
+    distill::Teacher,
+    lessons::Lessons,
     schedule::Rates,
 };
 
@@ -33,6 +35,8 @@ pub struct TrainerOptions {
     pub lambda_steps: u64,
     /// Training stops when the running mean of the loss is this much above its lowest, in nats; 0 never.
     pub divergence: f64,
+    /// Whether the loss of a step is the sum over its targets; otherwise it is their mean.
+    pub sum: bool,
 }
 
 /// What a step did.
@@ -40,7 +44,7 @@ pub struct TrainerOptions {
 pub struct StepReport {
     /// Steps done, this one included.
     pub step: u64,
-    /// The loss before it, in nats per token.
+    /// The loss before it, in nats per target.
     pub loss: f64,
     /// The length of the gradients before they were clipped.
     pub length: f64,
@@ -51,14 +55,15 @@ pub struct StepReport {
 }
 
 /// A run: a model, its masters, its optimizer, its text and how far it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Trainer {
     model: Transformer,
     parameters: Parameters,
     optimizer: AdamW,
     options: TrainerOptions,
     quantization: Quantization,
-    corpus: Arc<Corpus>,
+    lessons: Lessons,
+    teacher: Option<Arc<Teacher>>,
     windows: Windows,
     step: u64,
     /// The running mean of the loss; 0 before the first step.
@@ -72,15 +77,17 @@ impl Trainer {
     /// has the same.
     ///
     /// # Errors
-    /// [`TrainError::ShortText`] when a part of the corpus is shorter than a window; [`TrainError::Unsupported`] for sequences
-    /// longer than the model's context, or ids outside its vocabulary.
+    /// [`TrainError::ShortText`] when a part of a text is shorter than a window, [`TrainError::LongExample`] for an example that is
+    /// longer; [`TrainError::Unsupported`] for sequences longer than the model's context, [`TrainError::Vocabulary`] for ids
+    /// outside its vocabulary.
     pub fn new(
         model: Transformer,
         parameters: Parameters,
-        corpus: Arc<Corpus>,
+        lessons: impl Into<Lessons>,
         options: TrainerOptions,
         identity: Vec<(String, String)>,
     ) -> Result<Self, TrainError> {
+        let lessons = lessons.into();
         let context = model.config().context;
         if options.positions == 0 || options.positions > context {
             return Err(TrainError::Unsupported {
@@ -89,18 +96,10 @@ impl Trainer {
                 got: options.positions.to_string(),
             });
         }
-        for (part, ids) in [("training", &corpus.train), ("validation", &corpus.validation)] {
-            if ids.len() <= options.positions {
-                return Err(TrainError::ShortText { part, tokens: ids.len(), need: options.positions + 1 });
-            }
-        }
-        let largest = corpus.train.iter().chain(&corpus.validation).max().map_or(0, |&id| id as usize);
-        if largest >= model.config().vocab {
-            return Err(TrainError::Vocabulary { tokenizer: largest + 1, model: model.config().vocab });
-        }
+        lessons.check(options.positions, model.config().vocab)?;
         let optimizer = AdamW::new(&parameters, options.optimizer);
         let begin = Position { epoch: 0, window: 0 };
-        let windows = Windows::new(options.seed, corpus.train.len(), options.positions, begin);
+        let windows = Windows::new(options.seed, lessons.clone(), options.positions, begin);
         let quantization = model.quantization();
         let (step, mean_loss, lowest_loss) = (0, 0.0, f64::MAX);
         Ok(Self {
@@ -109,7 +108,8 @@ impl Trainer {
             optimizer,
             options,
             quantization,
-            corpus,
+            lessons,
+            teacher: None,
             windows,
             step,
             mean_loss,
@@ -140,8 +140,8 @@ impl Trainer {
             return Err(other(key, before, "nothing"));
         }
         let Saved { parameters, optimizer, state } = saved;
-        let (tokens, positions) = (self.corpus.train.len(), self.options.positions);
-        self.windows = Windows::new(self.options.seed, tokens, positions, state.position());
+        let (lessons, positions) = (self.lessons.clone(), self.options.positions);
+        self.windows = Windows::new(self.options.seed, lessons, positions, state.position());
         (self.parameters, self.optimizer, self.step) = (parameters, optimizer, state.step);
         self.mean_loss = f64::from_bits(state.mean_loss);
         self.lowest_loss = f64::from_bits(state.lowest_loss);
@@ -173,18 +173,20 @@ impl Trainer {
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         self.round_for(self.step);
         let rates = self.options.schedule.at(self.step);
+        let batches: Vec<Batch> = (0..self.options.accumulate).map(|_| self.batch()).collect();
+        let targets: usize = batches.iter().map(Batch::counted).sum();
         let (mut loss, mut sums) = (0.0, Vec::new());
-        for _ in 0..self.options.accumulate {
-            let (part, grads) = self.pass();
-            loss += part / self.options.accumulate as f64;
+        for batch in &batches {
+            let (part, grads) = self.pass(batch);
+            let counted = batch.counted() as f64;
+            loss += part * counted / targets as f64;
+            // A pass gives the mean over its own targets.
+            let weight = if self.options.sum { counted } else { counted / targets as f64 } as f32;
+            let grads = grads.into_iter().map(|g| if weight == 1.0 { g } else { g * weight });
             sums = match sums.is_empty() {
-                true => grads,
+                true => grads.collect(),
                 false => sums.into_iter().zip(grads).map(|(s, g): (Tensor<2>, _)| s + g).collect(),
             };
-        }
-        if self.options.accumulate > 1 {
-            let share = 1.0 / self.options.accumulate as f32;
-            sums = sums.into_iter().map(|s| s * share).collect();
         }
         let step = self.step + 1;
         if !loss.is_finite() {
@@ -196,23 +198,26 @@ impl Trainer {
             return Err(TrainError::NotANumber { step, loss, length });
         }
         self.step = step;
-        let tokens = self.options.batch * self.options.accumulate * self.options.positions;
+        let tokens = batches.iter().map(|b| b.ids.len()).sum();
         Ok(StepReport { step, loss, length, rates, tokens })
     }
 
+    /// The next batch.
+    fn batch(&mut self) -> Batch {
+        let places: Vec<usize> = (0..self.options.batch).map(|_| self.windows.next()).collect();
+        self.lessons.batch(&places, self.options.positions)
+    }
+
     /// The loss and the gradients of one batch.
-    fn pass(&mut self) -> (f64, Vec<Tensor<2>>) {
-        let positions = self.options.positions;
-        let mut tokens = Vec::with_capacity(self.options.batch * (positions + 1));
-        for _ in 0..self.options.batch {
-            let start = self.windows.next();
-            tokens.extend_from_slice(&self.corpus.train[start..=start + positions]);
-        }
-        let batch = Batch::shifted(&tokens, positions);
+    fn pass(&mut self, batch: &Batch) -> (f64, Vec<Tensor<2>>) {
         let leaves = self.parameters.leaves();
-        let loss = self.model.loss(&self.parameters, &leaves, &batch);
+        let loss = match &self.teacher {
+            Some(teacher) => teacher.loss(&self.model, &self.parameters, &leaves, batch),
+            None => self.model.loss(&self.parameters, &leaves, batch),
+        };
         let mut grads = loss.backward();
-        let grads = leaves.iter().map(|leaf| match leaf.grad_remove(&mut grads) {
+        let trained = self.parameters.list().iter().zip(&leaves).filter(|(p, _)| !p.frozen);
+        let grads = trained.map(|(_, leaf)| match leaf.grad_remove(&mut grads) {
             Some(grad) => grad,
             // Every parameter takes part in every pass.
             None => leaf.clone().inner().zeros_like(),
@@ -243,21 +248,18 @@ impl Trainer {
             .set_quantization(Quantization { lambda: share * self.quantization.lambda, ..self.quantization });
     }
 
-    /// The mean loss over at most `windows` windows that lie evenly over the validation text, in nats per token.
+    /// The mean loss over at most `windows` windows (or examples) that lie evenly over what is kept for validation, in nats per
+    /// target.
     pub fn evaluate(&self, windows: usize) -> f64 {
-        let (ids, positions) = (&self.corpus.validation, self.options.positions);
-        let all = (ids.len() - 1) / positions;
-        let count = windows.clamp(1, all);
-        let starts: Vec<usize> = (0..count).map(|i| i * all / count * positions).collect();
         let leaves = self.constants();
-        let mut total = 0.0;
-        for starts in starts.chunks(self.options.batch) {
-            let tokens: Vec<u32> =
-                starts.iter().flat_map(|&start| &ids[start..=start + positions]).copied().collect();
-            let loss = self.model.loss(&self.parameters, &leaves, &Batch::shifted(&tokens, positions));
-            total += f64::from(loss.inner().into_scalar::<f32>()) * starts.len() as f64;
+        let (mut total, mut count) = (0.0, 0.0);
+        for batch in self.lessons.validation(windows, self.options.batch, self.options.positions) {
+            let loss = self.model.loss(&self.parameters, &leaves, &batch);
+            let counted = batch.counted() as f64;
+            total += f64::from(loss.inner().into_scalar::<f32>()) * counted;
+            count += counted;
         }
-        total / count as f64
+        total / count
     }
 
     /// The masters as tensors of a graph that ask for no gradients.
@@ -280,9 +282,22 @@ impl Trainer {
         &self.parameters
     }
 
-    /// The text.
-    pub fn corpus(&self) -> &Corpus {
-        &self.corpus
+    /// What it learns from.
+    pub fn lessons(&self) -> &Lessons {
+        &self.lessons
+    }
+
+    /// The same run, which listens to a teacher.
+    #[must_use]
+    pub fn with_teacher(self, teacher: Teacher) -> Self {
+        Self { teacher: Some(Arc::new(teacher)), ..self }
+    }
+
+    /// The same run with other parameters, which nobody trains.
+    #[must_use]
+    pub(crate) fn with_parameters(self, parameters: Parameters) -> Self {
+        let optimizer = AdamW::new(&parameters, self.options.optimizer);
+        Self { parameters, optimizer, ..self }
     }
 
     /// The run's numbers.

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use bitnet_model::{GateActivation, Rope, RopeScaling};
 use bitnet_quant::Granularity;
-use bitnet_training::ops::{self, Heads, Quantization, composed};
+use bitnet_training::{
+    DistillOptions,
+    ops::{self, Heads, Quantization, composed},
+};
 use burn_tensor::Tensor;
 use common::{difference, gradients, kernel, matrix, noise, random, values};
 
@@ -102,6 +105,39 @@ fn loss() {
         &|i| ops::cross_entropy(kernel(), i[0].clone(), i[1].clone(), targets.clone()).unsqueeze(),
         &|i| composed::cross_entropy(i[0].clone(), i[1].clone(), &targets).unsqueeze(),
         &[random([40, 16], 5), random([11, 16], 6)],
+    );
+}
+
+#[test]
+fn loss_of_a_student() {
+    let targets: Arc<[Option<u32>]> =
+        (0..40).map(|i| (i % 5 != 0).then_some(i * 7 % 11)).collect::<Vec<_>>().into();
+    let teacher = (random([40, 11], 20) * 3.0).inner();
+    for (temperature, weight) in [(1.0, 1.0), (2.0, 0.5), (3.0, 0.0)] {
+        let options = DistillOptions { temperature, weight };
+        let given = |i: &[Tensor<2>]| (i[0].clone(), i[1].clone(), teacher.clone());
+        check(
+            &format!("loss of a student, {options:?}"),
+            &|i| {
+                let (h, w, teacher) = given(i);
+                ops::distillation(kernel(), h, w, teacher, targets.clone(), options).unsqueeze()
+            },
+            &|i| {
+                let (h, w, teacher) = given(i);
+                composed::distillation(h, w, Tensor::from_inner(teacher), &targets, options).unsqueeze()
+            },
+            &[random([40, 16], 5), random([11, 16], 6)],
+        );
+    }
+}
+
+#[test]
+fn side_paths() {
+    check(
+        "side path",
+        &|i| ops::side_path(i[0].clone(), i[1].clone(), i[2].clone(), 1.5),
+        &|i| composed::side_path(i[0].clone(), i[1].clone(), i[2].clone(), 1.5),
+        &[random([33, 20], 21), random([4, 20], 22), random([7, 4], 23)],
     );
 }
 

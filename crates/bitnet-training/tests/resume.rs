@@ -54,6 +54,7 @@ fn options() -> TrainerOptions {
         seed: 3,
         lambda_steps: 4,
         divergence: 0.0,
+        sum: false,
     }
 }
 
@@ -82,7 +83,7 @@ fn bits(trainer: &Trainer) -> Vec<u32> {
 fn resumed(directory: &Path) -> (Trainer, Vec<checkpoint::Skipped>) {
     let mut trainer = trainer();
     let (saved, skipped) =
-        checkpoint::load_last(directory, &config(), options().optimizer, &Device::flex()).unwrap();
+        checkpoint::load_last(directory, trainer.parameters(), options().optimizer).unwrap();
     if let Some(saved) = saved {
         trainer.resume(saved, directory).unwrap();
     }
@@ -161,14 +162,13 @@ fn another_run_does_not_take_a_checkpoint_up() {
     let parameters = Parameters::random(&config(), 1, 0.05, &Device::flex());
     let identity = vec![("seed".to_owned(), "4".to_owned())];
     let mut other = Trainer::new(model, parameters, corpus(), options(), identity).unwrap();
-    let device = Device::flex();
     let (saved, _) =
-        checkpoint::load_last(directory.path(), &config(), options().optimizer, &device).unwrap();
+        checkpoint::load_last(directory.path(), other.parameters(), options().optimizer).unwrap();
     let refused = other.resume(saved.unwrap(), directory.path()).unwrap_err().to_string();
     assert!(refused.contains("seed = 3, now it is 4"), "{refused}");
     let larger = Config { layers: 3, ..config() };
-    let (none, skipped) =
-        checkpoint::load_last(directory.path(), &larger, options().optimizer, &device).unwrap();
+    let larger = Parameters::random(&larger, 1, 0.05, &Device::flex());
+    let (none, skipped) = checkpoint::load_last(directory.path(), &larger, options().optimizer).unwrap();
     assert!(none.is_none() && skipped[0].reason.to_string().contains("layers.2"), "{skipped:?}");
 }
 

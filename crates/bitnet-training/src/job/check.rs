@@ -8,41 +8,72 @@ use crate::TrainError;
 impl Job {
     /// Refuses values that cannot be or contradict each other.
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let Self { data, model, quantization, training, optimizer, run, .. } = self;
+        let Self { data, examples, model, quantization, training, optimizer, run, .. } = self;
         let counts = [
-            ("training.steps", training.steps),
             ("training.batch", training.batch as u64),
             ("training.accumulate", training.accumulate as u64),
             ("training.positions", training.positions as u64),
             ("run.evaluate_windows", run.evaluate_windows as u64),
             ("run.keep", run.keep as u64),
             ("run.report_every", run.report_every),
-            ("model.heads", model.heads as u64),
+            ("model.heads", model.as_ref().map_or(1, |m| m.heads) as u64),
         ];
         if let Some((key, _)) = counts.into_iter().find(|(_, n)| *n == 0) {
             return wrong(format!("{key} is 0"));
         }
-        if data.files.is_empty() {
-            return wrong("data.files names no text");
+        let (section, files, validation) = match (data, examples) {
+            (Some(d), None) => ("data", &d.files, d.validation),
+            (None, Some(e)) => ("examples", &e.files, e.validation),
+            _ => {
+                return wrong(
+                    "a job has a section [data] (texts) or a section [examples] (chats and completions)",
+                );
+            }
+        };
+        if files.is_empty() {
+            return wrong(format!("{section}.files names no file"));
         }
-        if !(data.validation > 0.0 && data.validation < 1.0) {
-            return wrong(format!("data.validation is {}, not a share between 0 and 1", data.validation));
+        if !(validation > 0.0 && validation < 1.0) {
+            return wrong(format!("{section}.validation is {validation}, not a share between 0 and 1"));
         }
-        if !model.hidden.is_multiple_of(model.heads) {
-            return wrong(format!(
-                "model.hidden {} is not a multiple of model.heads {}",
-                model.hidden, model.heads
-            ));
+        let epochs = examples.as_ref().map_or(0.0, |e| e.epochs);
+        if !(epochs.is_finite() && epochs >= 0.0) || epochs > 0.0 && training.steps > 0 {
+            return wrong("examples.epochs is 0 or more, and one of examples.epochs and training.steps is 0");
         }
-        if training.positions > model.context {
-            return wrong("training.positions is above model.context");
+        if epochs == 0.0 && training.steps == 0 {
+            return wrong("training.steps is 0");
         }
-        if optimizer.warmup >= training.steps {
+        if let Some(model) = model {
+            if !model.hidden.is_multiple_of(model.heads) {
+                return wrong(format!(
+                    "model.hidden {} is not a multiple of model.heads {}",
+                    model.hidden, model.heads
+                ));
+            }
+            if training.positions > model.context {
+                return wrong("training.positions is above model.context");
+            }
+            let deviation = f64::from(model.deviation);
+            if !(deviation.is_finite() && deviation > 0.0) {
+                return wrong("model.deviation is not a positive number");
+            }
+        }
+        if training.steps > 0 && optimizer.warmup >= training.steps {
             return wrong("optimizer.warmup takes all of training.steps");
         }
+        self.check_start()?;
         self.check_optimizer()?;
-        let granularity = self.granularity()?;
-        if granularity.is_none() && quantization.activations {
+        let granularity = match (self.granularity()?, quantization.activations) {
+            (None, None) => return self.check_formats(),
+            (None, Some(_)) => {
+                return wrong(
+                    "quantization.weights = \"model\" says it all: leave quantization.activations out",
+                );
+            }
+            (Some(_), None) => return wrong("quantization.activations is missing"),
+            (Some(granularity), Some(_)) => granularity,
+        };
+        if granularity.is_none() && quantization.activations == Some(true) {
             return wrong(
                 "quantization.weights = \"none\" with activations = true: the float twin rounds nothing",
             );
@@ -52,7 +83,8 @@ impl Job {
         {
             return wrong("a group of quantization.weights is a multiple of 32 inputs");
         }
-        self.check_export(granularity)
+        let sub_norms = self.model.as_ref().is_some_and(|m| m.sub_norms);
+        self.check_export(granularity, quantization.activations == Some(true), sub_norms)
     }
 
     fn check_optimizer(&self) -> Result<(), TrainError> {
@@ -74,16 +106,58 @@ impl Job {
         if !none_or_more(o.weight_decay) || !none_or_more(self.training.divergence) {
             return wrong("optimizer.weight_decay and training.divergence are 0 or more");
         }
-        if !positive(f64::from(self.model.deviation)) {
-            return wrong("model.deviation is not a positive number");
-        }
         Ok(())
     }
 
-    fn check_export(&self, granularity: Option<Granularity>) -> Result<(), TrainError> {
-        for format in &self.export.formats {
-            format.parse::<bitnet_convert::Target>().map_err(|e| TrainError::Job(e.to_string()))?;
-            match (granularity, self.quantization.activations) {
+    /// Beginning, side paths and teacher.
+    fn check_start(&self) -> Result<(), TrainError> {
+        if self.start_model().is_none() && self.model.is_none() {
+            return wrong("start.model names no model, and there is no section [model] for a fresh one");
+        }
+        if self.examples.is_some() && self.start_model().is_none() {
+            return wrong("start.model names no model: there is nothing to fine-tune");
+        }
+        if let Some(side) = self.side_path()? {
+            if self.start_model().is_none() || self.granularity()?.is_some() {
+                return wrong(
+                    "lora.rank is above 0, so the weights stay as they are: start.model names them, and quantization.weights is \"model\"",
+                );
+            }
+            if side.projections.is_empty() || !(side.alpha.is_finite() && side.alpha > 0.0) {
+                return wrong("lora.projections names one projection or more, and lora.alpha is above 0");
+            }
+            if self.quantization.lambda_steps > 0 {
+                return wrong("lora trains no rounding: quantization.lambda_steps is 0 with it");
+            }
+        }
+        if self.lora.as_ref().is_some_and(|l| !(l.fold_bound.is_finite() && l.fold_bound >= 0.0)) {
+            return wrong("lora.fold_bound is 0 nats or more");
+        }
+        match self.distillation() {
+            Some((_, d))
+                if !(d.temperature.is_finite() && d.temperature > 0.0 && (0.0..=1.0).contains(&d.weight)) =>
+            {
+                wrong("distillation.temperature is above 0, and distillation.weight lies from 0 to 1")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_formats(&self) -> Result<(), TrainError> {
+        let known = |format: &String| format.parse::<bitnet_convert::Target>().map(|_| ());
+        self.export.formats.iter().try_for_each(known).map_err(|e| TrainError::Job(e.to_string()))
+    }
+
+    /// Refuses formats that cannot hold what is trained.
+    pub(super) fn check_export(
+        &self,
+        granularity: Option<Granularity>,
+        activations: bool,
+        sub_norms: bool,
+    ) -> Result<(), TrainError> {
+        self.check_formats()?;
+        for _ in &self.export.formats {
+            match (granularity, activations) {
                 (None, _) => {
                     return wrong(
                         "quantization.weights = \"none\" trains floats, and no export.formats hold those: leave the list empty",
@@ -95,7 +169,7 @@ impl Job {
                         "no export.formats hold int8 activations with scales of rows or groups: take quantization.weights = \"tensor\", or leave the list empty",
                     );
                 }
-                (Some(_), false) if self.model.sub_norms => {
+                (Some(_), false) if sub_norms => {
                     return wrong(
                         "models with sub_norms are served with int8 activations: set quantization.activations = true, or leave export.formats empty",
                     );

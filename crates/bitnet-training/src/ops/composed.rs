@@ -7,6 +7,7 @@ use bitnet_quant::{Granularity, activations, weights};
 use burn_tensor::{Int, Tensor, TensorData, activation};
 
 use super::{Heads, Quantization};
+use crate::distill::DistillOptions;
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, w: Tensor<2>, eps: f32) -> Tensor<2> {
@@ -58,6 +59,31 @@ pub fn linear(x: Tensor<2>, w: &[Tensor<2>], quantization: Quantization) -> Tens
         None => w.clone(),
     };
     Tensor::cat(w.iter().map(|w| x.clone().matmul(rounded(w).transpose())).collect(), 1)
+}
+
+/// See [`super::side_path()`].
+pub fn side_path(x: Tensor<2>, a: Tensor<2>, b: Tensor<2>, factor: f32) -> Tensor<2> {
+    (x.matmul(a.transpose()) * factor).matmul(b.transpose())
+}
+
+/// See [`super::distillation()`].
+pub fn distillation(
+    h: Tensor<2>,
+    w: Tensor<2>,
+    teacher: Tensor<2>,
+    targets: &Arc<[Option<u32>]>,
+    options: DistillOptions,
+) -> Tensor<1> {
+    let DistillOptions { temperature, weight } = options;
+    let counted: Vec<i64> = (0..).zip(targets.iter()).filter_map(|(row, t)| t.map(|_| row)).collect();
+    let count = counted.len();
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(counted, [count]), &h.device());
+    let logits = h.clone().select(0, rows.clone()).matmul(w.clone().transpose()) / temperature;
+    let teacher = teacher.select(0, rows) / temperature;
+    let wanted = activation::log_softmax(teacher, 1);
+    let apart = wanted.clone().exp() * (wanted - activation::log_softmax(logits, 1));
+    let divergence = apart.sum() / count as f32 * (temperature * temperature);
+    cross_entropy(h, w, targets) * (1.0 - weight) + divergence * weight
 }
 
 fn int8(x: Tensor<2>) -> Tensor<2> {

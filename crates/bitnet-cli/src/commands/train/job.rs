@@ -6,9 +6,9 @@ use std::{
 };
 
 use bitnet_training::{
-    Ending, Event, Job, TEMPLATE, TrainError, Trainer,
-    export::{Exported, TokenizerFiles, export},
-    on_threads, run as run_job, start,
+    Ending, Event, FINETUNE_TEMPLATE, Fold, Job, TEMPLATE, TrainError, Trainer,
+    export::{Exported, TokenizerFiles},
+    finish, on_threads, run as run_job, start,
 };
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use crate::{
     files::Draft,
     human::{self, Pairs},
     interrupt::Guard,
-    load, terminal,
+    load, resolve, terminal,
 };
 
 #[derive(Serialize)]
@@ -37,18 +37,35 @@ struct Written {
     same_top: Option<String>,
 }
 
-pub fn run(args: &TrainArgs) -> Result<()> {
+/// What tells the two commands apart.
+pub struct Command {
+    name: &'static str,
+    template: &'static str,
+    /// The section with the files.
+    files: &'static str,
+}
+
+pub const TRAIN: Command = Command { name: "train", template: TEMPLATE, files: "data" };
+pub const FINETUNE: Command = Command { name: "finetune", template: FINETUNE_TEMPLATE, files: "examples" };
+
+pub fn run(args: &TrainArgs, command: &Command) -> Result<()> {
     if args.init {
-        return init(&args.job);
+        return init(&args.job, command);
     }
     let text = fs::read_to_string(&args.job).map_err(|e| {
-        let cure = format!("bitnet train --init {}", args.job.display());
+        let cure = format!("bitnet {} --init {}", command.name, args.job.display());
         Failure::io("read", &args.job, &e).cure(cure)
     })?;
     let mut settings = args.settings.clone();
     settings.extend(args.threads.map(|n| format!("run.threads={n}")));
     let job = Job::read(&text, &settings).map_err(|e| in_job(&args.job, e))?;
-    let job = job.relative_to(args.job.parent().unwrap_or(Path::new("")));
+    if (command.files == "data") != job.data.is_some() {
+        let (job, files, name) = (args.job.display(), command.files, command.name);
+        return Err(Failure::usage(format_args!(
+            "{job} has no section [{files}], which `bitnet {name}` learns from"
+        )));
+    }
+    let job = named(job, args.job.parent().unwrap_or(Path::new("")))?;
     let kernel = bitnet_kernels::select(None).map_err(|e| load::failure(e.into()))?;
     on_threads(job.run.threads, || {
         let (mut trainer, tokenizer) = start(&job, kernel).map_err(failure)?;
@@ -57,14 +74,27 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     .map_err(failure)?
 }
 
-fn init(path: &Path) -> Result<()> {
+/// The job with paths as they are seen from here. Models may also be named as every command names them.
+fn named(mut job: Job, folder: &Path) -> Result<Job> {
+    let teacher = job.distillation.as_mut().map(|d| &mut d.teacher);
+    for model in teacher.into_iter().chain([&mut job.start.model]) {
+        let by_name = model.to_str().filter(|name| !name.is_empty() && !folder.join(name).exists());
+        if let Some(name) = by_name {
+            let path = resolve::model(name)?;
+            *model = std::path::absolute(&path).map_err(|e| Failure::io("find", &path, &e))?;
+        }
+    }
+    Ok(job.relative_to(folder))
+}
+
+fn init(path: &Path, command: &Command) -> Result<()> {
     if path.exists() {
         return Err(Failure::new(format_args!("{} exists already", path.display())));
     }
     let mut draft = Draft::new(path)?;
-    draft.write(TEMPLATE.as_bytes())?;
+    draft.write(command.template.as_bytes())?;
     draft.publish()?;
-    terminal::note(format_args!("{} is written: name your texts in data.files", path.display()));
+    terminal::note(format_args!("{} is written: name your files in {}.files", path.display(), command.files));
     Ok(())
 }
 
@@ -73,11 +103,12 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
     terminal::note(format_args!(
         "{} parameters, {} tokens to learn from, {} entries in the vocabulary",
         human::count(trainer.parameters().count() as u64),
-        human::count(trainer.corpus().train.len() as u64),
+        human::count(trainer.lessons().tokens() as u64),
         config.vocab
     ));
     let guard = Guard::new();
-    let mut lines = Lines { every: job.run.report_every, steps: job.training.steps, since: 0.0, tokens: 0 };
+    let mut lines =
+        Lines { every: job.run.report_every, steps: trainer.options().schedule.steps, since: 0.0, tokens: 0 };
     let ending = run_job(trainer, &job.run_options(), |event| {
         lines.tell(&event);
         !guard.pressed()
@@ -91,8 +122,11 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
     match ending {
         Ending::Stopped => Err(Failure::Interrupted),
         Ending::Done(validation) => {
-            let written = export(trainer, tokenizer, &job.export.formats, directory).map_err(failure)?;
-            tell(job.training.steps, validation, &written, json)
+            let (written, fold) = finish(job, trainer, tokenizer, directory).map_err(failure)?;
+            if let Some(fold) = fold {
+                tell_fold(&fold);
+            }
+            tell(trainer.steps_done(), validation, &written, json)
         }
     }
 }
@@ -140,6 +174,17 @@ impl Lines {
             Event::Saved(_) => {}
         }
     }
+}
+
+fn tell_fold(fold: &Fold) {
+    let Fold { beside, folded, bound } = fold;
+    let what = match fold.holds() {
+        true => "the side paths are folded into the weights",
+        false => "the side paths are NOT folded into the weights, the adapter is what there is",
+    };
+    terminal::note(format_args!(
+        "{what}: validation {beside:.4} beside them, {folded:.4} folded and rounded again, at most {bound} more allowed"
+    ));
 }
 
 fn tell(steps: u64, validation: f64, exported: &[Exported], json: bool) -> Result<()> {
