@@ -8,12 +8,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod bench;
 mod engine;
 mod generate;
+mod quantize;
 mod sampling;
 mod train;
 
 pub use bench::{BenchArgs, Head};
 pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
 pub use generate::{ChatArgs, Print, RunArgs};
+pub use quantize::{Group, QuantizeArgs, group, size};
 pub use sampling::SamplingArgs;
 pub use train::TrainArgs;
 
@@ -69,6 +71,8 @@ pub enum Command {
     Bench(Box<BenchArgs>),
     /// Rewrite a model in another format and prove that it is the same
     Convert(ConvertArgs),
+    /// Make a ternary model of a float one, without training
+    Quantize(Box<QuantizeArgs>),
     /// Train a ternary model on text (in builds with the feature `training`)
     Train(TrainArgs),
     /// Fine-tune a model on chats or completions (in builds with the feature `training`)

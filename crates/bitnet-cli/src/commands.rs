@@ -13,6 +13,7 @@ mod logits;
 mod man;
 mod perplexity;
 mod pull;
+mod quantize;
 mod run;
 mod tokenize;
 mod train;
@@ -26,6 +27,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Finetune(args) => train::finetune(&args),
         Command::Tokenize(args) => tokenize::run(&args),

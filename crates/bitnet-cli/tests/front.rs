@@ -12,13 +12,14 @@ use std::{
 
 use common::{User, bitnet, oracle};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "chat",
     "inspect",
     "doctor",
     "bench",
     "convert",
+    "quantize",
     "train",
     "finetune",
     "tokenize",

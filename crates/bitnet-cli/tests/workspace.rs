@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "bitnet-model",
     "bitnet-inference",
     "bitnet-convert",
+    "bitnet-calibration",
     "bitnet-training",
     "bitnet-benchmarks",
     "bitnet-cli",
@@ -87,6 +88,7 @@ fn unsafe_stays_in_its_rooms() {
         "bitnet-model",
         "bitnet-inference",
         "bitnet-convert",
+        "bitnet-calibration",
         "bitnet-training",
         "bitnet-benchmarks",
     ] {

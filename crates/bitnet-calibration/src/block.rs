@@ -1,0 +1,143 @@
+//! One block of a model, run by the ordinary decoder: its embedding is the hidden states that the block before has left.
+
+use std::collections::BTreeMap;
+
+use bitnet_core::tensor::DenseMatrix;
+use bitnet_model::{
+    ActivationChoice, Config, Cpu, Logits, Model, ModelError, Part, PartSource, Projection, Span, Stage,
+    Table, Weight,
+};
+
+use crate::Windows;
+
+/// The residual stream of every token of the calibration text.
+pub(crate) struct Hidden {
+    width: usize,
+    values: Vec<f32>,
+    /// Tokens of each window.
+    windows: Vec<usize>,
+}
+
+impl Hidden {
+    /// Before the first block: rows of the embedding.
+    pub(crate) fn embedded(embedding: &Weight, width: usize, text: &Windows) -> Self {
+        let mut values = vec![0.0; text.tokens() * width];
+        let ids = text.iter().flatten();
+        let mut spare = vec![0.0; width];
+        for (&id, row) in ids.zip(values.chunks_exact_mut(width)) {
+            row_to_f32(embedding, id as usize, row, &mut spare);
+        }
+        Self { width, values, windows: text.iter().map(<[u32]>::len).collect() }
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.values.len() / self.width
+    }
+}
+
+/// Row `row` of any matrix.
+pub(crate) fn row_to_f32(weight: &Weight, row: usize, out: &mut [f32], spare: &mut [f32]) {
+    match weight {
+        Weight::Ternary(m) => m.row_to_f32(row, out),
+        Weight::Packed(m) => m.row_to_f32(row, out),
+        Weight::Table(t) => t.row_to_f32(row, out),
+        Weight::Planes(planes) => {
+            row_to_f32(&planes[0], row, out, &mut []);
+            row_to_f32(&planes[1], row, spare, &mut []);
+            out.iter_mut().zip(spare).for_each(|(a, b)| *a += *b);
+        }
+    }
+}
+
+/// A model of one block.
+struct OneBlock<'a> {
+    source: &'a dyn PartSource,
+    layer: usize,
+    config: Config,
+    hidden: Table,
+    changed: &'a BTreeMap<Projection, Weight>,
+}
+
+impl OneBlock<'_> {
+    /// The same part of the whole model.
+    fn of_model(&self, part: Part) -> Part {
+        match part {
+            Part::Norm(_, norm) => Part::Norm(self.layer, norm),
+            Part::Weight(_, p) => Part::Weight(self.layer, p),
+            Part::Bias(_, p) => Part::Bias(self.layer, p),
+            Part::InputNorm(_, p) => Part::InputNorm(self.layer, p),
+            other => other,
+        }
+    }
+}
+
+impl PartSource for OneBlock<'_> {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn name(&self, part: Part) -> String {
+        self.source.name(self.of_model(part))
+    }
+
+    fn byte_len(&self, part: Part) -> u64 {
+        self.source.byte_len(self.of_model(part))
+    }
+
+    fn weight(&self, part: Part) -> Result<Weight, ModelError> {
+        match part {
+            Part::Embedding => Ok(Weight::Table(self.hidden.clone())),
+            Part::Weight(_, p) if self.changed.contains_key(&p) => Ok(self.changed[&p].clone()),
+            other => self.source.weight(self.of_model(other)),
+        }
+    }
+
+    fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
+        self.source.vector(self.of_model(part))
+    }
+}
+
+/// Runs block `layer` of `source`, with `changed` for some of its projections, over `hidden`; `observe` sees the rows of every
+/// stage, window by window.
+pub(crate) fn run(
+    source: &dyn PartSource,
+    layer: usize,
+    changed: &BTreeMap<Projection, Weight>,
+    hidden: &Hidden,
+    cpu: &Cpu,
+    mut observe: impl FnMut(Stage, &[f32]),
+) -> Result<(), ModelError> {
+    let table = DenseMatrix::from_f32(hidden.tokens(), hidden.width, &hidden.values)?;
+    // The head is never asked for; tied, it needs no matrix of its own.
+    let config = Config { layers: 1, vocab: hidden.tokens(), tied_head: true, ..source.config().clone() };
+    let block = OneBlock { source, layer, config, hidden: Table::Dense(table), changed };
+    let model = Model::load(&block, cpu.clone(), cpu.threads(), ActivationChoice::Auto, &|_, _| {})?;
+    let longest = hidden.windows.iter().copied().max().unwrap_or(1);
+    let mut state = model.state(longest, 0, longest)?;
+    let mut first = 0u32;
+    for &tokens in &hidden.windows {
+        let ids: Vec<u32> = (first..first + tokens as u32).collect();
+        first += tokens as u32;
+        let mut sequence = model.sequence(tokens)?;
+        let span = Span { sequence: &mut sequence, tokens };
+        model.forward(&mut state, &ids, &mut [span], Logits::None, &mut observe)?;
+    }
+    Ok(())
+}
+
+/// What the block leaves for the next one.
+pub(crate) fn next(
+    source: &dyn PartSource,
+    layer: usize,
+    changed: &BTreeMap<Projection, Weight>,
+    hidden: Hidden,
+    cpu: &Cpu,
+) -> Result<Hidden, ModelError> {
+    let mut values = Vec::with_capacity(hidden.values.len());
+    run(source, layer, changed, &hidden, cpu, |stage, rows| {
+        if matches!(stage, Stage::BlockOutput(_)) {
+            values.extend_from_slice(rows);
+        }
+    })?;
+    Ok(Hidden { values, ..hidden })
+}

@@ -1,0 +1,144 @@
+//! The methods by name.
+
+use std::{fmt, str::FromStr};
+
+use crate::QuantizeError;
+
+/// Which numbers a matrix may hold afterwards, and how they are chosen for each group of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Grid {
+    /// Trits times the mean of absolute values: what training does, and the worst that can be done afterwards.
+    Absmean,
+    /// Trits times the scale of least squared error.
+    Ternary,
+    /// Trits times a scale, plus an offset: two planes in the file, the second of ones.
+    Shifted,
+    /// The sum of two planes of trits.
+    Planes,
+    /// Four bits with a scale per 32 weights.
+    Int4,
+    /// Eight bits with a scale per 32 weights.
+    Int8,
+}
+
+impl Grid {
+    /// What a budget is spent on, the smallest first.
+    pub const CHOICES: [Self; 4] = [Self::Ternary, Self::Planes, Self::Int4, Self::Int8];
+
+    /// Ternary planes in the file; 0 for integers.
+    pub fn planes(self) -> usize {
+        match self {
+            Self::Absmean | Self::Ternary => 1,
+            Self::Shifted | Self::Planes => 2,
+            Self::Int4 | Self::Int8 => 0,
+        }
+    }
+
+    /// The word for it in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absmean => "absmean",
+            Self::Ternary => "1 plane",
+            Self::Shifted => "1 plane + offset",
+            Self::Planes => "2 planes",
+            Self::Int4 => "int4",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// A grid, and whether the error of each column is fed back into those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// What a matrix may hold.
+    pub grid: Grid,
+    /// GPTQ's feedback, which needs calibration text.
+    pub feedback: bool,
+}
+
+/// What a person asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// [`Grid::Absmean`].
+    Absmean,
+    /// [`Grid::Ternary`].
+    LeastSquares,
+    /// [`Grid::Shifted`].
+    Asymmetric,
+    /// [`Grid::Ternary`] with feedback.
+    Gptq,
+    /// [`Grid::Planes`].
+    TwoPlanes,
+    /// [`Grid::Planes`] with feedback.
+    TwoPlanesGptq,
+    /// [`Grid::Int4`].
+    Int4,
+    /// [`Grid::Int4`] with feedback.
+    Int4Gptq,
+    /// [`Grid::Int8`].
+    Int8,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Absmean,
+        Self::LeastSquares,
+        Self::Asymmetric,
+        Self::Gptq,
+        Self::TwoPlanes,
+        Self::TwoPlanesGptq,
+        Self::Int4,
+        Self::Int4Gptq,
+        Self::Int8,
+    ];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absmean => "absmean",
+            Self::LeastSquares => "least-squares",
+            Self::Asymmetric => "asymmetric",
+            Self::Gptq => "gptq",
+            Self::TwoPlanes => "two-planes",
+            Self::TwoPlanesGptq => "two-planes-gptq",
+            Self::Int4 => "int4",
+            Self::Int4Gptq => "int4-gptq",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// What it does to a matrix.
+    pub fn scheme(self) -> Scheme {
+        let (grid, feedback) = match self {
+            Self::Absmean => (Grid::Absmean, false),
+            Self::LeastSquares => (Grid::Ternary, false),
+            Self::Asymmetric => (Grid::Shifted, false),
+            Self::Gptq => (Grid::Ternary, true),
+            Self::TwoPlanes => (Grid::Planes, false),
+            Self::TwoPlanesGptq => (Grid::Planes, true),
+            Self::Int4 => (Grid::Int4, false),
+            Self::Int4Gptq => (Grid::Int4, true),
+            Self::Int8 => (Grid::Int8, false),
+        };
+        Scheme { grid, feedback }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = QuantizeError;
+
+    fn from_str(word: &str) -> Result<Self, QuantizeError> {
+        Self::ALL.into_iter().find(|m| m.name() == word).ok_or_else(|| QuantizeError::Option {
+            what: "the method",
+            expected: format!("one of {}", Self::ALL.map(Self::name).join(", ")),
+            got: word.into(),
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! The arguments of `quantize`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// The heading of flags about the text that is looked at.
+const TEXT: &str = "Text";
+
+#[derive(Clone, Debug, Args)]
+pub struct QuantizeArgs {
+    /// The float model to read (see `bitnet help`)
+    #[arg(required_unless_present_any = ["job", "init"])]
+    pub model: Option<String>,
+    /// The .bitnet file to write
+    #[arg(short, long, value_name = "OUT.bitnet", required_unless_present_any = ["job", "init"])]
+    pub output: Option<PathBuf>,
+    /// Take what is not said here from a job: a TOML file in which every value is explained
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "init")]
+    pub job: Option<PathBuf>,
+    /// Write a job with every value's default and meaning, and do nothing else
+    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["model", "output", "method", "calibration"])]
+    pub init: Option<PathBuf>,
+    /// What projections become: absmean, least-squares, asymmetric, gptq, two-planes, two-planes-gptq, int4, int4-gptq or int8
+    /// [default: two-planes-gptq with calibration text, two-planes without]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// Which weights share a scale: a number of neighbours in a row, `row` or `tensor` [default: 64]
+    #[arg(long, value_name = "N|row|tensor", value_parser = group)]
+    pub group: Option<Group>,
+    /// What embedding and head become: keep, int8 or int4 [default: keep]
+    #[arg(long, value_name = "FORM", value_parser = ["keep", "int8", "int4"])]
+    pub tables: Option<String>,
+    /// Bytes of all projections together, such as 1.2GB: each gets one plane, two, int4 or int8
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "bits_per_weight")]
+    pub budget: Option<u64>,
+    /// The same budget in bits for each weight of a projection
+    #[arg(long, value_name = "X")]
+    pub bits_per_weight: Option<f64>,
+    /// Measure what each matrix alone does to the loss
+    #[arg(long)]
+    pub sensitivity: bool,
+    /// Text whose activations are looked at; - is standard input
+    #[arg(long, value_name = "FILE", help_heading = TEXT)]
+    pub calibration: Option<PathBuf>,
+    /// Text that losses are measured on [default: the last eighth of the calibration text]
+    #[arg(long, value_name = "FILE", help_heading = TEXT)]
+    pub held_out: Option<PathBuf>,
+    /// Tokens of a window [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..), help_heading = TEXT)]
+    pub window: Option<u32>,
+    /// The most tokens of calibration text [default: 32768]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = TEXT)]
+    pub tokens: Option<u32>,
+    /// The most tokens of held-out text [default: 8192]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = TEXT)]
+    pub held_out_tokens: Option<u32>,
+    /// Share of the mean that is added to the diagonal of the inputs' statistics [default: 0.01]
+    #[arg(long, value_name = "X", help_heading = TEXT)]
+    pub damping: Option<f64>,
+    /// Threads [default: all cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Replace OUT if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which weights share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Tensor,
+    Row,
+    Columns(usize),
+}
+
+pub fn group(word: &str) -> Result<Group, String> {
+    match word {
+        "tensor" => Ok(Group::Tensor),
+        "row" => Ok(Group::Row),
+        number => match number.parse() {
+            Ok(n @ 8..=65_536) => Ok(Group::Columns(n)),
+            _ => Err("a number from 8 to 65536, `row` or `tensor`".into()),
+        },
+    }
+}
+
+/// A number of bytes with an optional unit, decimal as disks are sold and binary as memory is.
+pub fn size(word: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 7] = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("B", 1.0),
+    ];
+    let wrong = || "a size such as 1.2GB, 800MiB or 1000000".to_owned();
+    let unit = UNITS.into_iter().find(|(unit, _)| word.ends_with(unit));
+    let (digits, factor) = match unit {
+        Some((unit, factor)) => (&word[..word.len() - unit.len()], factor),
+        None => (word, 1.0),
+    };
+    let bytes = digits.trim().parse::<f64>().map_err(|_| wrong())? * factor;
+    if bytes.is_finite() && (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_groups_are_read() {
+        assert_eq!(size("1.2GB"), Ok(1_200_000_000));
+        assert_eq!(size("2KiB"), Ok(2048));
+        assert_eq!(size("77"), Ok(77));
+        assert!(["", "GB", "-1MB", "1e40GB", "nan", "1 TB"].iter().all(|word| size(word).is_err()));
+        assert_eq!((group("row"), group("64")), (Ok(Group::Row), Ok(Group::Columns(64))));
+        assert!(["", "0", "7", "rows", "-64"].iter().all(|word| group(word).is_err()));
+    }
+}

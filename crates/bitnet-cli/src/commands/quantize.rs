@@ -1,0 +1,182 @@
+//! `bitnet quantize MODEL -o OUT.bitnet`: a float model to ternary planes and small integers.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
+};
+
+use bitnet_calibration::{Grid, Method, Options, QuantizeError, Report, Scheme, Step, Windows, quantize};
+use bitnet_inference::{DEFAULT_CONTEXT, vocabulary};
+use bitnet_model::{Projection, Source};
+use bitnet_quant::Granularity;
+use bitnet_text::{EncodeOptions, Tokenizer};
+
+use crate::{
+    args::{Group, QuantizeArgs},
+    failure::{Failure, Result, sentence},
+    files,
+    interrupt::Guard,
+    load,
+    progress::{Progress, Unit},
+    terminal,
+};
+
+mod job;
+mod tables;
+
+/// What nobody says; the template of a job says the same.
+const GROUP: Group = Group::Columns(64);
+const WINDOW: u32 = 256;
+const TOKENS: u32 = 32_768;
+const HELD_OUT_TOKENS: u32 = 8192;
+/// What is held out of calibration text when there is no other.
+const HELD_OUT_SHARE: usize = 8;
+
+pub fn run(args: &QuantizeArgs) -> Result<()> {
+    if let Some(path) = &args.init {
+        return job::init(path);
+    }
+    let args = &match &args.job {
+        Some(path) => job::filled(args.clone(), path)?,
+        None => args.clone(),
+    };
+    let (Some(model), Some(output)) = (&args.model, &args.output) else {
+        return Err(
+            Failure::usage("a model to read and a file to write are needed").cure("MODEL -o OUT.bitnet")
+        );
+    };
+    let source = Source::new(load::checkpoint(model, false)?).map_err(|e| load::failure(e.into()))?;
+    let options = options(args, &source)?;
+    let (calibration, held_out) = texts(args, &source)?;
+    let report = interruptible(|guard| {
+        let mut shown: Option<(Step, Progress)> = None;
+        let mut look = |step: Step, done: usize, total: usize| {
+            if shown.as_ref().is_none_or(|(now, _)| *now != step) {
+                shown = Some((step, Progress::new(label(step), total as u64, Unit::Items)));
+            }
+            if let Some((_, bar)) = &shown {
+                bar.set(done as u64, total as u64);
+            }
+            if guard.pressed() {
+                resume_unwind(Box::new(Stop));
+            }
+        };
+        quantize(&source, output, &calibration, &held_out, &options, &mut look).map_err(failure)
+    })?;
+    if args.json {
+        return terminal::print_json(&tables::told(&report, output, &options));
+    }
+    terminal::print(&tables::words(&report, output))?;
+    report.notes.iter().for_each(|note| terminal::warning(format_args!("{note}")));
+    Ok(())
+}
+
+fn label(step: Step) -> &'static str {
+    match step {
+        Step::Measuring => "measuring each matrix",
+        Step::Planning => "planning",
+        Step::Quantizing => "quantizing",
+    }
+}
+
+fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
+    let method = match &args.method {
+        Some(word) => word.parse().map_err(failure)?,
+        None if args.calibration.is_some() => Method::TwoPlanesGptq,
+        None => Method::TwoPlanes,
+    };
+    let Scheme { grid, feedback } = method.scheme();
+    Ok(Options {
+        scheme: Scheme { grid, feedback },
+        granularity: match args.group.unwrap_or(GROUP) {
+            Group::Tensor => Granularity::Tensor,
+            Group::Row => Granularity::Row,
+            Group::Columns(n) => Granularity::Group(n),
+        },
+        budget: budget(args, source)?,
+        tables: match args.tables.as_deref().unwrap_or_default() {
+            "int8" => Some(Grid::Int8),
+            "int4" => Some(Grid::Int4),
+            _ => None,
+        },
+        damping: args.damping.unwrap_or(Options::default().damping),
+        sensitivity: args.sensitivity,
+        threads: args.threads.map(usize::from),
+        force: args.force,
+    })
+}
+
+/// Bytes of all projections together.
+fn budget(args: &QuantizeArgs, source: &Source) -> Result<Option<u64>> {
+    let Some(bits) = args.bits_per_weight else { return Ok(args.budget) };
+    if !(bits.is_finite() && bits > 0.0 && bits <= 32.0) {
+        return Err(Failure::usage("--bits-per-weight takes a number above 0, at most 32"));
+    }
+    let config = source.config();
+    let of = |p: &Projection| p.shape(config).into_iter().map(|n| n as f64).product::<f64>();
+    let weights = config.layers as f64 * Projection::ALL.iter().map(of).sum::<f64>();
+    Ok(Some((weights * bits / 8.0) as u64))
+}
+
+/// Calibration and held-out text in windows.
+fn texts(args: &QuantizeArgs, source: &Source) -> Result<(Windows, Windows)> {
+    if args.calibration.is_none() && args.held_out.is_none() {
+        return match args.sensitivity || args.budget.is_some() || args.bits_per_weight.is_some() {
+            true => Err(Failure::usage("measuring needs text").cure("--calibration text.txt")),
+            false => Ok(Default::default()),
+        };
+    }
+    let tokenizer = vocabulary::tokenizer(source.checkpoint()).map_err(load::failure)?;
+    let tokenizer =
+        tokenizer.ok_or_else(|| Failure::new("the model has no tokenizer, so no text can be looked at"))?;
+    let window = (args.window.unwrap_or(WINDOW) as usize).min(source.config().context).min(DEFAULT_CONTEXT);
+    let windows = |path: &Path, most: u32| -> Result<Windows> {
+        let ids = ids(&tokenizer, path, most as usize)?;
+        Ok(Windows::new(&ids, window, tokenizer.bos().filter(|_| tokenizer.adds_bos())))
+    };
+    let mut calibration = match &args.calibration {
+        Some(path) => windows(path, args.tokens.unwrap_or(TOKENS))?,
+        None => Windows::default(),
+    };
+    let held_out = match &args.held_out {
+        Some(path) => windows(path, args.held_out_tokens.unwrap_or(HELD_OUT_TOKENS))?,
+        None => calibration.split_off(HELD_OUT_SHARE),
+    };
+    Ok((calibration, held_out))
+}
+
+fn ids(tokenizer: &Tokenizer, path: &Path, most: usize) -> Result<Vec<u32>> {
+    let text = files::read_text(path)?;
+    // No token is longer than this many bytes on average, so the rest of a large file need not be cut.
+    const BYTES: usize = 64;
+    let end =
+        (most.saturating_mul(BYTES)..text.len()).find(|&i| text.is_char_boundary(i)).unwrap_or(text.len());
+    let plain = EncodeOptions { add_special: false, parse_special: false };
+    let mut ids = tokenizer.encode(&text[..end], plain).map_err(|e| load::failure(e.into()))?;
+    ids.truncate(most);
+    if ids.len() < 2 {
+        return Err(Failure::new(format_args!("{} holds no text to look at", path.display())));
+    }
+    Ok(ids)
+}
+
+/// What unwinds through the library when Ctrl-C is pressed.
+struct Stop;
+
+/// Runs `work` so that Ctrl-C takes its half-written output away, as in `convert`.
+fn interruptible(work: impl FnOnce(Guard) -> Result<Report>) -> Result<Report> {
+    match catch_unwind(AssertUnwindSafe(|| work(Guard::new()))) {
+        Ok(done) => done,
+        Err(stop) if stop.is::<Stop>() => Err(Failure::Interrupted),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+fn failure(error: QuantizeError) -> Failure {
+    let told = Failure::new(sentence(&error));
+    match error {
+        QuantizeError::Text { .. } => told.cure("--calibration text.txt"),
+        QuantizeError::Budget { least, .. } => told.cure(format_args!("--budget {least}B")),
+        _ => told,
+    }
+}

@@ -1,0 +1,73 @@
+//! `bitnet quantize`, as a person calls it.
+
+// A test that cannot write its data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use common::{User, oracle};
+
+const TWIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/float-twin");
+
+#[test]
+fn a_float_model_becomes_ternary_and_says_how_much_it_lost() {
+    let user = User::new();
+    let (output, text) = (user.path("out.bitnet"), format!("{TWIN}/held-out.txt"));
+    let out = output.to_str().unwrap();
+    user.run(&["quantize", TWIN, "-o", out, "--method", "gptq"])
+        .fails(1, &["calibration text", "--calibration"]);
+    let call = ["quantize", TWIN, "-o", out, "--calibration", &text, "--window", "64"];
+    let told =
+        user.run(&[&call[..], &["--method", "two-planes-gptq", "--sensitivity", "--json"]].concat()).json();
+    let (before, after) = (told["loss_before"].as_f64().unwrap(), told["loss_after"].as_f64().unwrap());
+    assert!((after - before).abs() < 0.05 && before < 2.5, "{before} {after}");
+    assert_eq!(told["matrices"].as_array().unwrap().len(), 14);
+    assert_eq!(told["sensitivities"].as_array().unwrap().len(), 14);
+    assert!(told["matrices"][0]["relative_error"].as_f64().unwrap() < 0.5);
+    let inspected = user.run(&["inspect", out]).ok().to_owned();
+    assert!(inspected.contains("two planes"), "{inspected}");
+    let dense = user.run(&["inspect", TWIN]).ok().to_owned();
+    assert!(dense.contains("a float model, not a ternary one"), "{dense}");
+    user.run(&call).fails(1, &["exists already"]);
+    let told = [&call[..], &["--bits-per-weight", "3.5", "--force"]].concat();
+    let words = user.run(&told).ok().to_owned();
+    assert!(words.contains("expected to add") && words.contains("Loss with that matrix alone"), "{words}");
+    user.run(&[&call[..], &["--budget", "1KB", "--force"]].concat()).fails(1, &["too small", "--budget"]);
+}
+
+#[test]
+fn a_job_says_what_flags_do_not() {
+    let user = User::new();
+    let job = user.path("job.toml");
+    let job = job.to_str().unwrap();
+    user.run(&["quantize", "--init", job]).ok();
+    user.run(&["quantize", "--init", job]).fails(1, &["exists already"]);
+    user.run(&["quantize", "--job", job]).fails(2, &["a model to read"]);
+    let text = fs::read_to_string(job).unwrap().replace("name = \"\"", "name = \"least-squares\"");
+    fs::write(job, &text).unwrap();
+    let told = user.run(&["quantize", TWIN, "--job", job, "--group", "row", "--json"]).json();
+    assert!(told["output"].as_str().unwrap().ends_with("model.bitnet") && user.path("model.bitnet").exists());
+    assert_eq!(told["matrices"][0]["form"], "1 plane");
+    // One f32 scale for each row of 64 weights, which two bits each.
+    assert_eq!(told["matrices"][0]["bits_per_weight"], 2.5);
+    let unknown = user.file("odd.toml", &text.replace("damping", "dumping"));
+    user.run(&["quantize", TWIN, "--job", &unknown]).fails(1, &["dumping"]);
+    let two = text
+        .replace("size = \"\"", "size = \"1MB\"")
+        .replace("bits_per_weight = 0.0", "bits_per_weight = 3.0");
+    let two = user.file("two.toml", &two);
+    user.run(&["quantize", TWIN, "--job", &two]).fails(1, &["two budgets"]);
+}
+
+#[test]
+fn what_is_ternary_already_is_refused() {
+    let user = User::new();
+    let output = user.path("out.bitnet");
+    let out = output.to_str().unwrap();
+    user.run(&["quantize", &oracle("llama-b-bitlinear-packed"), "-o", out]).fails(1, &["ternary already"]);
+    user.run(&["quantize", TWIN, "-o", out, "--method", "best"]).fails(1, &["one of absmean"]);
+    user.run(&["quantize", TWIN, "-o", out, "--group", "3"]).fails(2, &["--group"]);
+    assert!(!output.exists());
+}
