@@ -65,14 +65,15 @@ impl Teacher {
     ) -> Tensor<1> {
         let constants: Vec<Tensor<2>> =
             self.parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect();
-        let teacher = self.model.logits(&self.parameters, &constants, batch);
+        let (hidden, head) = self.model.hidden_and_head(&self.parameters, &constants, batch);
+        let teacher = hidden.matmul(head.transpose());
         let (hidden, head) = student.hidden_and_head(parameters, leaves, batch);
         ops::distillation(
             student.kernel(),
             hidden,
             head,
             teacher.inner(),
-            batch.targets.clone(),
+            batch.counted_targets(),
             self.options,
         )
     }

@@ -252,6 +252,11 @@ mod tests {
                 let config = QuantConfig { granularity };
                 let trits = weights::absmean(rows, cols, &floats, config).unwrap();
                 let masters = masters(&trits, Some(granularity)).unwrap();
+                let sizes = || masters.iter().map(|m| m.abs()).filter(|m| *m > 0.0);
+                let (low, high) = (sizes().fold(f32::MAX, f32::min), sizes().fold(0.0, f32::max));
+                // Scales of rows and groups differ by themselves.
+                let even = if granularity == Granularity::Tensor { 1.001 } else { 3.0 };
+                assert!(high < low * even, "{granularity:?}: {low} to {high}");
                 assert_eq!(weights::absmean(rows, cols, &masters, config).unwrap(), trits, "{granularity:?}");
             }
         }

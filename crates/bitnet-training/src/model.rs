@@ -42,6 +42,20 @@ impl Batch {
         self.targets.iter().flatten().count()
     }
 
+    /// Positions up to the last target of each sequence: what lies behind only fills it up.
+    pub(crate) fn read(&self) -> usize {
+        let last = |row: &[Option<u32>]| row.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
+        self.targets.chunks(self.positions().max(1)).map(last).sum()
+    }
+
+    /// The targets that count, in their order.
+    pub(crate) fn counted_targets(&self) -> Arc<[Option<u32>]> {
+        match self.counted() == self.targets.len() {
+            true => self.targets.clone(),
+            false => self.targets.iter().filter(|target| target.is_some()).copied().collect(),
+        }
+    }
+
     /// Positions of each sequence.
     pub fn positions(&self) -> usize {
         self.ids.len() / self.sequences
@@ -153,12 +167,12 @@ impl Transformer {
     /// # Panics
     /// When an id is not in the vocabulary, or sequences are longer than the context.
     pub fn loss(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<1> {
-        let given = Given { parameters, leaves };
-        let (hidden, head) = (self.hidden(given, batch), self.head(given));
-        ops::cross_entropy(self.kernel, hidden, head, batch.targets.clone())
+        let (hidden, head) = self.hidden_and_head(parameters, leaves, batch);
+        ops::cross_entropy(self.kernel, hidden, head, batch.counted_targets())
     }
 
-    /// The hidden vectors in front of the head, `[sequences * positions, hidden]`, and the head.
+    /// The hidden vectors in front of the head that a target follows, `[targets, hidden]`, and the head. Nobody asks for the logits
+    /// of the other positions, and the head is the largest matrix of small models.
     pub(crate) fn hidden_and_head(
         &self,
         parameters: &Parameters,
@@ -166,7 +180,15 @@ impl Transformer {
         batch: &Batch,
     ) -> (Tensor<2>, Tensor<2>) {
         let given = Given { parameters, leaves };
-        (self.hidden(given, batch), self.head(given))
+        let hidden = self.hidden(given, batch);
+        let hidden = match batch.counted() == batch.targets.len() {
+            true => hidden,
+            false => {
+                let counted = (0..).zip(batch.targets.iter()).filter(|(_, target)| target.is_some());
+                ops::embedding(hidden, counted.map(|(row, _)| row).collect())
+            }
+        };
+        (hidden, self.head(given))
     }
 
     /// The logits of every position, `[sequences * positions, vocab]`.

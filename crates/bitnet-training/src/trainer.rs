@@ -198,7 +198,7 @@ impl Trainer {
             return Err(TrainError::NotANumber { step, loss, length });
         }
         self.step = step;
-        let tokens = batches.iter().map(|b| b.ids.len()).sum();
+        let tokens = batches.iter().map(Batch::read).sum();
         Ok(StepReport { step, loss, length, rates, tokens })
     }
 
