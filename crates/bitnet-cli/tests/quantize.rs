@@ -52,7 +52,7 @@ fn a_job_says_what_flags_do_not() {
     assert_eq!(told["matrices"][0]["form"], "1 plane");
     // One f32 scale for each row of 64 weights, which two bits each.
     assert_eq!(told["matrices"][0]["bits_per_weight"], 2.5);
-    let unknown = user.file("odd.toml", &text.replace("damping", "dumping"));
+    let unknown = user.file("odd.toml", text.replace("damping", "dumping"));
     user.run(&["quantize", TWIN, "--job", &unknown]).fails(1, &["dumping"]);
     let two = text
         .replace("size = \"\"", "size = \"1MB\"")
