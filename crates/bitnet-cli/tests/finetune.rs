@@ -57,6 +57,7 @@ mod with_training {
             user.run(&all)
         };
         with(&["--set=lora.alpha=4.0", "--quiet"]).fails(1, &["lora.alpha = 16.0, now it is 4.0"]);
+        with(&["--set=lora.rank=4", "--quiet"]).fails(1, &["lora.rank = 8, now it is 4"]);
         with(&["--set=lora.projections=[\"head\"]"]).fails(2, &["lora.projections has \"head\""]);
         with(&["--set=training.steps=7"]).fails(2, &["one of examples.epochs and training.steps is 0"]);
         with(&["--set=start.model=boxes"]).fails(1, &["no model 'boxes'"]);

@@ -179,6 +179,21 @@ pub fn load(path: &Path, like: &Parameters, options: AdamWOptions) -> Result<Sav
     Ok(Saved { parameters, optimizer, state })
 }
 
+/// What a checkpoint says of the run that wrote it, whatever its parameters are; `None` when it says nothing that can be read.
+pub(crate) fn identity(path: &Path) -> Option<Vec<(String, String)>> {
+    let bytes = std::fs::read(path).ok()?;
+    let metadata = HfMetadata {
+        config: serde_json::Value::Null,
+        generation_config: None,
+        tokenizer_config: None,
+        tokenizer_json: None,
+        chat_template: None,
+    };
+    let file = Checkpoint::from_safetensors(vec![bytes.into()], metadata).ok()?;
+    let state: State = serde_json::from_slice(file.tensor(STATE).ok()?.bytes()).ok()?;
+    Some(state.identity)
+}
+
 /// The tensors of a parameter: its values and its two means.
 fn tensor_names(parameter: &str) -> [String; 3] {
     ["master", "mean", "square"].map(|kind| format!("{kind}.{parameter}"))

@@ -62,6 +62,12 @@ pub fn run(
     std::fs::create_dir_all(&checkpoints).map_err(io)?;
     let optimizer = trainer.options().optimizer;
     let (saved, skipped) = checkpoint::load_last(&checkpoints, trainer.parameters(), optimizer)?;
+    if saved.is_none()
+        && let Some(theirs) = skipped.iter().find_map(|skipped| checkpoint::identity(&skipped.path))
+    {
+        // A model of other sizes is not a damaged one.
+        trainer.same_run(&theirs, &options.directory)?;
+    }
     for skipped in &skipped {
         watch(Event::Skipped(skipped));
     }

@@ -123,13 +123,18 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::OtherRun`] with the first thing that differs.
     pub fn resume(&mut self, saved: Saved, directory: &Path) -> Result<(), TrainError> {
+        self.same_run(&saved.state.identity, directory)?;
+        self.take_up(saved)
+    }
+
+    /// Refuses what another run has written into `directory`, by the first value that differs.
+    pub(crate) fn same_run(&self, theirs: &[(String, String)], directory: &Path) -> Result<(), TrainError> {
         let other = |key: &str, saved: &str, now: &str| TrainError::OtherRun {
             path: directory.into(),
             key: key.to_owned(),
             saved: saved.to_owned(),
             now: now.to_owned(),
         };
-        let theirs = &saved.state.identity;
         for (key, now) in &self.identity {
             let before = theirs.iter().find(|(k, _)| k == key).map_or("nothing", |(_, v)| v);
             if before != now {
@@ -139,6 +144,10 @@ impl Trainer {
         if let Some((key, before)) = theirs.iter().find(|(k, _)| !self.identity.iter().any(|(i, _)| i == k)) {
             return Err(other(key, before, "nothing"));
         }
+        Ok(())
+    }
+
+    fn take_up(&mut self, saved: Saved) -> Result<(), TrainError> {
         let Saved { parameters, optimizer, state } = saved;
         let (lessons, positions) = (self.lessons.clone(), self.options.positions);
         self.windows = Windows::new(self.options.seed, lessons, positions, state.position());
