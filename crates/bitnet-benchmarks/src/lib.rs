@@ -4,7 +4,7 @@
 //! - [`run`]: every combination of a [`Plan`] as a [`Row`]: tokens/s with their spread, bytes or operations per token, the
 //!   limit that [`Yardsticks`] found on the same threads around the same repetition, and the part of it that was reached.
 //! - [`kernels()`] compares vector kernels with the scalar reference, [`write_gguf`] gives a synthetic model to other engines.
-//! - [`compare`] tells a regression from noise, [`svg`] draws a sweep.
+//! - [`compare`] tells a regression from noise, [`svg`] draws a sweep, [`chart`] any curves.
 //!
 //! # Invariants
 //! - Models and inputs are made, and results are checked, outside the clock: logits are finite, and the same for every repetition
@@ -18,6 +18,7 @@
 
 mod assemble;
 mod breakdown;
+pub mod chart;
 mod compare;
 mod decode;
 mod energy;
@@ -26,6 +27,7 @@ mod gguf;
 mod kernels;
 mod load;
 mod measure;
+mod picture;
 mod plot;
 mod prefill;
 mod row;

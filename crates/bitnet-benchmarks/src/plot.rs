@@ -3,21 +3,16 @@
 //! For each test two panels stand side by side: tokens/s with a bar from the slowest to the fastest repetition, and the part of
 //! the limit. The setting with the most values (threads, depth or batch) is the axis; every combination of the others is a line.
 
-use std::fmt::Write;
-
-use crate::{Row, Test};
+use crate::{
+    Row, Test,
+    picture::{COLORS, dashes, document, escape, line, nice_step, number},
+};
 
 const WIDTH: f64 = 960.0;
 const PANEL: f64 = 300.0;
 /// Room around a panel's plot: left, top, right, bottom.
 const MARGIN: [f64; 4] = [64.0, 44.0, 16.0, 52.0];
 const LEGEND_LINE: f64 = 20.0;
-/// Colours that differ for most kinds of colour blindness (Okabe and Ito), none of them black or white.
-const COLORS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7d00"];
-const STYLE: &str = "\
-svg{background:#fff;color:#222;font:13px system-ui,sans-serif}text{fill:currentColor}\
-.grid{stroke:currentColor;stroke-opacity:.15}.axis{stroke:currentColor;stroke-opacity:.6}.title{font-weight:600}\
-@media(prefers-color-scheme:dark){svg{background:#16181c;color:#ddd}}";
 
 /// One of the settings of a row.
 #[derive(Clone, Copy, PartialEq)]
@@ -105,14 +100,7 @@ pub fn svg(rows: &[Row]) -> String {
             s.cpu
         ))
     });
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" width=\"{WIDTH}\" height=\"{y}\" role=\"img\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n<text class=\"title\" x=\"16\" y=\"24\">{title}</text>\n{body}</svg>\n"
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    document(&title, [WIDTH, y], &body)
 }
 
 /// The rows of one test, by axis and lines.
@@ -300,34 +288,10 @@ impl<'a> Figure<'a> {
     }
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{text}");
-}
-
-/// When there are more lines than colours, the second round is dashed.
-fn dashes(index: usize) -> &'static str {
-    if index < COLORS.len() { "" } else { " stroke-dasharray=\"6 4\"" }
-}
-
-/// 1, 2 or 5 times a power of ten, at least `least`.
-fn nice_step(least: f64) -> f64 {
-    if !(least.is_finite() && least > 0.0) {
-        return 1.0;
-    }
-    let power = 10f64.powf(least.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= least * 0.999).unwrap_or(10.0);
-    factor * power
-}
-
-fn number(value: f64) -> String {
-    if value == value.round() { format!("{value:.0}") } else { format!("{value:.2}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::tests::row;
+    use crate::{picture::well_formed, row::tests::row};
 
     fn sweep() -> Vec<Row> {
         let mut rows = Vec::new();
@@ -340,21 +304,6 @@ mod tests {
             }
         }
         rows
-    }
-
-    /// Every element is closed, in order.
-    fn well_formed(svg: &str) {
-        let mut open = Vec::new();
-        for tag in svg.split('<').skip(1) {
-            let (tag, _) = tag.split_once('>').expect("a tag ends");
-            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
-            if let Some(name) = tag.strip_prefix('/') {
-                assert_eq!(open.pop(), Some(name.to_owned()));
-            } else if !tag.ends_with('/') {
-                open.push(tag.split(' ').next().unwrap().to_owned());
-            }
-        }
-        assert!(open.is_empty(), "{open:?}");
     }
 
     #[test]
@@ -380,10 +329,5 @@ mod tests {
         rows.push(more);
         assert!(Figure::new(&rows).axis == Axis::Depth);
         assert!(Figure::new(&sweep()).axis == Axis::Threads, "of equals the first");
-    }
-
-    #[test]
-    fn steps_are_round() {
-        assert_eq!([nice_step(3.1), nice_step(0.2), nice_step(20.0), nice_step(0.0)], [5.0, 0.2, 20.0, 1.0]);
     }
 }

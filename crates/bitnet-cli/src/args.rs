@@ -11,6 +11,7 @@ mod generate;
 mod quantize;
 mod sampling;
 mod train;
+mod twins;
 
 pub use bench::{BenchArgs, Head};
 pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
@@ -18,6 +19,7 @@ pub use generate::{ChatArgs, Print, RunArgs};
 pub use quantize::{Group, QuantizeArgs, group, size};
 pub use sampling::SamplingArgs;
 pub use train::TrainArgs;
+pub use twins::TwinsArgs;
 
 /// Shown under the list of commands.
 const AFTER_HELP: &str = "\
@@ -77,6 +79,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Fine-tune a model on chats or completions (in builds with the feature `training`)
     Finetune(TrainArgs),
+    /// Train float and ternary twins and say what rounding costs (in builds with the feature `training`)
+    Twins(TwinsArgs),
     /// Turn text into token ids, or ids into text
     Tokenize(TokenizeArgs),
     /// Write a model's logits for given token ids

@@ -17,6 +17,7 @@ mod quantize;
 mod run;
 mod tokenize;
 mod train;
+mod twins;
 
 /// Does what the arguments say.
 pub fn run(command: Command) -> Result<()> {
@@ -30,6 +31,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Quantize(args) => quantize::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Finetune(args) => train::finetune(&args),
+        Command::Twins(args) => twins::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),

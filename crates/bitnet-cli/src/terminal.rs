@@ -71,6 +71,13 @@ pub fn quiet() -> bool {
     choice().quiet
 }
 
+/// Whether standard error is a terminal where something may be drawn again in its place.
+#[cfg_attr(not(feature = "training"), allow(dead_code))]
+pub fn live() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|v| v == "dumb");
+    io::stderr().is_terminal() && !dumb && !quiet()
+}
+
 /// `text` in `style`, for standard error.
 pub fn paint(style: Style, text: &str) -> String {
     colored(choice().error_color, style, text)

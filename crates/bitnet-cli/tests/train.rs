@@ -9,6 +9,7 @@ use common::User;
 #[test]
 fn a_build_without_training_says_which_has_it() {
     User::new().run(&["train", "job.toml"]).fails(1, &["cannot train job.toml", "--features training"]);
+    User::new().run(&["twins", "--text", "a.txt"]).fails(1, &["cannot train", "--features training"]);
 }
 
 #[cfg(feature = "training")]
@@ -87,7 +88,61 @@ mod with_training {
             2,
             &["model.hidden 64 is not a multiple of model.heads 3"],
         );
-        fails(text().as_bytes(), &["--set=training.step=3"], 2, &["no key training.step"]);
+        fails(
+            text().as_bytes(),
+            &["--set=training.step=3"],
+            2,
+            &["no key training.step; did you mean training.steps?"],
+        );
         fails(text().as_bytes(), &["--set=model.kv_heads=3"], 1, &["key-value heads"]);
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_told_with_its_line_and_the_nearest() {
+        let (user, job) = user(text());
+        let written = std::fs::read_to_string(&job).unwrap();
+        let line = written.lines().position(|l| l.starts_with("warmup =")).unwrap() + 1;
+        for (from, to, at, meant) in [
+            ("warmup =", "warmpu =", line, "did you mean `warmup`?"),
+            ("[optimizer]", "[optimiser]", 0, "did you mean `optimizer`?"),
+        ] {
+            std::fs::write(&job, written.replace(from, to)).unwrap();
+            let at = if at == 0 { String::new() } else { format!("line {at}") };
+            user.run(&["train", job.as_str()]).fails(2, &["job.toml", &at, meant]);
+        }
+        assert!(!user.path("run").exists());
+    }
+
+    #[test]
+    fn a_tokenizer_of_another_model_is_not_taken() {
+        let (user, job) = user(text());
+        let run = |more: &[&'static str]| {
+            let args: Vec<&str> =
+                ["train", job.as_str()].into_iter().chain(SMALL).chain(more.iter().copied()).collect();
+            user.run(&args)
+        };
+        run(&[]).ok();
+        let copied = std::fs::read_to_string(user.path("run/master/tokenizer.json")).unwrap();
+        // Other ids for the same text: the run that was begun cannot go on with them.
+        let mut other: serde_json::Value = serde_json::from_str(&copied).unwrap();
+        other["model"]["merges"] = serde_json::json!([]);
+        user.file("other.json", other.to_string());
+        run(&["--set=data.tokenizer=other.json", "--quiet"]).fails(1, &["another directory for another run"]);
+        user.file("broken.json", &copied[..copied.len() / 2]);
+        run(&["--set=data.tokenizer=broken.json", "--set=run.directory=new"]).fails(1, &["tokenizer"]);
+        assert!(!user.path("new").exists());
+    }
+
+    #[test]
+    fn a_run_that_loses_its_way_names_the_last_good_checkpoint() {
+        let (user, job) = user(text());
+        let more = ["--set=optimizer.learning_rate=1e6", "--set=training.steps=50", "--set=run.save_every=1"];
+        let args: Vec<&str> = ["train", job.as_str()].into_iter().chain(SMALL).chain(more).collect();
+        let lost = user.run(&args);
+        let last = "; the last checkpoint, ";
+        let cure = "begin again with a lower optimizer.learning_rate, in another run.directory";
+        assert_eq!(lost.code, 1, "{}", lost.stderr);
+        assert!(lost.stderr.contains("training stopped") && lost.stderr.contains(last), "{}", lost.stderr);
+        assert!(lost.stderr.contains(cure) && !user.path("run/master").exists(), "{}", lost.stderr);
     }
 }

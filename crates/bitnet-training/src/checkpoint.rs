@@ -32,6 +32,9 @@ pub struct State {
     pub mean_loss: u64,
     /// The lowest that it was, as bits.
     pub lowest_loss: u64,
+    /// The lowest validation loss; runs that never looked have none.
+    #[serde(default)]
+    pub lowest_validation: Option<Lowest>,
     /// What decides the run's numbers: a run that goes on must have the same.
     pub identity: Vec<(String, String)>,
 }
@@ -62,6 +65,29 @@ pub struct Skipped {
     pub reason: TrainError,
 }
 
+/// The name of the checkpoint behind `step` steps.
+pub(crate) fn name(step: u64) -> String {
+    format!("{FIRST}{step:010}{LAST}")
+}
+
+/// The lowest validation loss of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lowest {
+    /// Steps that were done then.
+    pub step: u64,
+    /// The loss, as bits.
+    pub bits: u64,
+    /// Validations since then.
+    pub since: u64,
+}
+
+impl Lowest {
+    /// The loss, in nats per token.
+    pub fn loss(&self) -> f64 {
+        f64::from_bits(self.bits)
+    }
+}
+
 /// Writes a checkpoint into `directory` and removes all but the last `keep`. Returns its path.
 ///
 /// # Errors
@@ -75,7 +101,7 @@ pub fn save(
 ) -> Result<PathBuf, TrainError> {
     let io = |error| TrainError::Io { path: directory.into(), error };
     std::fs::create_dir_all(directory).map_err(io)?;
-    let path = directory.join(format!("{FIRST}{:010}{LAST}", state.step));
+    let path = directory.join(name(state.step));
     let text = serde_json::to_vec(state).map_err(|e| io(e.into()))?;
     let mut specs = Vec::new();
     for p in parameters.trained() {

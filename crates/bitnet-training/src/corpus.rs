@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bitnet_text::{EncodeOptions, Tokenizer};
+use serde::{Deserialize, Serialize};
 
 use crate::{TrainError, lessons::Lessons};
 
@@ -31,6 +32,41 @@ pub fn read_text(path: &Path) -> Result<String, TrainError> {
     Ok(text)
 }
 
+/// Which part of a text is kept for validation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Its end.
+    #[default]
+    End,
+    /// Pieces evenly over it, so that both parts are of one kind.
+    Spread,
+}
+
+impl Split {
+    /// Whether it is the one that jobs have that do not say.
+    pub(crate) fn is_end(&self) -> bool {
+        *self == Self::End
+    }
+}
+
+/// The most bytes of a piece of [`Split::Spread`], but for the rest of its last line; short texts have shorter pieces.
+const PIECE: f64 = 4096.0;
+
+/// A text in pieces of whole lines, `share` of which go to the second part, evenly.
+pub(crate) fn spread(text: &str, share: f64) -> [String; 2] {
+    let piece = (text.len() as f64 * share / 4.0).clamp(64.0, PIECE) as usize;
+    let (mut parts, mut rest, mut number) = ([String::new(), String::new()], text, 0.0);
+    while !rest.is_empty() {
+        let least = rest.ceil_char_boundary(piece.min(rest.len()));
+        let end = rest[least..].find('\n').map_or(rest.len(), |at| least + at + 1);
+        let second = ((number + 1.0) * share).floor() > (number * share).floor();
+        parts[usize::from(second)].push_str(&rest[..end]);
+        (rest, number) = (&rest[end..], number + 1.0);
+    }
+    parts
+}
+
 /// Ids to learn from and ids to be judged by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
@@ -42,7 +78,7 @@ pub struct Corpus {
 
 impl Corpus {
     /// Reads the texts of `files` and turns each into ids, between the tokens that begin and end a text where the tokenizer has
-    /// them. The last `validation_share` of the ids of every file are kept for validation.
+    /// them. The last `validation_share` of the ids of every file, or as much in pieces of its text, are kept for validation.
     ///
     /// # Errors
     /// Those of [`read_text`]; [`TrainError::Text`] when the tokenizer fails; [`TrainError::ShortText`] when a part is shorter
@@ -50,15 +86,24 @@ impl Corpus {
     pub fn read(
         files: &[PathBuf],
         tokenizer: &Tokenizer,
-        validation_share: f64,
+        (split, validation_share): (Split, f64),
         positions: usize,
     ) -> Result<Self, TrainError> {
         let mut corpus = Self { train: Vec::new(), validation: Vec::new() };
         let none = EncodeOptions { add_special: false, parse_special: false };
         for path in files {
             let text = read_text(path)?;
-            let ids = tokenizer.encode(&text, none)?;
-            let whole: Vec<u32> = tokenizer.bos().into_iter().chain(ids).chain(tokenizer.eos()).collect();
+            let ids = |text: &str| -> Result<Vec<u32>, TrainError> {
+                let ids = tokenizer.encode(text, none)?;
+                Ok(tokenizer.bos().into_iter().chain(ids).chain(tokenizer.eos()).collect())
+            };
+            if split == Split::Spread {
+                let [train, validation] = spread(&text, validation_share);
+                corpus.train.extend(ids(&train)?);
+                corpus.validation.extend(ids(&validation)?);
+                continue;
+            }
+            let whole = ids(&text)?;
             let kept = (whole.len() as f64 * validation_share).ceil() as usize;
             let (train, validation) = whole.split_at(whole.len().saturating_sub(kept));
             corpus.train.extend(train);
@@ -143,6 +188,21 @@ mod tests {
 
     fn begin_again() -> Position {
         Position { epoch: 0, window: 0 }
+    }
+
+    #[test]
+    fn pieces_of_a_text_are_its_lines_shared_out_evenly() {
+        let text: String = (0..4000).map(|i| format!("line {i} of many, d\u{e9}j\u{e0} vu\n")).collect();
+        let [train, validation] = spread(&text, 0.1);
+        assert_eq!(train.len() + validation.len(), text.len());
+        let share = validation.len() as f64 / text.len() as f64;
+        assert!((0.07..0.13).contains(&share), "{share}");
+        let mut lines: Vec<&str> = train.lines().chain(validation.lines()).collect();
+        lines.sort_unstable();
+        let mut all: Vec<&str> = text.lines().collect();
+        all.sort_unstable();
+        assert_eq!(lines, all);
+        assert_eq!(spread("one line", 0.5), ["one line", ""].map(str::to_owned));
     }
 
     #[test]

@@ -208,9 +208,7 @@ pub enum TrainError {
         now: String,
     },
     /// The loss or its gradient is no number any more.
-    #[error(
-        "step {step}: the loss is {loss} and the length of the gradients {length}; training stopped. Resume from the last checkpoint with a lower learning rate"
-    )]
+    #[error("step {step}: the loss is {loss} and the length of the gradients {length}; training stopped")]
     NotANumber {
         /// The step.
         step: u64,
@@ -220,9 +218,7 @@ pub enum TrainError {
         length: f64,
     },
     /// The loss rises and rises.
-    #[error(
-        "step {step}: the loss has risen to {loss:.3} from {lowest:.3} and training stopped. Resume from an earlier checkpoint with a lower learning rate"
-    )]
+    #[error("step {step}: the loss has risen to {loss:.3} from {lowest:.3} and training stopped")]
     Diverged {
         /// The step.
         step: u64,
@@ -231,6 +227,21 @@ pub enum TrainError {
         /// The lowest that it was.
         lowest: f64,
     },
+    /// A run cannot go on.
+    #[error("{error}; {}", last_good(checkpoint.as_deref()))]
+    Halted {
+        /// Why.
+        error: Box<TrainError>,
+        /// The last checkpoint.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+fn last_good(checkpoint: Option<&std::path::Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last checkpoint, {}, is good", path.display()),
+        None => "there was no checkpoint yet".into(),
+    }
 }
 
 impl TrainError {

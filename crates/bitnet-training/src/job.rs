@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 mod check;
 mod meet;
+mod nearest;
 mod sections;
 
 pub use sections::{
@@ -67,7 +68,7 @@ impl Job {
     /// [`TrainError::Job`] for what is no TOML, unknown or missing keys, values of another kind, settings that name no key,
     /// and values that contradict each other.
     pub fn read(text: &str, settings: &[String]) -> Result<Self, TrainError> {
-        let job = |error: toml::de::Error| TrainError::Job(error.to_string().trim_end().to_owned());
+        let job = |error: toml::de::Error| TrainError::Job(nearest::explained(&error.to_string()));
         // Read as it stands first: errors then show the line of the file.
         toml::from_str::<Self>(text).map_err(job)?;
         let mut table: toml::Table = toml::from_str(text).map_err(job)?;
@@ -218,6 +219,8 @@ impl Job {
             evaluate_windows: self.run.evaluate_windows,
             save_every: self.run.save_every,
             keep: self.run.keep,
+            patience: self.run.patience,
+            tensorboard: self.run.tensorboard,
         }
     }
 
@@ -267,7 +270,7 @@ impl Job {
     }
 }
 
-fn wrong<T>(what: impl Into<String>) -> Result<T, TrainError> {
+pub(crate) fn wrong<T>(what: impl Into<String>) -> Result<T, TrainError> {
     Err(TrainError::Job(what.into()))
 }
 
@@ -281,7 +284,7 @@ fn set(table: &mut toml::Table, setting: &str) -> Result<(), TrainError> {
         return wrong(format!("the setting '{setting}' is not of the form section.key=value"));
     };
     let slot = table.get_mut(section).and_then(|s| s.get_mut(key));
-    let Some(slot) = slot else { return wrong(format!("there is no key {section}.{key}")) };
+    let Some(slot) = slot else { return wrong(nearest::unknown(table, section, key)) };
     let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"));
     let parsed = parsed.ok().and_then(|mut t| t.remove("value"));
     *slot = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));

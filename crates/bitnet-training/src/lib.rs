@@ -5,6 +5,7 @@
 //! - [`Transformer`]: the decoder of `bitnet-model`, trainable.
 //! - [`AdamW`] and [`Schedule`]: every constant is said.
 //! - [`Corpus`], [`Trainer`], [`run()`] and [`checkpoint`]: text, steps, and a run that can be killed at any instant.
+//! - [`twins`]: what rounding costs, seed by seed.
 //! - [`Job`] and [`start()`]: all of it from one TOML file. [`export`]: masters become files that are served, with proof.
 //!
 //! # What is trained
@@ -31,6 +32,7 @@ pub mod export;
 mod found;
 pub mod job;
 mod lessons;
+mod memory;
 mod metrics;
 mod model;
 pub mod ops;
@@ -40,18 +42,21 @@ mod random;
 mod run;
 mod schedule;
 mod start;
+mod tensorboard;
 mod tokenizer;
 mod trainer;
+pub mod twins;
 
 pub use adapter::{Fold, finish};
-pub use corpus::Corpus;
+pub use corpus::{Corpus, Split};
 pub use distill::{DistillOptions, Teacher};
 pub use error::TrainError;
 pub use examples::Examples;
 pub use found::Found;
 pub use job::{FINETUNE_TEMPLATE, Job, TEMPLATE};
 pub use lessons::Lessons;
-pub use metrics::Trits;
+pub use memory::Memory;
+pub use metrics::{History, Trits};
 pub use model::{Batch, Transformer};
 pub use ops::Quantization;
 pub use optimizer::{AdamW, AdamWOptions};

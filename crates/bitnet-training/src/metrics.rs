@@ -4,12 +4,13 @@ use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bitnet_quant::{QuantConfig, weights};
 use serde_json::{Value, json};
 
-use crate::{Kind, Parameters, Quantization, StepReport, TrainError};
+use crate::{Kind, Parameters, Quantization, StepReport, TrainError, tensorboard::EventFile};
 
 /// The share of zeros among the trits, and how many trits have changed since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -67,29 +68,23 @@ impl TritWatch {
 pub(crate) struct Metrics {
     path: PathBuf,
     file: File,
+    events: Option<EventFile>,
 }
 
 impl Metrics {
-    /// Opens the file of a run that has done `step` steps: lines of later ones, which a killed run has written, are dropped.
-    pub(crate) fn open(directory: &Path, step: u64) -> Result<Self, TrainError> {
+    /// Opens the file of a run that has done `step` steps: lines of later ones, which a killed run has written, are dropped. With
+    /// `events`, so it does TensorBoard's.
+    pub(crate) fn open(directory: &Path, step: u64, events: bool) -> Result<Self, TrainError> {
         let path = directory.join("metrics.jsonl");
         let io = |error| TrainError::Io { path: path.clone(), error };
-        let mut kept = String::new();
-        if let Ok(file) = File::open(&path) {
-            for line in BufReader::new(file).lines() {
-                let line = line.map_err(io)?;
-                let of = serde_json::from_str::<Value>(&line).ok().and_then(|v| v["step"].as_u64());
-                if of.is_some_and(|s| s <= step) {
-                    kept.push_str(&line);
-                    kept.push('\n');
-                }
-            }
-        }
+        let lines: Vec<Value> = lines(directory, step)?;
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let temporary = directory.join(".metrics.partial");
-        std::fs::write(&temporary, kept).map_err(io)?;
+        std::fs::write(&temporary, text).map_err(io)?;
         std::fs::rename(&temporary, &path).map_err(io)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(io)?;
-        Ok(Self { path, file })
+        let events = events.then(|| EventFile::create(directory, lines.iter())).transpose()?;
+        Ok(Self { path, file, events })
     }
 
     pub(crate) fn step(&mut self, report: &StepReport, seconds: f64) -> Result<(), TrainError> {
@@ -101,6 +96,7 @@ impl Metrics {
             "weight_decay": report.rates.weight_decay,
             "tokens": report.tokens,
             "seconds": seconds,
+            "time": now(),
         }))
     }
 
@@ -111,6 +107,7 @@ impl Metrics {
             "zeros": trits.zeros,
             "flips": trits.flips,
             "trits": trits.count,
+            "time": now(),
         }))
     }
 
@@ -119,6 +116,50 @@ impl Metrics {
         let text = format!("{value}\n");
         self.file
             .write_all(text.as_bytes())
-            .map_err(|error| TrainError::Io { path: self.path.clone(), error })
+            .map_err(|error| TrainError::Io { path: self.path.clone(), error })?;
+        self.events.as_mut().map_or(Ok(()), |events| events.line(value))
+    }
+}
+
+/// Seconds since 1970, to the millisecond.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as f64 / 1e3
+}
+
+/// The whole lines of steps up to `step`.
+fn lines(directory: &Path, step: u64) -> Result<Vec<Value>, TrainError> {
+    let path = directory.join("metrics.jsonl");
+    let Ok(file) = File::open(&path) else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(|error| TrainError::Io { path: path.clone(), error })?;
+        // The last line of a killed run may be cut anywhere.
+        let value = serde_json::from_slice::<Value>(&line).ok();
+        lines.extend(value.filter(|v| v["step"].as_u64().is_some_and(|s| s <= step)));
+    }
+    Ok(lines)
+}
+
+/// What a run has told of itself so far, for curves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// Steps and the loss before each, in nats per token.
+    pub losses: Vec<(u64, f64)>,
+    /// Steps and the validation loss behind each.
+    pub validations: Vec<(u64, f64)>,
+}
+
+impl History {
+    /// Of the run in `directory`, up to `step`; empty when there is none.
+    ///
+    /// # Errors
+    /// When its metrics cannot be read.
+    pub fn read(directory: &Path, step: u64) -> Result<Self, TrainError> {
+        let lines = lines(directory, step)?;
+        let all = |key: &str| -> Vec<(u64, f64)> {
+            lines.iter().filter_map(|line| Some((line["step"].as_u64()?, line[key].as_f64()?))).collect()
+        };
+        Ok(Self { losses: all("loss"), validations: all("validation") })
     }
 }

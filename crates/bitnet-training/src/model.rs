@@ -130,6 +130,11 @@ impl Transformer {
         Self { recomputes, ..self }
     }
 
+    /// Whether blocks are computed again for their backward.
+    pub fn recomputes(&self) -> bool {
+        self.recomputes
+    }
+
     /// The same, whose side paths are multiplied with `factor`.
     #[must_use]
     pub fn with_side_factor(self, factor: f32) -> Self {

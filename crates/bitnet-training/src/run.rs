@@ -1,6 +1,9 @@
 //! A run in its directory: steps, validation, checkpoints, metrics.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use crate::{
     StepReport, TrainError, Trainer,
@@ -21,6 +24,11 @@ pub struct RunOptions {
     pub save_every: u64,
     /// Checkpoints that are kept.
     pub keep: usize,
+    /// Validations without a lower loss behind which a run ends, with the masters of its lowest; 0 goes through all steps and
+    /// ends with the last.
+    pub patience: u64,
+    /// Whether an event file for TensorBoard is written beside the metrics.
+    pub tensorboard: bool,
 }
 
 /// Something that a run did.
@@ -36,6 +44,15 @@ pub enum Event<'a> {
     Evaluated(u64, f64, Trits),
     /// A checkpoint was written.
     Saved(PathBuf),
+    /// With patience: the lowest validation loss, whose masters the run ends with. `early` is how many steps were left.
+    Best {
+        /// Steps that were done then.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// Steps that were not done any more.
+        early: u64,
+    },
 }
 
 /// How a run ended.
@@ -71,17 +88,23 @@ pub fn run(
     for skipped in &skipped {
         watch(Event::Skipped(skipped));
     }
+    let mut last = None;
     if let Some(saved) = saved {
         trainer.resume(saved, &options.directory)?;
+        last = Some(trainer.steps_done());
         watch(Event::Resumed(trainer.steps_done()));
     }
-    let mut metrics = Metrics::open(&options.directory, trainer.steps_done())?;
+    let best = checkpoints.join("best");
+    remove_others(&best, trainer.lowest_validation().map(|lowest| lowest.step))?;
+    let mut metrics = Metrics::open(&options.directory, trainer.steps_done(), options.tensorboard)?;
+    // Flips are counted from here.
     let mut trits = TritWatch::default();
+    trits.look(trainer.parameters(), trainer.model().quantization())?;
     let steps = trainer.options().schedule.steps;
     let mut evaluated = None;
-    while trainer.steps_done() < steps {
+    while trainer.steps_done() < steps && !trainer.exhausted(options.patience) {
         let begin = Instant::now();
-        let report = trainer.step()?;
+        let report = trainer.step().map_err(|error| halted(error, last, &checkpoints))?;
         let seconds = begin.elapsed().as_secs_f64();
         metrics.step(&report, seconds)?;
         let go_on = watch(Event::Step(report, seconds));
@@ -92,14 +115,71 @@ pub fn run(
             metrics.evaluation(report.step, loss, trits)?;
             watch(Event::Evaluated(report.step, loss, trits));
             evaluated = Some(loss);
+            if trainer.judge(loss) && options.patience > 0 {
+                trainer.save(&best, 1)?;
+            }
         }
-        if at(options.save_every) || !go_on {
+        if at(options.save_every) || !go_on || trainer.exhausted(options.patience) {
             watch(Event::Saved(trainer.save(&checkpoints, options.keep)?));
+            last = Some(report.step);
         }
         if !go_on {
             return Ok(Ending::Stopped);
         }
     }
+    if options.patience > 0
+        && let Some(loss) = back_to_best(trainer, options, &best, &mut watch)?
+    {
+        return Ok(Ending::Done(loss));
+    }
     // A run that was complete already has nothing to say but its loss.
     Ok(Ending::Done(evaluated.unwrap_or_else(|| trainer.evaluate(options.evaluate_windows))))
+}
+
+/// Takes the masters of the lowest validation loss; `None` when they cannot be had, which `watch` has then been told.
+fn back_to_best(
+    trainer: &mut Trainer,
+    options: &RunOptions,
+    best: &Path,
+    watch: &mut impl FnMut(Event<'_>) -> bool,
+) -> Result<Option<f64>, TrainError> {
+    let Some(lowest) = trainer.lowest_validation() else { return Ok(None) };
+    let early = trainer.options().schedule.steps - trainer.steps_done();
+    let (step, loss) = (lowest.step, lowest.loss());
+    if step != trainer.steps_done() {
+        let optimizer = trainer.options().optimizer;
+        let (saved, skipped) = checkpoint::load_last(best, trainer.parameters(), optimizer)?;
+        for skipped in &skipped {
+            watch(Event::Skipped(skipped));
+        }
+        let Some(saved) = saved else { return Ok(None) };
+        trainer.resume(saved, &options.directory)?;
+    }
+    watch(Event::Best { step, loss, early });
+    Ok(Some(loss))
+}
+
+/// Removes what a killed run has written behind the step that this one goes on from.
+fn remove_others(directory: &Path, step: Option<u64>) -> Result<(), TrainError> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with("step-"));
+        if ours && step.is_none_or(|step| name != checkpoint::name(step).as_str()) {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|error| TrainError::Io { path, error })?;
+        }
+    }
+    Ok(())
+}
+
+/// A run that cannot go on, and the checkpoint that is still good.
+fn halted(error: TrainError, last: Option<u64>, checkpoints: &Path) -> TrainError {
+    match error {
+        TrainError::NotANumber { .. } | TrainError::Diverged { .. } => TrainError::Halted {
+            error: Box::new(error),
+            checkpoint: last.map(|step| checkpoints.join(checkpoint::name(step))),
+        },
+        other => other,
+    }
 }

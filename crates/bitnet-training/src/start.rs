@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Corpus, Parameters, TrainError, Trainer, Transformer,
-    corpus::{BOS, EOS, read_text},
+    corpus::{BOS, EOS, Split, read_text, spread},
     distill::Teacher,
     examples::Reader,
     export::TokenizerFiles,
@@ -90,7 +90,8 @@ fn lessons(
     eos: Option<u32>,
 ) -> Result<Lessons, TrainError> {
     if let Some(data) = &job.data {
-        let corpus = Corpus::read(&data.files, tokenizer, data.validation, job.training.positions)?;
+        let corpus =
+            Corpus::read(&data.files, tokenizer, (data.split, data.validation), job.training.positions)?;
         return Ok(Arc::new(corpus).into());
     }
     let Some(examples) = &job.examples else {
@@ -156,7 +157,11 @@ fn tokenizer(job: &Job, found: Option<&Found>) -> Result<(Tokenizer, TokenizerFi
 fn own_tokenizer(data: &Data) -> Result<TokenizerFiles, TrainError> {
     let texts = data.files.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
     // Validation text is not seen, by the tokenizer neither.
-    let seen: Vec<String> = texts.iter().map(|text| beginning(text, 1.0 - data.validation)).collect();
+    let seen = |text: &String| match data.split {
+        Split::End => beginning(text, 1.0 - data.validation),
+        Split::Spread => spread(text, data.validation).into_iter().next().unwrap_or_default(),
+    };
+    let seen: Vec<String> = texts.iter().map(seen).collect();
     let json = train_tokenizer(&seen, data.vocabulary)?;
     Ok(TokenizerFiles { json, bos: Some(BOS.to_owned()), eos: Some(EOS.to_owned()), chat_template: None })
 }

@@ -6,7 +6,7 @@ use burn_tensor::{Device, Tensor};
 
 use crate::{
     AdamW, AdamWOptions, Batch, Parameters, Quantization, Schedule, TrainError, Transformer,
-    checkpoint::{self, Saved, State},
+    checkpoint::{self, Lowest, Saved, State},
     corpus::{Position, Windows},
     distill::Teacher,
     lessons::Lessons,
@@ -69,6 +69,7 @@ pub struct Trainer {
     /// The running mean of the loss; 0 before the first step.
     mean_loss: f64,
     lowest_loss: f64,
+    lowest_validation: Option<Lowest>,
     identity: Vec<(String, String)>,
 }
 
@@ -114,6 +115,7 @@ impl Trainer {
             step,
             mean_loss,
             lowest_loss,
+            lowest_validation: None,
             identity,
         })
     }
@@ -154,6 +156,7 @@ impl Trainer {
         (self.parameters, self.optimizer, self.step) = (parameters, optimizer, state.step);
         self.mean_loss = f64::from_bits(state.mean_loss);
         self.lowest_loss = f64::from_bits(state.lowest_loss);
+        self.lowest_validation = state.lowest_validation;
         Ok(())
     }
 
@@ -170,6 +173,7 @@ impl Trainer {
             window: at.window,
             mean_loss: self.mean_loss.to_bits(),
             lowest_loss: self.lowest_loss.to_bits(),
+            lowest_validation: self.lowest_validation,
             identity: self.identity.clone(),
         };
         checkpoint::save(directory, &self.parameters, &self.optimizer, &state, keep)
@@ -269,6 +273,32 @@ impl Trainer {
             count += counted;
         }
         total / count
+    }
+
+    /// Takes a validation loss into the account of the lowest; whether it is that. Losses count from where the rounding is
+    /// that of the model to come.
+    pub(crate) fn judge(&mut self, loss: f64) -> bool {
+        if self.step < self.options.lambda_steps {
+            return false;
+        }
+        match &mut self.lowest_validation {
+            Some(lowest) if loss >= lowest.loss() => {
+                lowest.since += 1;
+                return false;
+            }
+            lowest => *lowest = Some(Lowest { step: self.step, bits: loss.to_bits(), since: 0 }),
+        }
+        true
+    }
+
+    /// The lowest validation loss so far.
+    pub fn lowest_validation(&self) -> Option<Lowest> {
+        self.lowest_validation
+    }
+
+    /// Whether so many validations have not been lower; 0 are never too many.
+    pub(crate) fn exhausted(&self, patience: u64) -> bool {
+        patience > 0 && self.lowest_validation.is_some_and(|lowest| lowest.since >= patience)
     }
 
     /// The masters as tensors of a graph that ask for no gradients.

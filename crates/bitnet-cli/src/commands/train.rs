@@ -3,7 +3,11 @@
 use crate::{args::TrainArgs, failure::Result};
 
 #[cfg(feature = "training")]
+mod curve;
+#[cfg(feature = "training")]
 mod job;
+#[cfg(feature = "training")]
+mod watch;
 
 /// Trains, in builds that can.
 #[cfg(feature = "training")]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Split;
+
 /// `[start]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +74,9 @@ pub struct Data {
     pub files: Vec<PathBuf>,
     /// The share of each file that is kept for validation.
     pub validation: f64,
+    /// Which part that is.
+    #[serde(default, skip_serializing_if = "Split::is_end")]
+    pub split: Split,
     /// A tokenizer.json; empty to train one.
     pub tokenizer: PathBuf,
     /// Entries of a tokenizer that is trained.
@@ -211,6 +216,12 @@ pub struct Run {
     pub save_every: u64,
     /// Checkpoints that are kept.
     pub keep: usize,
+    /// Validations without a lower loss behind which the run ends; 0 never.
+    #[serde(default)]
+    pub patience: u64,
+    /// Whether TensorBoard's event file is written.
+    #[serde(default)]
+    pub tensorboard: bool,
 }
 
 /// `[export]`

@@ -2,16 +2,20 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
+use bitnet_benchmarks::Process;
+use bitnet_format::FormatErrorKind;
 use bitnet_training::{
-    Ending, Event, FINETUNE_TEMPLATE, Fold, Job, TEMPLATE, TrainError, Trainer,
+    Ending, FINETUNE_TEMPLATE, Fold, Job, Memory, TEMPLATE, TrainError, Trainer,
     export::{Exported, TokenizerFiles},
     finish, on_threads, run as run_job, start,
 };
 use serde::Serialize;
 
+use super::watch::Watch;
 use crate::{
     args::TrainArgs,
     failure::{Failure, Result, sentence},
@@ -25,6 +29,10 @@ use crate::{
 struct Told {
     steps: u64,
     validation: f64,
+    /// Bytes of a step, by what they are for.
+    memory: Memory,
+    /// The most that the process had in main memory while it trained.
+    peak_memory: Option<u64>,
     exported: Vec<Written>,
 }
 
@@ -106,15 +114,29 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
         human::count(trainer.lessons().tokens() as u64),
         config.vocab
     ));
+    let memory = trainer.memory();
+    let of = |bytes: usize| human::memory(bytes as u64);
+    terminal::note(format_args!(
+        "memory of a step: masters {}, gradients {}, optimizer {}, activations and rounded weights {}: {} and the text",
+        of(memory.masters),
+        of(memory.gradients),
+        of(memory.optimizer),
+        of(memory.activations),
+        of(memory.total())
+    ));
     let guard = Guard::new();
-    let mut lines =
-        Lines { every: job.run.report_every, steps: trainer.options().schedule.steps, since: 0.0, tokens: 0 };
+    let steps = trainer.options().schedule.steps;
+    let mut watch = Watch::new(job.run.directory.clone(), job.run.report_every, steps);
     let ending = run_job(trainer, &job.run_options(), |event| {
-        lines.tell(&event);
+        watch.tell(&event);
         !guard.pressed()
     });
     drop(guard);
+    let drawn = watch.finish();
+    // Before the export, which has a model of its own in memory.
+    let peak = Process::now().peak;
     let (ending, directory) = (ending.map_err(failure)?, &job.run.directory);
+    drawn?;
     // The record of what made the model; not before the run was found to be this job's.
     let record = directory.join("job.toml");
     let text = job.to_text().map_err(failure)?;
@@ -126,52 +148,7 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
             if let Some(fold) = fold {
                 tell_fold(&fold);
             }
-            tell(trainer.steps_done(), validation, &written, json)
-        }
-    }
-}
-
-/// Lines about a run, one every so many steps.
-struct Lines {
-    every: u64,
-    steps: u64,
-    /// Seconds and tokens since the last line.
-    since: f64,
-    tokens: usize,
-}
-
-impl Lines {
-    fn tell(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Skipped(skipped) => terminal::warning(format_args!("{}", sentence(&skipped.reason))),
-            Event::Resumed(step) => terminal::note(format_args!("going on behind step {step}")),
-            Event::Step(report, seconds) => {
-                self.since += seconds;
-                self.tokens += report.tokens;
-                if report.step.is_multiple_of(self.every) || report.step == self.steps {
-                    let speed = self.tokens as f64 / self.since;
-                    let left = match (self.steps - report.step) as f64 * report.tokens as f64 / speed {
-                        0.0 => String::new(),
-                        left => format!("  {} left", human::seconds(left)),
-                    };
-                    terminal::note(format_args!(
-                        "step {}/{}  loss {:.4}  rate {:.2e}  gradient {:.2}  {:.0} tokens/s{left}",
-                        report.step,
-                        self.steps,
-                        report.loss,
-                        report.rates.learning_rate,
-                        report.length,
-                        speed,
-                    ));
-                    (self.since, self.tokens) = (0.0, 0);
-                }
-            }
-            Event::Evaluated(step, loss, trits) => terminal::note(format_args!(
-                "step {step}: validation {loss:.4}, zeros {:.1} %, {} trits flipped",
-                100.0 * trits.zeros,
-                human::count(trits.flips)
-            )),
-            Event::Saved(_) => {}
+            tell(trainer.steps_done(), validation, (memory, peak), &written, json)
         }
     }
 }
@@ -187,7 +164,13 @@ fn tell_fold(fold: &Fold) {
     ));
 }
 
-fn tell(steps: u64, validation: f64, exported: &[Exported], json: bool) -> Result<()> {
+fn tell(
+    steps: u64,
+    validation: f64,
+    (memory, peak): (Memory, Option<u64>),
+    exported: &[Exported],
+    json: bool,
+) -> Result<()> {
     let top = |e: &Exported| e.agreement.map(|a| format!("{} of {}", a.same_top, a.positions));
     if json {
         let written = |e: &Exported| Written {
@@ -200,12 +183,18 @@ fn tell(steps: u64, validation: f64, exported: &[Exported], json: bool) -> Resul
         return terminal::print_json(&Told {
             steps,
             validation,
+            memory,
+            peak_memory: peak,
             exported: exported.iter().map(written).collect(),
         });
     }
     let mut pairs = Pairs::new();
     pairs.row("steps", human::count(steps));
     pairs.row("validation", format_args!("{validation:.4} nats per token"));
+    if let Some(peak) = peak {
+        let step = human::memory(memory.total() as u64);
+        pairs.row("memory", format_args!("{} at the peak, {step} of them for steps", human::memory(peak)));
+    }
     for e in exported {
         let proof = match e.agreement {
             Some(a) => format!(
@@ -222,7 +211,24 @@ fn tell(steps: u64, validation: f64, exported: &[Exported], json: bool) -> Resul
 }
 
 fn failure(error: TrainError) -> Failure {
-    Failure::new(sentence(&error))
+    let told = Failure::new(sentence(&error));
+    let kind = match &error {
+        TrainError::Io { error, .. } => Some(error.kind()),
+        TrainError::Format(error) => match error.kind() {
+            FormatErrorKind::Io(error) => Some(error.kind()),
+            _ => None,
+        },
+        TrainError::Halted { .. } => {
+            return told.cure("begin again with a lower optimizer.learning_rate, in another run.directory");
+        }
+        _ => None,
+    };
+    match kind {
+        Some(ErrorKind::StorageFull | ErrorKind::FileTooLarge | ErrorKind::QuotaExceeded) => {
+            told.cure("make room and give the same command again: the run goes on behind the last checkpoint")
+        }
+        _ => told,
+    }
 }
 
 /// A mistake in the job's text.

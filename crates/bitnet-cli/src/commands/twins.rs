@@ -1,0 +1,19 @@
+//! `bitnet twins`.
+
+use crate::{args::TwinsArgs, failure::Result};
+
+#[cfg(feature = "training")]
+mod pairs;
+
+/// Trains twins, in builds that can.
+#[cfg(feature = "training")]
+pub fn run(args: &TwinsArgs) -> Result<()> {
+    pairs::run(args)
+}
+
+/// Says which builds can.
+#[cfg(not(feature = "training"))]
+pub fn run(_: &TwinsArgs) -> Result<()> {
+    let failure = crate::failure::Failure::new("this build of bitnet cannot train");
+    Err(failure.cure("cargo build --release -p bitnet-cli --features training"))
+}
