@@ -77,6 +77,7 @@ pub fn run(
     let checkpoints = options.directory.join("checkpoints");
     let io = |error| TrainError::Io { path: checkpoints.clone(), error };
     std::fs::create_dir_all(&checkpoints).map_err(io)?;
+    sweep(&options.directory, 1)?;
     let optimizer = trainer.options().optimizer;
     let (saved, skipped) = checkpoint::load_last(&checkpoints, trainer.parameters(), optimizer)?;
     if saved.is_none()
@@ -168,6 +169,28 @@ fn remove_others(directory: &Path, step: Option<u64>) -> Result<(), TrainError> 
         if ours && step.is_none_or(|step| name != checkpoint::name(step).as_str()) {
             let path = entry.path();
             std::fs::remove_file(&path).map_err(|error| TrainError::Io { path, error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes files that a killed run, or its export, has written half, here and so many folders below.
+fn sweep(directory: &Path, below: usize) -> Result<(), TrainError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| TrainError::Io { path, error }
+    };
+    for entry in std::fs::read_dir(directory).map_err(io(directory))? {
+        let entry = entry.map_err(io(directory))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let half = name.to_str().is_some_and(|name| {
+            name.starts_with('.') && (name.ends_with(".partial") || name.ends_with(".part"))
+        });
+        let folder = entry.file_type().map_err(io(&path))?.is_dir();
+        if folder && below > 0 {
+            sweep(&path, below - 1)?;
+        } else if half && !folder {
+            std::fs::remove_file(&path).map_err(io(&path))?;
         }
     }
     Ok(())
