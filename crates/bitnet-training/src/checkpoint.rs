@@ -125,10 +125,16 @@ pub fn save(
     let sum = checksum.0.to_le_bytes();
     writer.write(CHECKSUM, &sum)?;
     writer.finish()?;
+    prune(directory, keep)?;
+    Ok(path)
+}
+
+/// Removes all checkpoints of a directory but the last `keep`.
+pub(crate) fn prune(directory: &Path, keep: usize) -> Result<(), TrainError> {
     for old in list(directory)?.into_iter().skip(keep.max(1)) {
         std::fs::remove_file(&old).map_err(|error| TrainError::Io { path: old, error })?;
     }
-    Ok(path)
+    Ok(())
 }
 
 /// The newest checkpoint of `directory` that is whole, and those that had to be passed over; `None` when there is none.

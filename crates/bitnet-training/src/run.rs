@@ -93,6 +93,8 @@ pub fn run(
     if let Some(saved) = saved {
         trainer.resume(saved, &options.directory)?;
         last = Some(trainer.steps_done());
+        // A kill between a checkpoint and the removal of the oldest leaves one too many.
+        checkpoint::prune(&checkpoints, options.keep)?;
         watch(Event::Resumed(trainer.steps_done()));
     }
     let best = checkpoints.join("best");
