@@ -65,7 +65,7 @@ impl Job<'_> {
     fn choice(&self, layer: usize, p: Projection, hessian: &Hessian) -> Result<Choice, QuantizeError> {
         let part = Part::Weight(layer, p);
         let (shape, weights) = self.weights(part)?;
-        let feedback = self.feedback(part, hessian)?;
+        let mut made = Vec::new();
         let measured = self.report.sensitivities.iter().find(|s| s.part == part).map_or(0.0, |s| s.change);
         // What measures as a gain is noise: such a matrix is only less important than all others.
         let measured = measured.max(1e-6);
@@ -74,7 +74,8 @@ impl Job<'_> {
         for grid in Grid::CHOICES {
             let Ok(form) = self.form(part, grid, shape[1]) else { continue };
             let Some(bytes) = stored_bytes(shape, form) else { continue };
-            let fitted = self.fit(shape, &weights, grid, feedback.as_ref());
+            let feedback = self.feedback(part, grid, Some(hessian), &mut made)?;
+            let fitted = self.fit(shape, &weights, grid, feedback);
             let error = output_error(hessian, &weights, &fitted, self.cpu.threads());
             if grid == Grid::Ternary {
                 one = error;

@@ -28,8 +28,9 @@ pub struct Options {
     pub budget: Option<u64>,
     /// What embedding and head become; they stay as they are when `None`.
     pub tables: Option<Grid>,
-    /// Part of the mean diagonal that is added to the statistics of inputs: more makes less of what the text says.
-    pub damping: f64,
+    /// Part of the mean diagonal that is added to the statistics of inputs: more makes less of what the text says. What suits each
+    /// grid ([`Grid::damping`]) when `None`.
+    pub damping: Option<f64>,
     /// Whether to measure what each matrix alone does to the loss. A budget measures it anyhow.
     pub sensitivity: bool,
     /// Threads; all that the machine grants when `None`. Results do not depend on them.
@@ -45,7 +46,7 @@ impl Default for Options {
             granularity: Granularity::Group(64),
             budget: None,
             tables: None,
-            damping: 0.01,
+            damping: None,
             sensitivity: false,
             threads: None,
             force: false,
@@ -140,8 +141,8 @@ impl Job<'_> {
         if (o.budget.is_some() || o.sensitivity) && self.held_out.tokens() == 0 {
             return Err(QuantizeError::Text { least: LEAST_TOKENS, got: 0 });
         }
-        if !(o.damping.is_finite() && o.damping > 0.0) {
-            let (expected, got) = ("a positive number".to_owned(), o.damping.to_string());
+        if let Some(damping) = o.damping.filter(|d| !(d.is_finite() && *d > 0.0)) {
+            let (expected, got) = ("a positive number".to_owned(), damping.to_string());
             return Err(QuantizeError::Option { what: "the damping", expected, got });
         }
         if o.granularity == Granularity::Group(0) {
@@ -236,12 +237,26 @@ impl Job<'_> {
         Ok(hessian)
     }
 
-    pub(crate) fn feedback(&self, part: Part, hessian: &Hessian) -> Result<Option<Feedback>, QuantizeError> {
-        if !self.options.scheme.feedback {
-            return Ok(None);
-        }
-        let found = hessian.clone().feedback(self.options.damping, self.cpu.threads());
-        found.map(Some).ok_or_else(|| QuantizeError::Statistics { name: self.source.name(part) })
+    /// The feedback for `grid`, made unless `made` holds it.
+    pub(crate) fn feedback<'m>(
+        &self,
+        part: Part,
+        grid: Grid,
+        hessian: Option<&Hessian>,
+        made: &'m mut Vec<(f64, Feedback)>,
+    ) -> Result<Option<&'m Feedback>, QuantizeError> {
+        let Some(hessian) = hessian.filter(|_| self.options.scheme.feedback) else { return Ok(None) };
+        let damping = self.options.damping.unwrap_or(grid.damping());
+        let at = match made.iter().position(|(d, _)| *d == damping) {
+            Some(at) => at,
+            None => {
+                let found = hessian.clone().feedback(damping, self.cpu.threads());
+                let name = self.source.name(part);
+                made.push((damping, found.ok_or(QuantizeError::Statistics { name })?));
+                made.len() - 1
+            }
+        };
+        Ok(Some(&made[at].1))
     }
 
     fn write(&mut self, output: &Path, grids: &BTreeMap<Part, Grid>) -> Result<(), QuantizeError> {
@@ -275,15 +290,13 @@ impl Job<'_> {
                     Some(hidden) => Some(self.statistics(layer, stage[0], &changed, hidden)?),
                     None => None,
                 };
-                let feedback = match hessian {
-                    Some(hessian) => self.feedback(Part::Weight(layer, stage[0]), &hessian)?,
-                    None => None,
-                };
+                let mut made = Vec::new();
                 for &p in stage {
                     let part = Part::Weight(layer, p);
                     (self.progress)(Step::Quantizing, self.report.matrices.len(), grids.len());
                     let grid = grids.get(&part).copied().unwrap_or(self.options.scheme.grid);
-                    let weight = self.one(part, grid, feedback.as_ref(), &mut writer)?;
+                    let feedback = self.feedback(part, grid, hessian.as_ref(), &mut made)?;
+                    let weight = self.one(part, grid, feedback, &mut writer)?;
                     // Without feedback nobody looks at what later blocks get.
                     if hidden.is_some() {
                         changed.insert(p, weight);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
-use bitnet_format::{Checkpoint, GgufWriter, Metadata, OpenOptions, SafetensorsWriter};
+use bitnet_format::{Checkpoint, GgufWriter, Metadata, OpenOptions, SafetensorsWriter, TensorType};
 use bitnet_model::{Part, Source, family};
 
 use crate::{
@@ -141,6 +141,13 @@ fn left_out(source: &Source) -> Vec<String> {
             family::bitnet_file::strips_name(&name),
             family::bitnet_file::scales_name(&name),
             family::bitnet_file::screen_name(&name),
+        ]);
+        let second = family::bitnet_file::second_name(&name);
+        used.extend([
+            family::bitnet_file::strips_name(&second),
+            family::bitnet_file::scales_name(&second),
+            family::bitnet_file::blocks_name(&name, TensorType::Q4_0),
+            family::bitnet_file::blocks_name(&name, TensorType::Q8_0),
         ]);
         if let (Part::Weight(layer, projection), Metadata::Gguf(_)) = (part, source.checkpoint().metadata()) {
             used.insert(family::gguf::scale_name(layer, projection));

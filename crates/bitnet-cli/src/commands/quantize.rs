@@ -99,7 +99,7 @@ fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
             "int4" => Some(Grid::Int4),
             _ => None,
         },
-        damping: args.damping.unwrap_or(Options::default().damping),
+        damping: args.damping,
         sensitivity: args.sensitivity,
         threads: args.threads.map(usize::from),
         force: args.force,

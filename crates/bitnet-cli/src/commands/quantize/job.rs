@@ -97,7 +97,7 @@ pub fn filled(mut args: QuantizeArgs, path: &Path) -> Result<QuantizeArgs> {
         return Err(wrong("method.tables takes keep, int8 or int4".into()));
     }
     args.tables.get_or_insert(job.method.tables);
-    args.damping.get_or_insert(job.method.damping);
+    args.damping = args.damping.or(Some(job.method.damping).filter(|&x| x != 0.0));
     let budget = job.budget;
     if !budget.size.is_empty() && budget.bits_per_weight != 0.0 {
         return Err(wrong("budget.size and budget.bits_per_weight are two budgets".into()));
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_template_is_a_job() {
         let job: Job = toml::from_str(TEMPLATE).unwrap();
-        assert_eq!((job.text.window, job.run.threads, job.method.damping), (256, 0, 0.01));
+        assert_eq!((job.text.window, job.run.threads, job.method.damping), (256, 0, 0.0));
         let unknown = TEMPLATE.replace("tables = ", "tabels = ");
         assert!(toml::from_str::<Job>(&unknown).unwrap_err().to_string().contains("tabels"));
     }
