@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{User, bitnet, oracle};
+use common::{User, bitnet};
 
 const COMMANDS: [&str; 15] = [
     "run",
