@@ -246,7 +246,7 @@ impl Job<'_> {
         made: &'m mut Vec<(f64, Feedback)>,
     ) -> Result<Option<&'m Feedback>, QuantizeError> {
         let Some(hessian) = hessian.filter(|_| self.options.scheme.feedback) else { return Ok(None) };
-        let damping = self.options.damping.unwrap_or(grid.damping());
+        let damping = self.options.damping.unwrap_or(grid.damping(self.options.granularity));
         let at = match made.iter().position(|(d, _)| *d == damping) {
             Some(at) => at,
             None => {

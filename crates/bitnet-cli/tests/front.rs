@@ -12,7 +12,7 @@ use std::{
 
 use common::{User, bitnet};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "chat",
     "inspect",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 15] = [
     "quantize",
     "train",
     "finetune",
+    "twins",
     "tokenize",
     "logits",
     "perplexity",

@@ -55,7 +55,7 @@ pub struct QuantizeArgs {
     /// The most tokens of held-out text [default: 8192]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = TEXT)]
     pub held_out_tokens: Option<u32>,
-    /// Share of the mean that is added to the diagonal of the inputs' statistics [default: 1 for one plane, else 0.01]
+    /// Share of the mean that is added to the diagonal of the inputs' statistics [default: 1 for one plane in groups, 10 for one in rows, else 0.01]
     #[arg(long, value_name = "X", help_heading = TEXT)]
     pub damping: Option<f64>,
     /// Threads [default: all cores this process may use]
