@@ -6,8 +6,8 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, Source, Sparsity,
-    Watched,
+    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, SkipZeros, Source,
+    Sparsity, Watched,
 };
 use bitnet_quant::Activations;
 
@@ -135,7 +135,7 @@ fn backend(
         && config.activation == GateActivation::SquaredRelu
         && config.activations(options.activations) == Activations::Int8PerToken;
     let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
-        .skip_zeros(skips)
+        .skip_zeros(if skips { SkipZeros::Everywhere } else { SkipZeros::Nowhere })
         .base3(options.layout == Layout::Base3)
         .with_head(options.head)
         .with_kv(options.kv);

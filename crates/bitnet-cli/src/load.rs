@@ -13,6 +13,7 @@ use bitnet_model::Source;
 use crate::{
     args::{Activations, EngineArgs, Kv, LayoutArg, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
+    gates,
     progress::{Progress, Unit},
     resolve, tuning,
 };
@@ -30,6 +31,7 @@ pub fn for_evaluation(name: &str, args: &EngineArgs) -> Result<InferenceEngine> 
 fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEngine> {
     let source = Source::new(checkpoint(name, args.i2s_64)?).map_err(|e| failure(e.into()))?;
     let tuning = tuning::of(source.config(), args)?;
+    let gates = gates::of(&resolve::model(name)?, &source, args);
     let progress = Progress::new("loading", 0, Unit::Bytes);
     let options = LoadOptions {
         threads: args.threads.map(usize::from),
@@ -44,12 +46,17 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
             SparsityArg::On => Sparsity::On,
             SparsityArg::Off => Sparsity::Off,
         },
+        open_gates: gates.as_ref().and_then(gates::Asked::known),
         layout: layout(args.layout),
         tuning,
         progress: Some(Arc::new(move |LoadProgress { done, total }| progress.set(done, total))),
         ..LoadOptions::default()
     };
-    InferenceEngine::from_source(source, &options).map_err(failure)
+    let engine = InferenceEngine::from_source(source, &options).map_err(failure)?;
+    if let Some(gates) = gates {
+        gates.measure(&engine)?;
+    }
+    Ok(engine)
 }
 
 /// How keys and values are kept, `default` when nobody says.

@@ -17,6 +17,7 @@ mod boxed;
 mod commands;
 mod failure;
 mod files;
+mod gates;
 mod generate;
 mod hub;
 mod human;

@@ -55,7 +55,7 @@ pub struct Trial {
 /// How a model of `config` is to be run: as was found before, or is found now.
 pub fn of(config: &Config, args: &EngineArgs) -> Result<Tuning> {
     let kernel = bitnet_kernels::select(args.kernel.as_deref()).map_err(|e| load::failure(e.into()))?;
-    if args.tune == Tune::Never || (args.tune == Tune::Auto && ternary_bytes(config) < WORTHWHILE) {
+    if args.tune == Tune::Never || (args.tune == Tune::Auto && !is_large(config)) {
         return Ok(Tuning::default());
     }
     let options = TuneOptions {
@@ -180,6 +180,11 @@ fn model(config: &Config) -> String {
         config.kv_heads,
         config.activations(bitnet_inference::ActivationChoice::Auto)
     )
+}
+
+/// Whether a model of `config` is read from memory rather than from the caches.
+pub fn is_large(config: &Config) -> bool {
+    ternary_bytes(config) >= WORTHWHILE
 }
 
 fn ternary_bytes(config: &Config) -> usize {

@@ -26,8 +26,9 @@ use crate::{Device, Error};
 pub const ALIGNMENT: usize = 64;
 /// The size of a huge page on x86-64 and aarch64 Linux.
 const HUGE_PAGE: usize = 2 << 20;
-/// Address space reserved at once for small buffers. Larger ones get a region of their own.
-const REGION: usize = 32 << 20;
+/// Address space reserved at once for small buffers. Larger ones get a region of their own. The last huge page of a region is
+/// rarely full: with regions of 32 MiB that took 21 MB beside 1.5 GB of weights (2026-11-21).
+const REGION: usize = 128 << 20;
 
 /// What memory is used for; statistics are kept per purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,6 +16,7 @@
 mod cache;
 mod engine;
 mod error;
+mod gates;
 mod generation;
 mod inspect;
 mod perplexity;
@@ -27,7 +28,9 @@ pub mod vocabulary;
 
 pub use bitnet_model::{ActivationChoice, HeadChoice, KvType, Layout, ScreenCounts, Sparsity};
 pub use cache::{ModelCache, ModelCacheUse};
-pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
+pub use engine::{
+    DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress, WORTH_SKIPPING,
+};
 pub use error::EngineError;
 pub use generation::{FinishReason, GenerateOptions, Generation, GenerationStats, Piece, Step};
 pub use inspect::{Inspection, MatrixReport, TritReport, inspect};

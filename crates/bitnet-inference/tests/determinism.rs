@@ -247,6 +247,33 @@ fn layouts_do_not_change_a_bit() {
     }
 }
 
+/// Blocks that leave out zeros stand beside blocks that do not.
+#[test]
+fn measured_gates_do_not_change_a_bit() {
+    let (model, prompt) = ("gguf/bitnet-a-I2_S-embdQ6_K.gguf", long_prompt());
+    let plain = load(model, "scalar", 1, ActivationChoice::Auto);
+    let reference = bits(&plain, &prompt, 128);
+    let shares = plain.open_gates().unwrap().expect("squared ReLU");
+    assert_eq!(shares.len(), plain.config().layers);
+    assert!(shares.iter().all(|share| (0.05..0.95).contains(share)), "{shares:?}");
+    for kernel in bitnet_kernels::available() {
+        let load = |shares: Vec<f32>| {
+            let options = LoadOptions {
+                threads: Some(2),
+                kernel: Some(kernel.name().into()),
+                context: Some(600),
+                open_gates: Some(shares.into()),
+                ..Default::default()
+            };
+            InferenceEngine::load(oracle(model), &options).unwrap()
+        };
+        let alternating = load((0..shares.len()).map(|layer| (layer % 2) as f32).collect());
+        assert_eq!(alternating.info().skipping_blocks, shares.len().div_ceil(2));
+        assert!(bits(&alternating, &prompt, 37) == reference, "{}", kernel.name());
+        assert_eq!(load(vec![1.0; shares.len()]).info().skipping_blocks, 0);
+    }
+}
+
 #[test]
 fn logits_of_all_positions_are_those_of_each() {
     let engine = load("bitnet-a-offline-packed", "scalar", 2, ActivationChoice::Auto);

@@ -154,21 +154,46 @@ fn whole_rows<I: Isa>(isa: I, w: &Strips<'_>, x: &QuantizedRows, out: &mut Colum
     while first < w.count() {
         let group = first..(first + per_group).min(w.count());
         first = group.end;
+        let passes = out.rows().div_ceil(I::TOKENS) * group.len().div_ceil(I::STRIPS.min(2));
+        let mut behind = Behind::new(&w.blocks[group.end * w.len..], group.len() * w.len, passes);
         let mut token = 0;
         while token < out.rows() {
             let group = group.clone();
             token += match tile_tokens(out.rows() - token, I::TOKENS) {
-                12 => tiles::<I, 12>(isa, w, group, x, token, out),
-                10 => tiles::<I, 10>(isa, w, group, x, token, out),
-                8 => tiles::<I, 8>(isa, w, group, x, token, out),
-                6 => tiles::<I, 6>(isa, w, group, x, token, out),
-                5 => tiles::<I, 5>(isa, w, group, x, token, out),
-                4 => tiles::<I, 4>(isa, w, group, x, token, out),
-                3 => tiles::<I, 3>(isa, w, group, x, token, out),
-                2 => tiles::<I, 2>(isa, w, group, x, token, out),
-                _ => tiles::<I, 1>(isa, w, group, x, token, out),
+                12 => tiles::<I, 12>(isa, w, group, x, token, &mut behind, out),
+                10 => tiles::<I, 10>(isa, w, group, x, token, &mut behind, out),
+                8 => tiles::<I, 8>(isa, w, group, x, token, &mut behind, out),
+                6 => tiles::<I, 6>(isa, w, group, x, token, &mut behind, out),
+                5 => tiles::<I, 5>(isa, w, group, x, token, &mut behind, out),
+                4 => tiles::<I, 4>(isa, w, group, x, token, &mut behind, out),
+                3 => tiles::<I, 3>(isa, w, group, x, token, &mut behind, out),
+                2 => tiles::<I, 2>(isa, w, group, x, token, &mut behind, out),
+                _ => tiles::<I, 1>(isa, w, group, x, token, &mut behind, out),
             };
         }
+    }
+}
+
+/// What follows a group of strips, fetched a little with every tile: a group is read from memory in its first pass only, and
+/// that pass would wait for it.
+struct Behind<'a> {
+    left: &'a [Block],
+    part: usize,
+}
+
+impl<'a> Behind<'a> {
+    /// As many of `blocks` as the next group has, in `passes` parts.
+    #[inline(always)]
+    fn new(blocks: &'a [Block], count: usize, passes: usize) -> Self {
+        let left = &blocks[..count.min(blocks.len())];
+        Self { left, part: left.len().div_ceil(passes.max(1)) }
+    }
+
+    #[inline(always)]
+    fn fetch<I: Isa>(&mut self, isa: I) {
+        let (part, left) = self.left.split_at(self.part.min(self.left.len()));
+        self.left = left;
+        part.iter().for_each(|block| isa.prefetch(block));
     }
 }
 
@@ -190,6 +215,7 @@ fn tiles<I: Isa, const T: usize>(
     group: Range<usize>,
     x: &QuantizedRows,
     token: usize,
+    behind: &mut Behind<'_>,
     out: &mut ColumnsMut<'_, f32>,
 ) -> usize {
     let tokens = Tokens::<T> {
@@ -200,6 +226,7 @@ fn tiles<I: Isa, const T: usize>(
     };
     let mut s = group.start;
     while s < group.end {
+        behind.fetch(isa);
         if I::STRIPS >= 4 && T <= 4 && s + 4 <= group.end {
             one_tile::<I, 4, T>(isa, w, s, &tokens, out);
             s += 4;

@@ -7,8 +7,8 @@ use bitnet_kernels::Kernel;
 use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, ScreenTable};
 
 use crate::{
-    Backend, GateActivation, HeadChoice, Job, KvShape, ModelError, Need, Part, ScreenCounts, Span, Support,
-    Weight,
+    Backend, GateActivation, HeadChoice, Job, KvShape, ModelError, Need, Part, ScreenCounts, SkipZeros, Span,
+    Support, Weight,
 };
 
 mod attention;
@@ -34,8 +34,8 @@ pub struct Cpu {
     kv: KvType,
     rows_per_chunk: usize,
     copies_mapped: bool,
-    /// Whether `up` and `down` are put into lines that can be left out.
-    skip_zeros: bool,
+    /// Where `up` and `down` are put into lines that can be left out.
+    skip_zeros: SkipZeros,
     head: HeadChoice,
     /// Whether projections are put into base 3.
     base3: bool,
@@ -78,7 +78,7 @@ impl Cpu {
             kv: KvType::default(),
             rows_per_chunk: Self::ROWS_PER_CHUNK,
             copies_mapped: false,
-            skip_zeros: false,
+            skip_zeros: SkipZeros::Nowhere,
             base3: false,
             head: HeadChoice::Auto,
             stock: Arc::default(),
@@ -97,9 +97,9 @@ impl Cpu {
         self.kv
     }
 
-    /// The same, putting the matrices that it is given from now on into forms from which zeros can be left out, where they
-    /// have such a form. Results are the same.
-    pub fn skip_zeros(self, skip_zeros: bool) -> Self {
+    /// The same, putting the matrices of these blocks that it is given from now on into forms from which zeros can be left
+    /// out, where they have such a form. Results are the same.
+    pub fn skip_zeros(self, skip_zeros: SkipZeros) -> Self {
         Self { skip_zeros, ..self }
     }
 

@@ -116,6 +116,12 @@ impl<B: Backend> Model<B> {
         &self.backend
     }
 
+    /// How many blocks leave out rows whose gate is closed.
+    pub fn skipping_blocks(&self) -> usize {
+        let skips = |block: &&Block<B>| block.up.skips_rows(&self.backend, self.config.activation);
+        self.weights.blocks.iter().filter(skips).count()
+    }
+
     /// Runs the model through another handle of the same device from now on: with other threads, for instance.
     pub fn set_backend(&mut self, backend: B) {
         self.backend = backend;

@@ -31,7 +31,7 @@ mod watched;
 
 pub use adapter::{Adapted, Adapter};
 pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
-pub use config::{ActivationChoice, Config, GateActivation, Layout, Rope, RopeScaling, Sparsity};
+pub use config::{ActivationChoice, Config, GateActivation, Layout, Rope, RopeScaling, SkipZeros, Sparsity};
 pub use cpu::{Cpu, KvType};
 pub use decoder::{Block, Logits, Model, State, Weights};
 pub use error::ModelError;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     args::DoctorArgs,
     failure::{Failure, Result},
+    gates::{self, Shares},
     human::{self, Pairs, Table},
     machine::{self, Bandwidth, Cpu, Memory},
     terminal::{self, Style},
@@ -25,6 +26,8 @@ struct Report {
     bandwidth: Vec<Bandwidth>,
     /// How models of the shapes that were run here run fastest, as was measured.
     tuning: Vec<Finding>,
+    /// Shares of open gates, block by block, of the models that were run here.
+    gates: Vec<Shares>,
     /// Sentences on what looks wrong; empty when nothing does.
     findings: Vec<String>,
 }
@@ -61,7 +64,17 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         }
     };
     let version = env!("CARGO_PKG_VERSION");
-    let report = Report { version, cpu, kernels, chosen, memory, bandwidth, tuning: tuning::all(), findings };
+    let report = Report {
+        version,
+        cpu,
+        kernels,
+        chosen,
+        memory,
+        bandwidth,
+        tuning: tuning::all(),
+        gates: gates::all(),
+        findings,
+    };
     if args.json {
         return terminal::print_json(&report);
     }
@@ -138,7 +151,7 @@ fn words(report: &Report) -> String {
     section("Kernels", kernel_table(report));
     section("Memory", memory_words(&report.memory));
     section("Reading memory", bandwidth_table(&report.bandwidth));
-    section("Tuning", tuning_words(&report.tuning));
+    section("Tuning", tuning_words(&report.tuning) + &gates_words(&report.gates));
     let findings = match report.findings.as_slice() {
         [] => "nothing\n".to_owned(),
         some => some.iter().map(|f| format!("- {f}\n")).collect(),
@@ -210,6 +223,22 @@ fn bandwidth_table(measured: &[Bandwidth]) -> String {
         table.row(vec![speed.threads.to_string(), rate(speed.best), rate(speed.median), buffer]);
     }
     table.text()
+}
+
+/// What squared ReLU leaves of the models that were run here.
+fn gates_words(gates: &[Shares]) -> String {
+    let words = |shares: &Shares| {
+        let (low, high) = shares.range();
+        format!(
+            "{}\n  {:.0} to {:.0} % of the gates are open: {} of {} blocks leave out zeros\n",
+            shares.model,
+            100.0 * low,
+            100.0 * high,
+            shares.skipping(),
+            shares.open.len()
+        )
+    };
+    gates.iter().map(words).collect()
 }
 
 fn tuning_words(findings: &[Finding]) -> String {

@@ -5,7 +5,7 @@ use bitnet_core::threads::ColumnsMut;
 use crate::{
     Kernel,
     float::attention::{
-        self, AttendChunk, CombineChunks, FinishBlock, KvChunk, Queries, int8,
+        self, AttendChunk, CombineChunks, FinishBlock, KvChunk, Queries, Soon, int8,
         layout::{self, KvChunkMut, Store},
     },
 };
@@ -51,6 +51,11 @@ impl Kernel {
     /// Floats of the partial result of one chunk for `group` query heads.
     pub const fn attention_partial_len(group: usize, head_dim: usize) -> usize {
         group * (head_dim + 2)
+    }
+
+    /// Begins to fetch the beginning of a chunk that is attended to next. Only a hint.
+    pub fn attend_soon(&self, cache: KvChunk<'_>) {
+        self.run(Soon(cache));
     }
 
     /// The partial result of chunk `chunk` for one token: threads may compute different chunks and heads.

@@ -25,6 +25,9 @@ mod weigh;
 
 /// Positions in a chunk.
 pub(crate) const CHUNK: usize = 256;
+/// Bytes at the beginning of a chunk that nothing else asks for in time, and those of a cache line.
+const FIRST: usize = 8192;
+const LINE: usize = 64;
 /// Queries that share what is widened of a chunk.
 const BLOCK: usize = 64;
 /// Queries of a token alone: they are cheaper without room for a block.
@@ -45,6 +48,31 @@ pub enum KvChunk<'a> {
         /// Steps of keys, then of values.
         steps: &'a [f32],
     },
+}
+
+impl<'a> KvChunk<'a> {
+    /// The bytes that attention reads first, and steps.
+    fn first(self) -> (&'a [u8], &'a [u8]) {
+        let (first, steps): (&[u8], &[u8]) = match self {
+            Self::F32(chunk) => (bytemuck::must_cast_slice(chunk), &[]),
+            Self::F16(chunk) => (bytemuck::must_cast_slice(chunk), &[]),
+            Self::Int8 { codes, steps } => (codes, bytemuck::must_cast_slice(steps)),
+        };
+        (&first[..first.len().min(FIRST)], steps)
+    }
+}
+
+/// Begins to fetch what attention over a chunk reads before the streams' own requests reach far enough.
+pub(crate) struct Soon<'a>(pub(crate) KvChunk<'a>);
+
+impl Op for Soon<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let (first, steps) = self.0.first();
+        first.chunks(LINE).chain(steps.chunks(LINE)).for_each(|line| isa.prefetch_line(line.as_ptr()));
+    }
 }
 
 /// The query heads of consecutive tokens of a sequence that share a key head.

@@ -1,7 +1,7 @@
 //! Attention over key-value caches, shared out over threads.
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose};
-use bitnet_kernels::{ATTENTION_CHUNK, Kernel, Queries};
+use bitnet_kernels::{ATTENTION_CHUNK, Kernel, KvChunk, Queries};
 
 use super::{Cpu, Rows, cache::KvCache};
 use crate::{KvShape, ModelError, Span};
@@ -122,19 +122,35 @@ impl<'a> Step<'a, '_> {
         let partials = &mut partials[..tokens * self.heads * most * per_chunk];
         // The heads of a chunk lie side by side.
         self.cpu.threads.for_each_chunk_mut(partials, per_chunk, |index, partial| {
-            let (pair, chunk) = (index / most, index % most);
-            for run in self.runs(pair / self.heads, pair / self.heads + 1) {
-                if chunk <= run.position / ATTENTION_CHUNK {
-                    let (head, cpu) = (pair % self.heads, self.cpu);
-                    let cache = run.kv.chunk(self.layer, head, chunk);
-                    cpu.kernel.attend_chunk(&self.queries(&run, head), chunk, cache, partial);
-                }
-            }
+            // A chunk is a stream of its own, and most likely this thread begins the next one, too: what it reads first is on
+            // its way by then.
+            self.with_chunk(index + 1, most, tokens, |_, _, _, cache| self.cpu.kernel.attend_soon(cache));
+            self.with_chunk(index, most, tokens, |run, head, chunk, cache| {
+                self.cpu.kernel.attend_chunk(&self.queries(run, head), chunk, cache, partial);
+            });
         });
-        let outs = out.of_mut(tokens).chunks_exact_mut(self.width);
-        for ((pair, out), partials) in outs.enumerate().zip(partials.chunks_exact(most * per_chunk)) {
-            let partials = &partials[..self.chunks(pair / self.heads) * per_chunk];
+        let partials = &*partials;
+        self.cpu.threads.for_each_chunk_mut(out.of_mut(tokens), self.width, |pair, out| {
+            let chunks = self.chunks(pair / self.heads);
+            let partials = &partials[pair * most * per_chunk..][..chunks * per_chunk];
             self.cpu.kernel.attend_combine(partials, self.head_dim, out);
+        });
+    }
+
+    /// Calls `work` with piece `index` of all tokens, key heads and `most` chunks, unless the token does not see the chunk.
+    fn with_chunk(
+        &self,
+        index: usize,
+        most: usize,
+        tokens: usize,
+        mut work: impl FnMut(&Run<'_>, usize, usize, KvChunk<'_>),
+    ) {
+        let (pair, chunk) = (index / most, index % most);
+        let (token, head) = (pair / self.heads, pair % self.heads);
+        for run in self.runs(token.min(tokens), (token + 1).min(tokens)) {
+            if chunk <= run.position / ATTENTION_CHUNK {
+                work(&run, head, chunk, run.kv.chunk(self.layer, head, chunk));
+            }
         }
     }
 

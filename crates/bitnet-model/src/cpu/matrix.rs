@@ -103,8 +103,8 @@ impl Cpu {
     /// The lines into which `part` is cut, if it is.
     fn axis(&self, part: Part) -> Option<Axis> {
         match part {
-            Part::Weight(_, Projection::Up) if self.skip_zeros => Some(Axis::Rows),
-            Part::Weight(_, Projection::Down) if self.skip_zeros => Some(Axis::Columns),
+            Part::Weight(layer, Projection::Up) if self.skip_zeros.holds(layer) => Some(Axis::Rows),
+            Part::Weight(layer, Projection::Down) if self.skip_zeros.holds(layer) => Some(Axis::Columns),
             _ => None,
         }
     }
