@@ -7,6 +7,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use bitnet_format::Metadata;
 use bitnet_inference::{InferenceEngine, WORTH_SKIPPING};
 use bitnet_model::{GateActivation, Source};
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub fn of(path: &Path, source: &Source, args: &EngineArgs) -> Option<Asked> {
     let wanted = args.sparsity == SparsityArg::Auto
         && args.tune != Tune::Never
         && config.activation == GateActivation::SquaredRelu
+        // What is mapped stays as it lies.
+        && !matches!(source.checkpoint().metadata(), Metadata::Bitnet(_))
         && tuning::is_large(config);
     if !wanted {
         return None;
