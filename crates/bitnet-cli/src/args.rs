@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod bench;
 mod engine;
+mod evaluate;
 mod generate;
 mod quantize;
 mod sampling;
@@ -15,6 +16,7 @@ mod twins;
 
 pub use bench::{BenchArgs, Head};
 pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
+pub use evaluate::EvaluateArgs;
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use quantize::{Group, QuantizeArgs, group, size};
 pub use sampling::SamplingArgs;
@@ -87,6 +89,8 @@ pub enum Command {
     Logits(LogitsArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
+    /// Judge a model: on a text, beside another model, by multiple-choice questions
+    Evaluate(Box<EvaluateArgs>),
     /// Fetch a model from the Hugging Face hub
     Pull(PullArgs),
     /// Print completions for a shell

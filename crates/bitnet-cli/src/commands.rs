@@ -8,6 +8,7 @@ mod completions;
 mod convert;
 
 mod doctor;
+mod evaluate;
 mod inspect;
 mod logits;
 mod man;
@@ -35,6 +36,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -44,4 +44,13 @@ pub enum EngineError {
     /// A window of perplexity that cannot be.
     #[error("{0}")]
     Window(String),
+    /// A model whose logits are not finite.
+    #[error("the model's logits are no finite numbers: its weights are damaged, or it was never trained")]
+    NotANumber,
+    /// Two models that cannot be compared.
+    #[error(transparent)]
+    Mismatch(#[from] crate::MismatchError),
+    /// A question that cannot be asked.
+    #[error(transparent)]
+    Task(#[from] crate::TaskError),
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`InferenceEngine`] holds a model, its tokenizer and chat template; cloning shares it.
 //! - [`Session`] is one sequence with its cache; [`Session::generate`] gives a [`Generation`], an iterator of pieces of text.
-//! - [`Sampler`] chooses tokens; it knows no model. [`perplexity()`] judges a model on a text, [`inspect()`] tells what a file holds.
+//! - [`Sampler`] chooses tokens; it knows no model. [`perplexity()`] judges a model on a text, [`compare()`] beside another,
+//!   [`multiple_choice()`] by its answers; [`inspect()`] tells what a file holds.
 //!
 //! # Invariants
 //! - The same model, tokens, options and seed give the same tokens: for any number of threads, any cut of the prompt, any
@@ -17,6 +18,7 @@ mod cache;
 mod engine;
 mod error;
 mod gates;
+mod evaluation;
 mod generation;
 mod inspect;
 mod perplexity;
@@ -32,6 +34,10 @@ pub use engine::{
     DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress, WORTH_SKIPPING,
 };
 pub use error::EngineError;
+pub use evaluation::{
+    Answer, Comparison, Distance, MismatchError, Question, Share, TaskError, TaskErrorKind, TaskResult,
+    compare, multiple_choice, read_questions, same_vocabulary,
+};
 pub use generation::{FinishReason, GenerateOptions, Generation, GenerationStats, Piece, Step};
 pub use inspect::{Inspection, MatrixReport, TritReport, inspect};
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};

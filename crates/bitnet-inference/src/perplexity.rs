@@ -1,6 +1,6 @@
 //! Perplexity: how surprised a model is by a text.
 
-use crate::{EngineError, Session};
+use crate::{EngineError, Session, evaluation::Windows};
 
 /// How a text is cut into windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub struct Perplexity {
     pub perplexity: f64,
     /// Tokens that were scored.
     pub tokens_scored: usize,
+    /// Bits per byte of the text that the scored tokens say, which models with different tokenizers can be compared by.
+    /// `None` for a model without a tokenizer.
+    pub bits_per_byte: Option<f64>,
     /// Mean negative log-likelihood of each window.
     pub windows: Vec<f64>,
 }
@@ -37,55 +40,68 @@ pub fn perplexity(
     options: &PerplexityOptions,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Perplexity, EngineError> {
-    let PerplexityOptions { window, stride, bos } = *options;
-    let body = window.saturating_sub(usize::from(bos.is_some()));
-    // Without a first token that is given, the first of the text is not predicted from anything.
-    let most = if bos.is_some() { body } else { body.saturating_sub(1) };
-    if window > session.context() || stride == 0 || stride > most {
-        return Err(EngineError::Window(format!(
-            "a window of {window} tokens with a stride of {stride} cannot be: the window is at most the context ({}), the stride from 1 to {most}",
-            session.context()
-        )));
+    let windows = Windows::new(ids, options, session.context())?;
+    let mut sum = Sum::default();
+    for index in 0..windows.len() {
+        let window = windows.get(index);
+        session.reset();
+        let kernel = session.engine().kernel();
+        let mut position = 0;
+        session.logits(&window.inputs[..window.inputs.len() - 1], |logits| {
+            position += 1;
+            if position >= window.first {
+                let id = window.inputs[position];
+                sum.add(id, f64::from(kernel.log_sum_exp(logits) - logits[id as usize]));
+            }
+        })?;
+        sum.end_window();
+        progress(index + 1, windows.len());
     }
-    let body = body.min(ids.len());
-    let starts: Vec<usize> = (0..=ids.len() - body).step_by(stride).collect();
-    let (mut total, mut scored, mut means) = (0.0, 0, Vec::with_capacity(starts.len()));
-    for (done, &start) in starts.iter().enumerate() {
-        // All of the first window, then what each adds.
-        let fresh = if start == 0 { body } else { stride };
-        let (nll, tokens) = score(session, bos, &ids[start..start + body], fresh)?;
-        total += nll;
-        scored += tokens;
-        means.push(nll / tokens.max(1) as f64);
-        progress(done + 1, starts.len());
-    }
-    if scored == 0 {
-        return Err(EngineError::Window("the text is too short: nothing to score".into()));
-    }
-    let mean_nll = total / scored as f64;
-    Ok(Perplexity { mean_nll, perplexity: mean_nll.exp(), tokens_scored: scored, windows: means })
+    sum.finish(session)
 }
 
-/// Sum of the negative log-likelihoods of the last `fresh` tokens of a window, and how many they are.
-fn score(
-    session: &mut Session,
-    bos: Option<u32>,
-    window: &[u32],
-    fresh: usize,
-) -> Result<(f64, usize), EngineError> {
-    session.reset();
-    let inputs: Vec<u32> = bos.into_iter().chain(window.iter().copied()).collect();
-    // The logits behind input `i` predict input `i + 1`; those behind the last predict nothing here.
-    let first = inputs.len() - fresh;
-    let (mut nll, mut tokens, mut position) = (0.0, 0, 0);
-    let kernel = session.engine().kernel();
-    session.logits(&inputs[..inputs.len() - 1], |logits| {
-        position += 1;
-        if position >= first {
-            let logprob = logits[inputs[position] as usize] - kernel.log_sum_exp(logits);
-            nll -= f64::from(logprob);
-            tokens += 1;
+/// Negative log-likelihoods of the tokens of a text, as they come.
+#[derive(Default)]
+pub(crate) struct Sum {
+    ids: Vec<u32>,
+    total: f64,
+    window: f64,
+    before: usize,
+    means: Vec<f64>,
+}
+
+impl Sum {
+    /// The next token, and how unlikely it was.
+    pub(crate) fn add(&mut self, id: u32, nll: f64) {
+        self.ids.push(id);
+        self.window += nll;
+    }
+
+    pub(crate) fn end_window(&mut self) {
+        let tokens = self.ids.len() - self.before;
+        self.means.push(self.window / tokens.max(1) as f64);
+        self.total += self.window;
+        self.before = self.ids.len();
+        self.window = 0.0;
+    }
+
+    pub(crate) fn finish(self, session: &Session) -> Result<Perplexity, EngineError> {
+        if self.ids.is_empty() {
+            return Err(EngineError::Window("the text is too short: nothing to score".into()));
         }
-    })?;
-    Ok((nll, tokens))
+        if !self.total.is_finite() {
+            return Err(EngineError::NotANumber);
+        }
+        let bytes = session.engine().tokenizer().map(|tokenizer| {
+            self.ids.iter().map(|&id| tokenizer.token_bytes(id).map_or(0, <[u8]>::len)).sum::<usize>()
+        });
+        let mean_nll = self.total / self.ids.len() as f64;
+        Ok(Perplexity {
+            mean_nll,
+            perplexity: libm::exp(mean_nll),
+            tokens_scored: self.ids.len(),
+            bits_per_byte: bytes.filter(|&b| b > 0).map(|b| self.total / std::f64::consts::LN_2 / b as f64),
+            windows: self.means,
+        })
+    }
 }

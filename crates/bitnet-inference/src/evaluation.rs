@@ -1,0 +1,72 @@
+//! Judging a model: how a text is cut, how far two models are apart on it, and questions with given answers.
+//!
+//! Everything here is one function of the models, the text and the options: sums run in the order of the text, in f64, with
+//! exponentials and logarithms that every platform rounds alike.
+
+mod compare;
+mod multiple_choice;
+mod questions;
+
+pub use compare::{Comparison, Distance, MismatchError, compare, same_vocabulary};
+pub use multiple_choice::{Answer, Share, TaskResult, multiple_choice};
+pub use questions::{Question, TaskError, TaskErrorKind, read_questions};
+
+use crate::{EngineError, PerplexityOptions};
+
+/// The windows of a text.
+pub(crate) struct Windows<'a> {
+    ids: &'a [u32],
+    bos: Option<u32>,
+    /// Tokens of the text in a window.
+    body: usize,
+    stride: usize,
+    count: usize,
+}
+
+/// One of them.
+pub(crate) struct Window {
+    /// What the model reads; the last is only predicted.
+    pub(crate) inputs: Vec<u32>,
+    /// The first of them that is scored, at least 1: the logits behind input `i` predict input `i + 1`.
+    pub(crate) first: usize,
+}
+
+impl<'a> Windows<'a> {
+    /// # Errors
+    /// For a window that does not fit `context`, or a stride that would leave tokens out.
+    pub(crate) fn new(
+        ids: &'a [u32],
+        options: &PerplexityOptions,
+        context: usize,
+    ) -> Result<Self, EngineError> {
+        let PerplexityOptions { window, stride, bos } = *options;
+        let body = window.saturating_sub(usize::from(bos.is_some()));
+        // Without a first token that is given, the first of the text is not predicted from anything.
+        let most = if bos.is_some() { body } else { body.saturating_sub(1) };
+        if window > context || stride == 0 || stride > most {
+            return Err(EngineError::Window(format!(
+                "a window of {window} tokens with a stride of {stride} cannot be: the window is at most the context \
+                 ({context}), the stride from 1 to {most}",
+            )));
+        }
+        if ids.is_empty() {
+            return Err(EngineError::Window("the text is too short: nothing to score".into()));
+        }
+        let body = body.min(ids.len());
+        Ok(Self { ids, bos, body, stride, count: (ids.len() - body) / stride + 1 })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Window {
+        let start = index * self.stride;
+        let text = &self.ids[start..start + self.body];
+        let inputs: Vec<u32> = self.bos.into_iter().chain(text.iter().copied()).collect();
+        // All of the first window, then what each adds.
+        let fresh = if index == 0 { self.body } else { self.stride };
+        let first = (inputs.len() - fresh).max(1);
+        Window { inputs, first }
+    }
+}
