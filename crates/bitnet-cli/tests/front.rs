@@ -26,6 +26,7 @@ const COMMANDS: [&str; 16] = [
     "tokenize",
     "logits",
     "perplexity",
+    "evaluate",
     "pull",
     "completions",
     "man",
