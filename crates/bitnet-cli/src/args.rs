@@ -33,6 +33,8 @@ OWNER/REPO or OWNER/REPO:FILE after `bitnet pull`, or the word `box` for the sma
 
 /// The heading of flags that every command takes.
 const EVERYWHERE: &str = "Everywhere";
+/// The heading of what `inspect` says of quality.
+const QUALITY: &str = "Quality";
 
 /// Runs ternary language models (BitNet b1.58 and its relatives), exactly, on any CPU.
 #[derive(Debug, Parser)]
@@ -106,6 +108,21 @@ pub struct InspectArgs {
     /// Every tensor, not only a summary
     #[arg(long)]
     pub tensors: bool,
+    /// How good the ternary matrices are: zeros, scales, dead rows and columns, and what the flags below add
+    #[arg(long, conflicts_with = "tensors", help_heading = QUALITY)]
+    pub quality: bool,
+    /// The floats that the model was made from (masters of training, or a dense original): signal to noise and cosine of each matrix
+    #[arg(long, value_name = "MODEL", requires = "quality", help_heading = QUALITY)]
+    pub masters: Option<String>,
+    /// Another model of the same shape, such as an earlier checkpoint: trits that flipped, scales that moved
+    #[arg(long, value_name = "MODEL", requires = "quality", help_heading = QUALITY)]
+    pub against: Option<String>,
+    /// A text to run: codes at +-127 and 0, a row's largest magnitude over its root mean square, channels above 6 times the median
+    #[arg(long, value_name = "FILE", requires = "quality", help_heading = QUALITY)]
+    pub calibration: Option<PathBuf>,
+    /// Also write it as a page with plots, which needs nothing but a browser
+    #[arg(long, value_name = "FILE.html", requires = "quality", help_heading = QUALITY)]
+    pub html: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

@@ -22,6 +22,7 @@ mod evaluation;
 mod generation;
 mod inspect;
 mod perplexity;
+mod quality;
 mod sampler;
 mod session;
 mod stop;
@@ -41,6 +42,9 @@ pub use evaluation::{
 pub use generation::{FinishReason, GenerateOptions, Generation, GenerationStats, Piece, Step};
 pub use inspect::{Inspection, MatrixReport, TritReport, inspect};
 pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
+pub use quality::{
+    ActivationQuality, Change, Channel, Fit, Input, MatrixQuality, OUTLIER, judge_activations, judge_matrices,
+};
 pub use sampler::{Sampler, SamplingOptions, TokenLogprobs, argmax};
 pub use session::{PREFILL, Session};
 pub use tuner::{Trial, TuneOptions, Tuned, Tuning, tune};

@@ -15,6 +15,9 @@ use crate::{
     terminal::{self, Style},
 };
 
+mod page;
+mod quality;
+
 #[derive(Serialize)]
 struct Report {
     path: String,
@@ -88,6 +91,9 @@ struct TensorReport {
 pub fn run(args: &InspectArgs) -> Result<()> {
     let kernel =
         bitnet_kernels::select(args.engine.kernel.as_deref()).map_err(|e| load::failure(e.into()))?;
+    if args.quality {
+        return quality::run(args);
+    }
     let checkpoint = load::checkpoint(&args.model, args.engine.i2s_64)?;
     let path = checkpoint.path().display().to_string();
     let progress = Progress::new("reading", 0, Unit::Items);

@@ -87,6 +87,19 @@ pub enum MismatchError {
         /// The reference's.
         reference: Option<u32>,
     },
+    /// Matrices of different shapes.
+    #[error(
+        "the models cannot be compared: {name} has {} rows of {} in the other, and {} rows of {} here",
+        theirs[0], theirs[1], ours[0], ours[1]
+    )]
+    Matrix {
+        /// Its name.
+        name: String,
+        /// Rows and columns in the model.
+        ours: [usize; 2],
+        /// Rows and columns in the other.
+        theirs: [usize; 2],
+    },
 }
 
 /// Refuses models whose tokens are not the same: id by id, in what begins a text, and in how `text` is cut. Returns its tokens,
