@@ -100,14 +100,18 @@ fn ask(
     let cuts = cuts?;
     // One boundary for all, or the likelihoods would not be of the same thing.
     let first = cuts.iter().map(|(_, first)| *first).min().unwrap_or(0);
-    let needed = cuts.iter().map(|(ids, _)| ids.len() - 1).max().unwrap_or(0);
+    // The last token is only predicted.
+    let needed = cuts.iter().map(|(ids, _)| ids.len().saturating_sub(1)).max().unwrap_or(0);
     let room = session.context();
     if first == 0 {
         return Err(refused(TaskErrorKind::NothingBefore).into());
     }
-    // The last token is only predicted.
     if needed > room {
         return Err(refused(TaskErrorKind::TooLong { needed, room }).into());
+    }
+    // White space alone, of which a tokenizer makes nothing.
+    if let Some(at) = cuts.iter().position(|(ids, _)| ids.len() <= first) {
+        return Err(refused(TaskErrorKind::Choice(at)).into());
     }
     let scores = cuts.iter().map(|(ids, _)| log_likelihood(session, ids, first));
     let log_likelihoods: Vec<f64> = scores.collect::<Result<_, _>>()?;

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Trains small models, exports them, loads what was exported with transformers and llama-cpp-python, and compares logits and
+# greedy tokens: see check.py. Installs both from PyPI into a virtual environment under target/, which later runs use again;
+# llama-cpp-python is built there, which takes some minutes. EXPORTS_PYTHON names a Python that has them already, EXPORTS_BITNET
+# a command that was built with the feature `training`. Whatever cannot be had is an error.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out=${CARGO_TARGET_DIR:-target}
+bitnet=${EXPORTS_BITNET:-}
+if [ -z "$bitnet" ]; then
+    cargo build --release -p bitnet-cli --features training
+    bitnet=$out/release/bitnet
+fi
+python=${EXPORTS_PYTHON:-}
+if [ -z "$python" ]; then
+    venv=$out/exports-venv
+    python=$venv/bin/python
+    if [ ! -e "$venv/complete" ]; then
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        # torch names gigabytes of GPU libraries as its dependencies and computes without them.
+        "$python" -m pip install -q --no-deps torch==2.15.0
+        "$python" -m pip install -q filelock fsspec jinja2 networkx sympy typing-extensions
+        "$python" -m pip install -q numpy==2.4.6 transformers==5.23.0 llama-cpp-python==0.3.36
+        touch "$venv/complete"
+    fi
+fi
+"$python" -c 'import llama_cpp, numpy, torch, transformers' || {
+    echo "error: $python lacks one of numpy, torch, transformers and llama-cpp-python; remove ${venv:-EXPORTS_PYTHON} to install them again" >&2
+    exit 1
+}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+time "$python" tests/exports/check.py "$bitnet" "$scratch"
