@@ -89,8 +89,7 @@ pub enum MismatchError {
     },
     /// Matrices of different shapes.
     #[error(
-        "the models cannot be compared: {name} has {} rows of {} in the other, and {} rows of {} here",
-        theirs[0], theirs[1], ours[0], ours[1]
+        "the models cannot be compared: {name} has rows and columns {theirs:?} in the other, and {ours:?} here"
     )]
     Matrix {
         /// Its name.

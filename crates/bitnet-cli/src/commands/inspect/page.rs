@@ -100,60 +100,86 @@ fn figure(title: &str, lines: &[Line]) -> String {
     if points().next().is_none() {
         return String::new();
     }
-    let last = points().fold(1.0f64, |m, p| m.max(p.0));
-    let (low, high) =
-        points().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), p| (lo.min(p.1), hi.max(p.1)));
+    let least = |m: (f64, f64), p: &(f64, f64)| (m.0.min(p.1), m.1.max(p.1));
+    let (low, high) = points().fold((f64::INFINITY, f64::NEG_INFINITY), least);
     // A flat line stands in the middle.
     let room = if high > low { 0.05 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
-    let (low, high) = (low - room, high + room);
-    let [left, top, right, bottom] = MARGIN;
-    let (width, height) = (WIDTH - left - right, HEIGHT - top - bottom);
-    let x = |layer: f64| left + width * layer / last;
-    let y = |value: f64| top + height * (high - value) / (high - low);
-    let mut svg = format!(
-        "<figure><svg width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"{0}\"><text class=\"title\" x=\"{left}\" y=\"16\">{0}</text>",
-        escape(title)
-    );
-    for step in 0..=4 {
-        let value = low + (high - low) * f64::from(step) / 4.0;
-        let at = y(value);
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{left}\" y1=\"{at:.1}\" x2=\"{:.1}\" y2=\"{at:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            left + width,
-            left - 6.0,
-            at + 4.0,
-            tick(value, high - low)
-        );
+    let plot = Plot { last: points().fold(1.0f64, |m, p| m.max(p.0)), low: low - room, high: high + room };
+    let drawn: String = lines.iter().enumerate().map(|(index, line)| plot.line(index, line)).collect();
+    let title = escape(title);
+    format!(
+        "<figure><svg width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" aria-label=\"{title}\">\
+         <text class=\"title\" x=\"{}\" y=\"16\">{title}</text>{}{drawn}</svg></figure>\n",
+        MARGIN[0],
+        plot.axes()
+    )
+}
+
+/// What a plot spans: blocks from 0 to `last`, values from `low` to `high`.
+struct Plot {
+    last: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Plot {
+    const RIGHT: f64 = WIDTH - MARGIN[2];
+
+    fn x(&self, layer: f64) -> f64 {
+        MARGIN[0] + (Self::RIGHT - MARGIN[0]) * layer / self.last
     }
-    let foot = HEIGHT - 10.0;
-    let _ = write!(
-        svg,
-        "<text x=\"{left}\" y=\"{foot}\">block 0</text><text x=\"{:.1}\" y=\"{foot}\" text-anchor=\"end\">{last}</text>",
-        left + width
-    );
-    for (index, (name, points)) in lines.iter().enumerate() {
-        let color = COLORS[index % COLORS.len()];
-        let path: Vec<String> = points.iter().map(|&(l, v)| format!("{:.1},{:.1}", x(l), y(v))).collect();
-        let _ = write!(
-            svg,
-            "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" points=\"{}\"/>",
-            path.join(" ")
-        );
-        for &(l, v) in points {
-            let _ = write!(svg, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\" fill=\"{color}\"/>", x(l), y(v));
+
+    fn y(&self, value: f64) -> f64 {
+        let height = HEIGHT - MARGIN[1] - MARGIN[3];
+        MARGIN[1] + height * (self.high - value) / (self.high - self.low)
+    }
+
+    fn axes(&self) -> String {
+        let (left, right, span) = (MARGIN[0], Self::RIGHT, self.high - self.low);
+        let mut svg = String::new();
+        for step in 0..=4 {
+            let value = self.low + span * f64::from(step) / 4.0;
+            let at = self.y(value);
+            let _ = write!(
+                svg,
+                "<line class=\"grid\" x1=\"{left}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\"/>\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                left - 6.0,
+                at + 4.0,
+                tick(value, span)
+            );
         }
-        let (at, line) = (left + width + 12.0, top + 10.0 + 18.0 * index as f64);
+        let (foot, last) = (HEIGHT - 10.0, self.last);
         let _ = write!(
             svg,
-            "<circle cx=\"{at}\" cy=\"{:.1}\" r=\"4\" fill=\"{color}\"/><text x=\"{}\" y=\"{line:.1}\">{}</text>",
+            "<text x=\"{left}\" y=\"{foot}\">block 0</text>\
+             <text x=\"{right}\" y=\"{foot}\" text-anchor=\"end\">{last}</text>"
+        );
+        svg
+    }
+
+    /// A line, its points, and its name beside the plot.
+    fn line(&self, index: usize, (name, points): &Line) -> String {
+        let color = COLORS[index % COLORS.len()];
+        let path: Vec<String> =
+            points.iter().map(|&(l, v)| format!("{:.1},{:.1}", self.x(l), self.y(v))).collect();
+        let path = path.join(" ");
+        let mut svg =
+            format!("<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" points=\"{path}\"/>");
+        for &(l, v) in points {
+            let (x, y) = (self.x(l), self.y(v));
+            let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{color}\"/>");
+        }
+        let (at, line) = (Self::RIGHT + 12.0, MARGIN[1] + 10.0 + 18.0 * index as f64);
+        let _ = write!(
+            svg,
+            "<circle cx=\"{at}\" cy=\"{}\" r=\"4\" fill=\"{color}\"/><text x=\"{}\" y=\"{line}\">{}</text>",
             line - 4.0,
             at + 8.0,
             escape(name)
         );
+        svg
     }
-    svg + "</svg></figure>\n"
 }
 
 /// A number beside the axis, with as many digits as tell the ticks apart.
@@ -163,16 +189,16 @@ fn tick(value: f64, span: f64) -> String {
 }
 
 fn table(cells: Cells) -> String {
-    let row = |tag: &str, cells: &mut dyn Iterator<Item = &str>| {
-        let cells: String = cells.map(|c| format!("<{tag}>{}</{tag}>", escape(c))).collect();
-        format!("<tr>{cells}</tr>\n")
-    };
-    let mut text = String::from("<div class=\"wide\"><table>\n");
-    text += &row("th", &mut cells.head.iter().copied());
-    for r in &cells.rows {
-        text += &row("td", &mut r.iter().map(String::as_str));
+    let mut text = format!("<div class=\"wide\"><table>\n{}", row("th", cells.head.iter().copied()));
+    for cells in &cells.rows {
+        text += &row("td", cells.iter().map(String::as_str));
     }
     text + "</table></div>\n"
+}
+
+fn row<'a>(tag: &str, cells: impl Iterator<Item = &'a str>) -> String {
+    let cells: String = cells.map(|c| format!("<{tag}>{}</{tag}>", escape(c))).collect();
+    format!("<tr>{cells}</tr>\n")
 }
 
 /// Text that cannot be taken for markup, in attributes too.
