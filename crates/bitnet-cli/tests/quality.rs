@@ -20,7 +20,8 @@ fn every_figure_is_in_the_table_and_in_json() {
     assert!(alone.ok().contains("zeros") && !alone.ok().contains("SQNR"), "{}", alone.ok());
     let (masters, other) = (oracle("bitnet-a-online-bf16"), oracle("gguf/bitnet-a-I2_S.gguf"));
     let all = ["--masters", &masters, "--against", &other, "--calibration", &text()];
-    let base = [&["inspect", &oracle(MODEL), "--quality"][..], &all].concat();
+    let model = oracle(MODEL);
+    let base = [&["inspect", &model, "--quality"][..], &all].concat();
     let words = bitnet(&base);
     for part in [
         "SQNR dB",
@@ -49,10 +50,10 @@ fn every_figure_is_in_the_table_and_in_json() {
 fn the_page_stands_alone() {
     let user = User::new();
     let page = user.path("page.html");
-    let masters = oracle("bitnet-a-online-bf16");
+    let (model, masters) = (oracle(MODEL), oracle("bitnet-a-online-bf16"));
     let args = [
         "inspect",
-        &oracle(MODEL),
+        &model,
         "--quality",
         "--html",
         page.to_str().unwrap(),
