@@ -12,7 +12,7 @@ use std::{
 
 use common::{User, bitnet};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "chat",
     "inspect",

@@ -17,8 +17,8 @@
 mod cache;
 mod engine;
 mod error;
-mod gates;
 mod evaluation;
+mod gates;
 mod generation;
 mod inspect;
 mod perplexity;
