@@ -24,7 +24,7 @@ pub struct Options {
     pub scheme: Scheme,
     /// Which weights share a scale, for ternary planes.
     pub granularity: Granularity,
-    /// Bytes of all projections together: then each gets the grid of [`Grid::CHOICES`] that a [`Plan`] gives it.
+    /// Bytes of all projections together: then each gets the grid of [`Grid::CHOICES`] that a [`crate::Plan`] gives it.
     pub budget: Option<u64>,
     /// What embedding and head become; they stay as they are when `None`.
     pub tables: Option<Grid>,
