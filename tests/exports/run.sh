@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Trains small models, exports them, loads what was exported with transformers and llama-cpp-python, and compares logits and
 # greedy tokens: see check.py. Installs both from PyPI into a virtual environment under target/, which later runs use again;
-# llama-cpp-python is built there, which takes some minutes. EXPORTS_PYTHON names a Python that has them already, EXPORTS_BITNET
-# a command that was built with the feature `training`. Whatever cannot be had is an error.
+# llama-cpp-python is built there, which takes some minutes, and torch brings gigabytes for GPUs, without which it is not imported.
+# EXPORTS_PYTHON names a Python that has all of them already, EXPORTS_BITNET a command that was built with the feature `training`.
+# Whatever cannot be had is an error.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${CARGO_TARGET_DIR:-target}
@@ -18,10 +19,9 @@ if [ -z "$python" ]; then
     if [ ! -e "$venv/complete" ]; then
         rm -rf "$venv"
         python3 -m venv "$venv"
-        # torch names gigabytes of GPU libraries as its dependencies and computes without them.
-        "$python" -m pip install -q --no-deps torch==2.15.0
-        "$python" -m pip install -q filelock fsspec jinja2 networkx sympy typing-extensions
+        "$python" -m pip install -q torch==2.15.0
         "$python" -m pip install -q numpy==2.4.6 transformers==5.23.0 llama-cpp-python==0.3.36
+        "$python" -c 'import llama_cpp, numpy, torch, transformers'
         touch "$venv/complete"
     fi
 fi

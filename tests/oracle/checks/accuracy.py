@@ -108,7 +108,10 @@ def check_directory(table, bitnet, directory, quick):
         table.run(f"{name}/top32", "top-1 where gap > 0.2, values 0.15, logsumexp 0.05", lambda: top32(bitnet, directory, cases))
         table.run(f"{name}/greedy", f"equal while margin >= {MARGIN}", lambda: greedy_against(bitnet, directory, cases))
         return
-    if float_activations(load_json(directory / "config.json")):
+    if name.startswith("dense-"):
+        # Nothing is ternary, so nothing takes int8: the default is floats.
+        modes = [("", FLOAT, ())]
+    elif float_activations(load_json(directory / "config.json")):
         modes = [("float", FLOAT, ("--activations", "float")), ("default", BLOCKS, ())]
         table.run(f"{name}/default-is-int8-blocks", "differs from float by 1e-5 to 0.15", lambda: blocks_differ(bitnet, directory, prompts))
     else:
