@@ -20,13 +20,13 @@ if [ -z "$python" ]; then
         rm -rf "$venv"
         python3 -m venv "$venv"
         "$python" -m pip install -q torch==2.15.0
-        "$python" -m pip install -q numpy==2.4.6 transformers==5.23.0 llama-cpp-python==0.3.36
-        "$python" -c 'import llama_cpp, numpy, torch, transformers'
+        "$python" -m pip install -q numpy==2.4.6 transformers==5.23.0 accelerate==1.14.0 llama-cpp-python==0.3.36
+        "$python" -c 'import accelerate, llama_cpp, numpy, torch, transformers'
         touch "$venv/complete"
     fi
 fi
-"$python" -c 'import llama_cpp, numpy, torch, transformers' || {
-    echo "error: $python lacks one of numpy, torch, transformers and llama-cpp-python; remove ${venv:-EXPORTS_PYTHON} to install them again" >&2
+"$python" -c 'import accelerate, llama_cpp, numpy, torch, transformers' || {
+    echo "error: $python lacks one of accelerate, numpy, torch, transformers and llama-cpp-python; remove ${venv:-EXPORTS_PYTHON} to install them again" >&2
     exit 1
 }
 scratch=$(mktemp -d)
