@@ -14,10 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{EngineArgs, SparsityArg, Tune},
-    boxed,
-    failure::{Failure, Result, sentence},
-    files::Draft,
-    hub, terminal, tuning,
+    failure::{Failure, Result},
+    hub, measured, terminal, tuning,
 };
 
 /// The shares of one model, as they are kept.
@@ -107,27 +105,17 @@ impl Shares {
     }
 
     fn keep(&self, path: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| Failure::io("create", path, &e);
-        fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
-        let text = serde_json::to_string_pretty(self).map_err(|e| Failure::new(sentence(&e)))?;
-        let mut draft = Draft::new(path)?;
-        draft.write(text.as_bytes())?;
-        draft.publish()
+        measured::keep(self, path)
     }
 }
 
 /// Shares, unless the file is missing or damaged.
 fn read(path: &Path) -> Option<Shares> {
-    /// Far more than the deepest model has.
-    const MOST: u64 = 1 << 16;
-    if fs::metadata(path).ok()?.len() > MOST {
-        return None;
-    }
-    serde_json::from_slice::<Shares>(&fs::read(path).ok()?).ok().filter(Shares::is_sane)
+    measured::read(path).filter(Shares::is_sane)
 }
 
 fn folder() -> Option<PathBuf> {
-    Some(boxed::cache_folder()?.join("bitnet-rust").join("gates"))
+    measured::folder("gates")
 }
 
 /// A model that has been written again is another one.

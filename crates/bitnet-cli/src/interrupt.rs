@@ -1,9 +1,12 @@
 //! Ctrl-C. While a model writes, it raises a flag that the loop sees before the next token; at any other time, or
 //! pressed twice, it ends the process at once with the exit status that shells expect.
 
-use std::sync::{
-    Arc, LazyLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use signal_hook::{consts::SIGINT, flag};
@@ -37,6 +40,26 @@ impl Guard {
     /// Whether Ctrl-C was pressed.
     pub fn pressed(&self) -> bool {
         PRESSED.load(Ordering::SeqCst)
+    }
+
+    /// Leaves [`interruptible`] when Ctrl-C was pressed.
+    pub fn give_way(&self) {
+        if self.pressed() {
+            resume_unwind(Box::new(Stop));
+        }
+    }
+}
+
+/// What unwinds through a library when Ctrl-C is pressed.
+struct Stop;
+
+/// Runs `work` so that Ctrl-C takes its half-written output away. A library that writes files asks nobody whether to go on, but it
+/// tells its progress, and it cleans up behind itself when that call unwinds ([`Guard::give_way`]).
+pub fn interruptible<T>(work: impl FnOnce(Guard) -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(|| work(Guard::new()))) {
+        Ok(done) => done,
+        Err(stop) if stop.is::<Stop>() => Err(Failure::Interrupted),
+        Err(panic) => resume_unwind(panic),
     }
 }
 

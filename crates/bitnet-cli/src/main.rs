@@ -25,6 +25,7 @@ mod interrupt;
 mod load;
 mod logging;
 mod machine;
+mod measured;
 mod npy;
 mod progress;
 mod resolve;

@@ -12,12 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{EngineArgs, Tune},
-    boxed,
-    failure::{Failure, Result, sentence},
-    files::Draft,
+    failure::{Failure, Result},
     hub, load,
     machine::Cpu,
-    terminal,
+    measured, terminal,
 };
 
 /// Bytes of trits below which a model runs from the caches, and there is nothing to choose.
@@ -131,27 +129,17 @@ impl Finding {
     }
 
     fn keep(&self, path: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| Failure::io("create", path, &e);
-        fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
-        let text = serde_json::to_string_pretty(self).map_err(|e| Failure::new(sentence(&e)))?;
-        let mut draft = Draft::new(path)?;
-        draft.write(text.as_bytes())?;
-        draft.publish()
+        measured::keep(self, path)
     }
 }
 
 /// A finding, unless the file is missing or damaged.
 fn read(path: &Path) -> Option<Finding> {
-    /// Far more than any finding has.
-    const MOST: u64 = 1 << 16;
-    if fs::metadata(path).ok()?.len() > MOST {
-        return None;
-    }
-    serde_json::from_slice::<Finding>(&fs::read(path).ok()?).ok().filter(Finding::is_sane)
+    measured::read(path).filter(Finding::is_sane)
 }
 
 fn folder() -> Option<PathBuf> {
-    Some(boxed::cache_folder()?.join("bitnet-rust").join("tuning"))
+    measured::folder("tuning")
 }
 
 fn path(machine: &str, model: &str) -> Option<PathBuf> {

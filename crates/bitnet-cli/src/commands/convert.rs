@@ -1,10 +1,6 @@
 //! `bitnet convert IN OUT --to FORMAT`.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use bitnet_convert::{ConvertError, ConvertOptions, ConvertProgress, Report, Target, convert};
 use serde::Serialize;
@@ -13,7 +9,7 @@ use crate::{
     args::ConvertArgs,
     failure::{Failure, Result, sentence},
     human::{self, Pairs},
-    interrupt::Guard,
+    interrupt::interruptible,
     progress::{Progress, Unit},
     resolve, terminal,
 };
@@ -41,9 +37,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         let progress = Progress::new("converting", 0, Unit::Bytes);
         let look = move |ConvertProgress { done, total }| {
             progress.set(done, total);
-            if guard.pressed() {
-                resume_unwind(Box::new(Stop));
-            }
+            guard.give_way();
         };
         let options =
             ConvertOptions { i2s_64: args.i2s_64, force: args.force, progress: Some(Arc::new(look)) };
@@ -57,19 +51,6 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         terminal::warning(format_args!("{note}"));
     }
     Ok(())
-}
-
-/// What unwinds through the library when Ctrl-C is pressed.
-struct Stop;
-
-/// Runs `work` so that Ctrl-C takes its half-written output away. The library asks nobody whether to go on, but it tells
-/// its progress, and it cleans up behind itself when that call unwinds.
-fn interruptible(work: impl FnOnce(Guard) -> Result<Report>) -> Result<Report> {
-    match catch_unwind(AssertUnwindSafe(|| work(Guard::new()))) {
-        Ok(done) => done,
-        Err(stop) if stop.is::<Stop>() => Err(Failure::Interrupted),
-        Err(panic) => resume_unwind(panic),
-    }
 }
 
 fn failure(error: ConvertError) -> Failure {

@@ -1,11 +1,8 @@
 //! `bitnet quantize MODEL -o OUT.bitnet`: a float model to ternary planes and small integers.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    path::Path,
-};
+use std::path::Path;
 
-use bitnet_calibration::{Grid, Method, Options, QuantizeError, Report, Scheme, Step, Windows, quantize};
+use bitnet_calibration::{Grid, Method, Options, QuantizeError, Scheme, Step, Windows, quantize};
 use bitnet_inference::{DEFAULT_CONTEXT, vocabulary};
 use bitnet_model::{Projection, Source};
 use bitnet_quant::Granularity;
@@ -15,7 +12,7 @@ use crate::{
     args::{Group, QuantizeArgs},
     failure::{Failure, Result, sentence},
     files,
-    interrupt::Guard,
+    interrupt::interruptible,
     load,
     progress::{Progress, Unit},
     terminal,
@@ -57,9 +54,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
             if let Some((_, bar)) = &shown {
                 bar.set(done as u64, total as u64);
             }
-            if guard.pressed() {
-                resume_unwind(Box::new(Stop));
-            }
+            guard.give_way();
         };
         quantize(&source, output, &calibration, &held_out, &options, &mut look).map_err(failure)
     })?;
@@ -158,18 +153,6 @@ fn ids(tokenizer: &Tokenizer, path: &Path, most: usize) -> Result<Vec<u32>> {
         return Err(Failure::new(format_args!("{} holds no text to look at", path.display())));
     }
     Ok(ids)
-}
-
-/// What unwinds through the library when Ctrl-C is pressed.
-struct Stop;
-
-/// Runs `work` so that Ctrl-C takes its half-written output away, as in `convert`.
-fn interruptible(work: impl FnOnce(Guard) -> Result<Report>) -> Result<Report> {
-    match catch_unwind(AssertUnwindSafe(|| work(Guard::new()))) {
-        Ok(done) => done,
-        Err(stop) if stop.is::<Stop>() => Err(Failure::Interrupted),
-        Err(panic) => resume_unwind(panic),
-    }
 }
 
 fn failure(error: QuantizeError) -> Failure {

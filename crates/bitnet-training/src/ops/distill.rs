@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::{
     composed,
     fused::{Fused, apply, contiguous, floats, from_floats, matmul, node, size, tensor, transposed},
+    loss::head_gradients,
     rows::CHUNK,
 };
 use crate::distill::DistillOptions;
@@ -77,22 +78,8 @@ impl Fused<2> for Distillation {
         (from_floats(vec![mean], [1]), keep.then_some([logits, h, w]))
     }
 
-    fn backward(
-        &self,
-        [logits, h, w]: Self::Saved,
-        grad: FlexTensor,
-        wanted: [bool; 2],
-    ) -> [Option<FlexTensor>; 2] {
-        let factor = floats(&grad)[0];
-        let times = |mut x: FlexTensor| {
-            if factor != 1.0 {
-                x.storage_mut::<f32>().par_chunks_mut(1 << 14).for_each(|x| self.kernel.scale(x, factor));
-            }
-            x
-        };
-        let dh = wanted[0].then(|| times(contiguous(&matmul(logits.clone(), w))));
-        let dw = wanted[1].then(|| times(contiguous(&matmul(transposed(logits), h))));
-        [dh, dw]
+    fn backward(&self, saved: Self::Saved, grad: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        head_gradients(self.kernel, saved, &grad, wanted)
     }
 }
 

@@ -59,23 +59,29 @@ impl Fused<2> for CrossEntropy {
         (from_floats(vec![mean], [1]), keep.then_some([logits, h, w]))
     }
 
-    fn backward(
-        &self,
-        [logits, h, w]: Self::Saved,
-        grad: FlexTensor,
-        wanted: [bool; 2],
-    ) -> [Option<FlexTensor>; 2] {
-        let factor = floats(&grad)[0];
-        let times = |mut x: FlexTensor| {
-            if factor != 1.0 {
-                x.storage_mut::<f32>().par_chunks_mut(1 << 14).for_each(|x| self.kernel.scale(x, factor));
-            }
-            x
-        };
-        let dh = wanted[0].then(|| times(matmul(logits.clone(), w)));
-        let dw = wanted[1].then(|| times(matmul(transposed(logits), h)));
-        [dh, dw]
+    fn backward(&self, saved: Self::Saved, grad: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        head_gradients(self.kernel, saved, &grad, wanted)
     }
+}
+
+/// The gradients of `h` and `w` in `h w^T`, given that of the logits and that of the loss, a number.
+pub(super) fn head_gradients(
+    kernel: &'static Kernel,
+    [logits, h, w]: [FlexTensor; 3],
+    grad: &FlexTensor,
+    wanted: [bool; 2],
+) -> [Option<FlexTensor>; 2] {
+    let factor = floats(grad)[0];
+    let times = |x: FlexTensor| {
+        let mut x = contiguous(&x);
+        if factor != 1.0 {
+            x.storage_mut::<f32>().par_chunks_mut(1 << 14).for_each(|x| kernel.scale(x, factor));
+        }
+        x
+    };
+    let dh = wanted[0].then(|| times(matmul(logits.clone(), w)));
+    let dw = wanted[1].then(|| times(matmul(transposed(logits), h)));
+    [dh, dw]
 }
 
 impl CrossEntropy {
