@@ -6,6 +6,10 @@
 //! it is over when the chunks are, and a worker that never woke up is simply not part of it. Which worker
 //! takes which chunk is therefore random; results must not depend on it, and chunk boundaries never depend
 //! on the number of threads.
+//!
+//! Workers are not bound to CPUs. Tried on 2026-11-21 with two threads on two CPUs, the worker on one of its own, in
+//! alternating pairs: median 1.00 times the speed of decoding (21 pairs, 0.62 to 1.51) and of a prompt (3 pairs), 0.94
+//! beside two busy processes (7 pairs, 0.75 to 1.04); the caller bound as well gained nothing either.
 
 use std::{
     cell::{Cell, UnsafeCell},
