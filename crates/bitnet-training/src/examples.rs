@@ -243,7 +243,7 @@ mod tests {
         let examples = [example(&[1, 2, 3, 4, 5, 6], &[2..3, 4..6]), example(&[7, 8, 9], &[1..2, 2..3])];
         let batch = Examples::batch(examples.iter());
         assert_eq!((batch.sequences, batch.positions(), batch.counted()), (2, 5, 5));
-        assert_eq!((batch.read(), batch.counted_targets().len()), (7, 5));
+        assert_eq!((batch.lengths().sum::<usize>(), batch.counted_targets().len()), (7, 5));
         assert_eq!(&batch.ids[..], [1, 2, 3, 4, 5, 7, 8, 0, 0, 0]);
         let targets = [None, Some(3), None, Some(5), Some(6), Some(8), Some(9), None, None, None];
         assert_eq!(&batch.targets[..], targets);

@@ -12,13 +12,13 @@ mod nearest;
 mod sections;
 
 pub use sections::{
-    Activation, Data, Distillation, ExampleFiles, Export, Lora, Loss, Model, Optimizer, Rounding, Run, Shape,
-    Start, Training,
+    Activation, Data, Distillation, ExampleFiles, Export, Lora, Loss, Model, Optimizer, Relations, Rounding,
+    Run, Shape, Start, Training,
 };
 
 use crate::{
     AdamWOptions, Quantization, RunOptions, Schedule, SidePath, Stages, TrainError, TrainerOptions,
-    distill::DistillOptions,
+    distill::{DistillOptions, RelationOptions},
 };
 
 /// The file that `bitnet train --init` writes: every key, its default, and what it means.
@@ -55,6 +55,9 @@ pub struct Job {
     /// A teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
+    /// The teacher's attention relations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relations: Option<Relations>,
     /// Where the run lives and how often it does what.
     pub run: Run,
     /// What is written at the end.
@@ -132,6 +135,12 @@ impl Job {
     pub fn distillation(&self) -> Option<(&Path, DistillOptions)> {
         let d = self.distillation.as_ref().filter(|d| !d.teacher.as_os_str().is_empty())?;
         Some((&d.teacher, DistillOptions { temperature: d.temperature, weight: d.weight }))
+    }
+
+    /// How attention relations are learned, if they are.
+    pub(crate) fn relations(&self) -> Option<RelationOptions> {
+        let &Relations { weight, heads, layer, teacher_layer } = self.relations.as_ref()?;
+        (weight != 0.0).then_some(RelationOptions { weight, heads, layer, teacher_layer })
     }
 
     /// The model that the job begins with, if there is one.

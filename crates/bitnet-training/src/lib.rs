@@ -49,7 +49,7 @@ pub mod twins;
 
 pub use adapter::{Fold, finish};
 pub use corpus::{Corpus, Split};
-pub use distill::{DistillOptions, Teacher};
+pub use distill::{DistillOptions, RelationOptions, Teacher};
 pub use error::TrainError;
 pub use examples::Examples;
 pub use found::Found;

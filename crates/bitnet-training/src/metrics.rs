@@ -88,7 +88,7 @@ impl Metrics {
     }
 
     pub(crate) fn step(&mut self, report: &StepReport, seconds: f64) -> Result<(), TrainError> {
-        self.line(&json!({
+        let mut line = json!({
             "step": report.step,
             "loss": report.loss,
             "gradient": report.length,
@@ -97,7 +97,11 @@ impl Metrics {
             "tokens": report.tokens,
             "seconds": seconds,
             "time": now(),
-        }))
+        });
+        if let Some(relations) = report.relations {
+            line["relations"] = relations.into();
+        }
+        self.line(&line)
     }
 
     pub(crate) fn evaluation(&mut self, step: u64, loss: f64, trits: Trits) -> Result<(), TrainError> {

@@ -43,9 +43,9 @@ impl Batch {
     }
 
     /// Positions up to the last target of each sequence: what lies behind only fills it up.
-    pub(crate) fn read(&self) -> usize {
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
         let last = |row: &[Option<u32>]| row.iter().rposition(Option::is_some).map_or(0, |at| at + 1);
-        self.targets.chunks(self.positions().max(1)).map(last).sum()
+        self.targets.chunks(self.positions().max(1)).map(last)
     }
 
     /// The targets that count, in their order.
@@ -94,6 +94,28 @@ impl Given<'_> {
     fn side_path(self, part: Part) -> Option<[Tensor<2>; 2]> {
         self.parameters.side_path(part).map(|places| places.map(|at| self.leaves[at].clone()))
     }
+}
+
+/// A block and the sizes of its attention.
+#[derive(Clone, Debug)]
+struct Place {
+    layer: usize,
+    heads: Heads,
+}
+
+/// A block, or a part of it: one result of its inputs.
+type Piece = fn(&Transformer, &Place, &[Tensor<2>], Given<'_>) -> Tensor<2>;
+
+/// What losses are made of.
+pub(crate) struct Heard {
+    /// The hidden vectors in front of the head that a target follows, `[targets, hidden]`. Nobody asks for the logits of the other
+    /// positions, and the head is the largest matrix of small models.
+    pub(crate) hidden: Tensor<2>,
+    /// The head.
+    pub(crate) head: Tensor<2>,
+    /// Queries, keys and values of every token as the projections (and the norms of heads) of one block give them, before they
+    /// are rotated, if they were asked for.
+    pub(crate) states: Option<Tensor<2>>,
 }
 
 impl Transformer {
@@ -172,20 +194,20 @@ impl Transformer {
     /// # Panics
     /// When an id is not in the vocabulary, or sequences are longer than the context.
     pub fn loss(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<1> {
-        let (hidden, head) = self.hidden_and_head(parameters, leaves, batch);
+        let Heard { hidden, head, .. } = self.heard(parameters, leaves, batch, None);
         ops::cross_entropy(self.kernel, hidden, head, batch.counted_targets())
     }
 
-    /// The hidden vectors in front of the head that a target follows, `[targets, hidden]`, and the head. Nobody asks for the logits
-    /// of the other positions, and the head is the largest matrix of small models.
-    pub(crate) fn hidden_and_head(
+    /// A pass of a batch, as losses ask for it; `tapped` is a block whose states are wanted.
+    pub(crate) fn heard(
         &self,
         parameters: &Parameters,
         leaves: &[Tensor<2>],
         batch: &Batch,
-    ) -> (Tensor<2>, Tensor<2>) {
+        tapped: Option<usize>,
+    ) -> Heard {
         let given = Given { parameters, leaves };
-        let hidden = self.hidden(given, batch);
+        let (hidden, states) = self.hidden(given, batch, tapped);
         let hidden = match batch.counted() == batch.targets.len() {
             true => hidden,
             false => {
@@ -193,7 +215,7 @@ impl Transformer {
                 ops::embedding(hidden, counted.map(|(row, _)| row).collect())
             }
         };
-        (hidden, self.head(given))
+        Heard { hidden, head: self.head(given), states }
     }
 
     /// The logits of every position, `[sequences * positions, vocab]`.
@@ -202,14 +224,20 @@ impl Transformer {
     /// As [`Transformer::loss`].
     pub fn logits(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<2> {
         let given = Given { parameters, leaves };
-        self.hidden(given, batch).matmul(self.head(given).transpose())
+        self.hidden(given, batch, None).0.matmul(self.head(given).transpose())
     }
 
     fn head(&self, given: Given<'_>) -> Tensor<2> {
         given.leaf(if self.config.tied_head { Part::Embedding } else { Part::Head })
     }
 
-    fn hidden(&self, given: Given<'_>, batch: &Batch) -> Tensor<2> {
+    /// The vectors in front of the head, and the states of the `tapped` block.
+    fn hidden(
+        &self,
+        given: Given<'_>,
+        batch: &Batch,
+        tapped: Option<usize>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
         let positions = batch.positions();
         assert!(
             positions <= self.config.context,
@@ -226,49 +254,71 @@ impl Transformer {
             sin: self.sin.clone(),
         };
         let mut x = ops::embedding(given.leaf(Part::Embedding), batch.ids.clone());
+        let mut states = None;
         for layer in 0..self.config.layers {
-            x = match self.recomputes {
-                true => self.block_again(layer, x, &heads, given),
-                false => self.block(layer, x, &heads, given),
+            let place = Place { layer, heads: heads.clone() };
+            x = if tapped == Some(layer) {
+                let qkv = self.run(Self::attended_to, &place, vec![x.clone()], given);
+                states = Some(qkv.clone());
+                self.run(Self::rest, &place, vec![x, qkv], given)
+            } else {
+                self.run(Self::block, &place, vec![x], given)
             };
         }
-        ops::rms_norm(self.kernel, x, given.leaf(Part::FinalNorm), self.config.norm_eps)
+        (ops::rms_norm(self.kernel, x, given.leaf(Part::FinalNorm), self.config.norm_eps), states)
     }
 
-    /// [`Transformer::block`] that is computed again for its backward.
-    fn block_again(&self, layer: usize, x: Tensor<2>, heads: &Heads, given: Given<'_>) -> Tensor<2> {
+    /// `piece(inputs)`; where blocks are computed again for their backward, so that this one is.
+    fn run(&self, piece: Piece, place: &Place, mut inputs: Vec<Tensor<2>>, given: Given<'_>) -> Tensor<2> {
+        if !self.recomputes {
+            return piece(self, place, &inputs, given);
+        }
+        let layer = place.layer;
         let here = |p: &Parameter| matches!(p.part, Part::Weight(l, _) | Part::Norm(l, _) if l == layer);
         let list = given.parameters.list().iter().enumerate();
         let places: Vec<usize> = list.filter(|(_, p)| here(p)).map(|(at, _)| at).collect();
-        let mut inputs = vec![x];
+        let own = inputs.len();
         inputs.extend(places.iter().map(|&at| given.leaves[at].clone()));
         // The block looks at its own parameters only: the others' places are held by their values.
-        let (model, heads, parameters) = (self.clone(), heads.clone(), given.parameters.clone());
+        let (model, place, parameters) = (self.clone(), place.clone(), given.parameters.clone());
         let others: Vec<Tensor<2>> =
             parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect();
-        let block = move |inputs: &[Tensor<2>]| {
+        let again = move |inputs: &[Tensor<2>]| {
             let mut leaves = others.clone();
-            places.iter().zip(&inputs[1..]).for_each(|(&at, input)| leaves[at] = input.clone());
+            places.iter().zip(&inputs[own..]).for_each(|(&at, input)| leaves[at] = input.clone());
             let given = Given { parameters: &parameters, leaves: &leaves };
-            model.block(layer, inputs[0].clone(), &heads, given)
+            piece(&model, &place, &inputs[..own], given)
         };
-        ops::recompute(Arc::new(block), &inputs)
+        ops::recompute(Arc::new(again), &inputs)
     }
 
-    fn block(&self, layer: usize, x: Tensor<2>, heads: &Heads, given: Given<'_>) -> Tensor<2> {
+    /// A block of its input.
+    fn block(&self, place: &Place, inputs: &[Tensor<2>], given: Given<'_>) -> Tensor<2> {
+        let qkv = self.attended_to(place, inputs, given);
+        self.rest(place, &[inputs[0].clone(), qkv], given)
+    }
+
+    /// Queries, keys and values of a block's input.
+    fn attended_to(&self, &Place { layer, .. }: &Place, inputs: &[Tensor<2>], given: Given<'_>) -> Tensor<2> {
+        let normed = self.norm(layer, inputs[0].clone(), Norm::Attention, given);
+        let qkv = self.linear(layer, normed, &[Projection::Query, Projection::Key, Projection::Value], given);
+        if self.config.qk_norms { self.qk_norms(layer, qkv, given) } else { qkv }
+    }
+
+    /// What a block makes of its input and its queries, keys and values.
+    fn rest(&self, place: &Place, inputs: &[Tensor<2>], given: Given<'_>) -> Tensor<2> {
+        let (x, qkv, layer) = (inputs[0].clone(), inputs[1].clone(), place.layer);
         let linear = |x, list: &[Projection]| self.linear(layer, x, list, given);
-        let norm = |x, which| {
-            ops::rms_norm(self.kernel, x, given.leaf(Part::Norm(layer, which)), self.config.norm_eps)
-        };
-        let sub_norm = |x, which| if self.config.sub_norms { norm(x, which) } else { x };
-        let normed = norm(x.clone(), Norm::Attention);
-        let qkv = linear(normed, &[Projection::Query, Projection::Key, Projection::Value]);
-        let qkv = if self.config.qk_norms { self.qk_norms(layer, qkv, given) } else { qkv };
-        let attended = sub_norm(ops::attention(self.kernel, qkv, heads), Norm::AttentionSub);
+        let sub_norm = |x, which| if self.config.sub_norms { self.norm(layer, x, which, given) } else { x };
+        let attended = sub_norm(ops::attention(self.kernel, qkv, &place.heads), Norm::AttentionSub);
         let x = x + linear(attended, &[Projection::Output]);
-        let normed = norm(x.clone(), Norm::Ffn);
+        let normed = self.norm(layer, x.clone(), Norm::Ffn, given);
         let gated = ops::gate(linear(normed, &[Projection::Gate, Projection::Up]), self.config.activation);
         x + linear(sub_norm(gated, Norm::FfnSub), &[Projection::Down])
+    }
+
+    fn norm(&self, layer: usize, x: Tensor<2>, which: Norm, given: Given<'_>) -> Tensor<2> {
+        ops::rms_norm(self.kernel, x, given.leaf(Part::Norm(layer, which)), self.config.norm_eps)
     }
 
     /// Projections of one input, side by side, each with its side path if it has one.

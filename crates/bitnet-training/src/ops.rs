@@ -14,6 +14,7 @@ mod linear;
 mod loss;
 mod norm;
 mod recompute;
+mod relations;
 mod rows;
 mod side;
 
@@ -25,4 +26,5 @@ pub use linear::{Quantization, linear};
 pub use loss::cross_entropy;
 pub use norm::rms_norm;
 pub use recompute::recompute;
+pub use relations::{Relations, relations};
 pub use side::side_path;

@@ -121,6 +121,10 @@ fn teacher(
     let digest = parameters.digest();
     let model = Transformer::new(found.config().clone(), found.quantization(), kernel)?;
     let teacher = Teacher::new(model, parameters, options, student, job.training.positions)?;
+    let teacher = match job.relations() {
+        Some(relations) => teacher.with_relations(relations, student)?,
+        None => teacher,
+    };
     Ok(Some((teacher, digest)))
 }
 

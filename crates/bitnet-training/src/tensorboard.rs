@@ -18,8 +18,9 @@ use crate::TrainError;
 pub(crate) const NAME: &str = "events.out.tfevents.0.bitnet";
 
 /// What the numbers of a line of the metrics are called there, by their names in the line.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("loss", "loss/training"),
+    ("relations", "loss/relations"),
     ("validation", "loss/validation"),
     ("gradient", "step/gradient length"),
     ("learning_rate", "step/learning rate"),

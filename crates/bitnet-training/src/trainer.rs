@@ -8,7 +8,7 @@ use crate::{
     AdamW, AdamWOptions, Batch, Parameters, Quantization, Schedule, TrainError, Transformer,
     checkpoint::{self, Lowest, Saved, State},
     corpus::{Position, Windows},
-    distill::Teacher,
+    distill::{Taught, Teacher},
     lessons::Lessons,
     schedule::Rates,
 };
@@ -46,6 +46,8 @@ pub struct StepReport {
     pub step: u64,
     /// The loss before it, in nats per target.
     pub loss: f64,
+    /// The distance of the attention relations from the teacher's in it, before its weight, if they are learned.
+    pub relations: Option<f64>,
     /// The length of the gradients before they were clipped.
     pub length: f64,
     /// Its rates.
@@ -188,11 +190,12 @@ impl Trainer {
         let rates = self.options.schedule.at(self.step);
         let batches: Vec<Batch> = (0..self.options.accumulate).map(|_| self.batch()).collect();
         let targets: usize = batches.iter().map(Batch::counted).sum();
-        let (mut loss, mut sums) = (0.0, Vec::new());
+        let (mut loss, mut relations, mut sums) = (0.0, None, Vec::new());
         for batch in &batches {
-            let (part, grads) = self.pass(batch);
+            let (part, distance, grads) = self.pass(batch);
             let counted = batch.counted() as f64;
             loss += part * counted / targets as f64;
+            relations = distance.map(|d| relations.unwrap_or(0.0) + d * counted / targets as f64);
             // A pass gives the mean over its own targets.
             let weight = if self.options.sum { counted } else { counted / targets as f64 } as f32;
             let grads = grads.into_iter().map(|g| if weight == 1.0 { g } else { g * weight });
@@ -211,8 +214,8 @@ impl Trainer {
             return Err(TrainError::NotANumber { step, loss, length });
         }
         self.step = step;
-        let tokens = batches.iter().map(Batch::read).sum();
-        Ok(StepReport { step, loss, length, rates, tokens })
+        let tokens = batches.iter().flat_map(Batch::lengths).sum();
+        Ok(StepReport { step, loss, relations, length, rates, tokens })
     }
 
     /// The next batch.
@@ -221,12 +224,12 @@ impl Trainer {
         self.lessons.batch(&places, self.options.positions)
     }
 
-    /// The loss and the gradients of one batch.
-    fn pass(&mut self, batch: &Batch) -> (f64, Vec<Tensor<2>>) {
+    /// The loss of one batch, the relations in it, and the gradients.
+    fn pass(&mut self, batch: &Batch) -> (f64, Option<f64>, Vec<Tensor<2>>) {
         let leaves = self.parameters.leaves();
-        let loss = match &self.teacher {
+        let Taught { loss, relations } = match &self.teacher {
             Some(teacher) => teacher.loss(&self.model, &self.parameters, &leaves, batch),
-            None => self.model.loss(&self.parameters, &leaves, batch),
+            None => Taught { loss: self.model.loss(&self.parameters, &leaves, batch), relations: None },
         };
         let mut grads = loss.backward();
         let trained = self.parameters.list().iter().zip(&leaves).filter(|(p, _)| !p.frozen);
@@ -236,7 +239,8 @@ impl Trainer {
             None => leaf.clone().inner().zeros_like(),
         });
         let grads = grads.collect();
-        (f64::from(loss.inner().into_scalar::<f32>()), grads)
+        let number = |loss: Tensor<1>| f64::from(loss.inner().into_scalar::<f32>());
+        (number(loss), relations.map(number), grads)
     }
 
     /// Keeps the running mean of the loss and stops a run that has lost its way.

@@ -10,7 +10,7 @@ use bitnet_model::{GateActivation, Rope, RopeScaling};
 use bitnet_quant::Granularity;
 use bitnet_training::{
     DistillOptions,
-    ops::{self, Heads, Quantization, composed},
+    ops::{self, Heads, Quantization, Relations, composed},
 };
 use burn_tensor::Tensor;
 use common::{difference, gradients, kernel, matrix, noise, random, values};
@@ -129,6 +129,49 @@ fn loss_of_a_student() {
             &[random([40, 16], 5), random([11, 16], 6)],
         );
     }
+}
+
+fn states(tokens: usize, widths: [usize; 3], seed: u64) -> Tensor<2> {
+    random([tokens, widths.iter().sum()], seed) * 2.0
+}
+
+#[test]
+fn attention_relations() {
+    // Teachers of another width, sequences that are filled up, one that is empty; more rows than a chunk.
+    for (lengths, positions, heads, student, teacher) in [
+        (vec![9, 9], 9, 2, [8, 4, 4], [12, 6, 6]),
+        (vec![5, 0, 9, 1], 9, 4, [16, 8, 8], [16, 16, 16]),
+        (vec![41], 41, 1, [8, 8, 8], [4, 2, 2]),
+    ] {
+        let tokens = lengths.len() * positions;
+        let sizes = Relations { positions, lengths: lengths.into(), heads, student, teacher };
+        let wanted = states(tokens, teacher, 31).inner();
+        check(
+            "relations",
+            &|i| ops::relations(kernel(), i[0].clone(), wanted.clone(), &sizes).unsqueeze(),
+            &|i| composed::relations(i[0].clone(), Tensor::from_inner(wanted.clone()), &sizes).unsqueeze(),
+            &[states(tokens, student, 30)],
+        );
+    }
+}
+
+/// Nothing to learn is exactly nothing.
+#[test]
+fn relations_of_a_model_to_itself_are_zero() {
+    let widths = [16, 8, 8];
+    let x = states(3 * 33, widths, 32);
+    let sizes = Relations {
+        positions: 33,
+        lengths: Arc::from([33, 20, 33]),
+        heads: 4,
+        student: widths,
+        teacher: widths,
+    };
+    let teacher = x.clone().inner();
+    let own = |i: &[Tensor<2>]| ops::relations(kernel(), i[0].clone(), teacher.clone(), &sizes).unsqueeze();
+    let (loss, gradients) = gradients(own, &[x]);
+    assert_eq!(loss, [0.0]);
+    assert!(gradients[0].iter().all(|&g| g == 0.0));
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl Job {
         if self.lora.as_ref().is_some_and(|l| !(l.fold_bound.is_finite() && l.fold_bound >= 0.0)) {
             return wrong("lora.fold_bound is 0 nats or more");
         }
+        self.check_relations()?;
         match self.distillation() {
             Some((_, d))
                 if !(d.temperature.is_finite() && d.temperature > 0.0 && (0.0..=1.0).contains(&d.weight)) =>
@@ -140,6 +141,26 @@ impl Job {
                 wrong("distillation.temperature is above 0, and distillation.weight lies from 0 to 1")
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The relations, as far as the job itself says what they are of.
+    fn check_relations(&self) -> Result<(), TrainError> {
+        let Some(relations) = self.relations() else { return Ok(()) };
+        if !(relations.weight.is_finite() && relations.weight > 0.0) {
+            return wrong(format!("relations.weight is {}, not a number from 0 on", relations.weight));
+        }
+        if self.distillation().is_none() {
+            return wrong(
+                "relations.weight is above 0, and distillation.teacher names no model: whose relations?",
+            );
+        }
+        match &self.model {
+            // Heads of size 0 and the like are for the configuration's own check.
+            Some(m) => {
+                relations.of_student(m.layers, [m.hidden, m.hidden / m.heads * m.kv_heads]).map(|_| ())
+            }
+            None => Ok(()),
         }
     }
 

@@ -66,6 +66,20 @@ pub struct Distillation {
     pub weight: f32,
 }
 
+/// `[relations]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relations {
+    /// What their distance from the teacher's is multiplied with; 0 leaves them out.
+    pub weight: f32,
+    /// Relation heads.
+    pub heads: usize,
+    /// The student's block.
+    pub layer: i64,
+    /// The teacher's block.
+    pub teacher_layer: i64,
+}
+
 /// `[data]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

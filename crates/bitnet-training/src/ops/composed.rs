@@ -6,7 +6,7 @@ use bitnet_model::GateActivation;
 use bitnet_quant::{Granularity, activations, weights};
 use burn_tensor::{Int, Tensor, TensorData, activation};
 
-use super::{Heads, Quantization};
+use super::{Heads, Quantization, Relations};
 use crate::distill::DistillOptions;
 
 /// See [`super::rms_norm`].
@@ -84,6 +84,27 @@ pub fn distillation(
     let apart = wanted.clone().exp() * (wanted - activation::log_softmax(logits, 1));
     let divergence = apart.sum() / count as f32 * (temperature * temperature);
     cross_entropy(h, w, targets) * (1.0 - weight) + divergence * weight
+}
+
+/// See [`super::relations()`].
+pub fn relations(x: Tensor<2>, teacher: Tensor<2>, sizes: &Relations) -> Tensor<1> {
+    let mut total = Tensor::zeros([1], &x.device());
+    for (sequence, &length) in sizes.lengths.iter().enumerate().filter(|(_, length)| **length > 0) {
+        for part in 0..3 {
+            let logs = |states: &Tensor<2>, widths: [usize; 3]| {
+                let (first, dim) = (widths[..part].iter().sum(), widths[part] / sizes.heads);
+                let states = states.clone().narrow(0, sequence * sizes.positions, length);
+                let states: Tensor<3> =
+                    states.narrow(1, first, widths[part]).reshape([length, sizes.heads, dim]);
+                let heads = states.swap_dims(0, 1);
+                let scores = heads.clone().matmul(heads.transpose()) / (dim as f32).sqrt();
+                activation::log_softmax(scores, 2)
+            };
+            let (own, wanted) = (logs(&x, sizes.student), logs(&teacher, sizes.teacher));
+            total = total + (wanted.clone().exp() * (wanted - own)).sum();
+        }
+    }
+    total / (sizes.heads * sizes.lengths.iter().sum::<usize>()) as f32
 }
 
 fn int8(x: Tensor<2>) -> Tensor<2> {

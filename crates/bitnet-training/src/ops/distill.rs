@@ -104,13 +104,7 @@ impl Distillation {
             row.copy_from_slice(from);
             self.kernel.scale(row, cold);
         }
-        // KL = sum q (ln q - ln p), with ln of a softmax as its logit less the log of the sum.
-        let shift = f64::from(self.kernel.log_sum_exp(student)) - f64::from(self.kernel.log_sum_exp(wanted));
-        let apart = |(s, t): (&f32, &f32)| f64::from(*t) - f64::from(*s) + shift;
-        let differences: Vec<f64> = student.iter().zip(&*wanted).map(apart).collect();
-        self.kernel.softmax(student);
-        self.kernel.softmax(wanted);
-        let divergence: f64 = wanted.iter().zip(&differences).map(|(&q, d)| f64::from(q) * d).sum();
+        let divergence = divergence(self.kernel, student, wanted);
         self.kernel.softmax(logits);
         logits[target as usize] -= 1.0;
         // d(T^2 KL)/dz = T (p_T - q_T)
@@ -121,4 +115,15 @@ impl Distillation {
         let square = f64::from(temperature) * f64::from(temperature);
         (1.0 - f64::from(weight)) * plain + f64::from(weight) * square * divergence
     }
+}
+
+/// `KL(wanted || student)` of the softmaxes of two rows, in nats. The rows become those softmaxes.
+pub(super) fn divergence(kernel: &'static Kernel, student: &mut [f32], wanted: &mut [f32]) -> f64 {
+    // KL = sum q (ln q - ln p), with ln of a softmax as its logit less the log of the sum.
+    let shift = f64::from(kernel.log_sum_exp(student)) - f64::from(kernel.log_sum_exp(wanted));
+    let apart = |(s, t): (&f32, &f32)| f64::from(*t) - f64::from(*s) + shift;
+    let differences: Vec<f64> = student.iter().zip(&*wanted).map(apart).collect();
+    kernel.softmax(student);
+    kernel.softmax(wanted);
+    wanted.iter().zip(&differences).map(|(&q, d)| f64::from(q) * d).sum()
 }

@@ -260,7 +260,8 @@ mod tests {
         seen.history.validations = vec![(100, 2.5), (200, 2.75)];
         seen.trits = Trits { zeros: 0.3125, flips: 1500, count: 90_000 };
         let rates = Rates { learning_rate: 1e-3, weight_decay: 0.1 };
-        seen.last = Some(StepReport { step: 240, loss: 2.0, length: 0.5, rates, tokens: 500 });
+        seen.last =
+            Some(StepReport { step: 240, loss: 2.0, relations: None, length: 0.5, rates, tokens: 500 });
         let frame = seen.frame(400);
         let lines: Vec<&str> = frame.lines().collect();
         assert_eq!(lines[0], "step 240/400  [==================            ]  60 %  1 min 20 s left");
