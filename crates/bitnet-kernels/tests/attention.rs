@@ -246,24 +246,76 @@ fn exp_of(x: f32) -> f32 {
     partial[0]
 }
 
-/// Products that are all -0 add up to 0, as a sum that begins with 0 does.
+/// A query of one head at the last of `positions`.
+fn one(values: &[f32], positions: usize, scale: f32) -> Queries<'_> {
+    let head_dim = values.len();
+    Queries { values, tokens: 1, token_stride: head_dim, group: 1, head_dim, position: positions - 1, scale }
+}
+
+/// Products that are all -0 add up to 0, as a sum that begins with 0 does. (A head of fewer than 16 dimensions has lanes
+/// without products, whose zeros do the same.)
 #[test]
 fn a_sum_of_negative_zeros_is_zero() {
-    let values = [0.0, 0.0];
-    let got = on_all("zeros", |kernel| {
-        let cache = Cache::new(kernel, 2, vec![-1.0, -2.0], vec![3.0, 4.0]);
-        let queries = Queries {
-            values: &values,
-            tokens: 1,
-            token_stride: 2,
-            group: 1,
-            head_dim: 2,
-            position: 0,
-            scale: 1.0,
-        };
-        let mut partial = vec![f32::NAN; 4];
-        kernel.attend_chunk(&queries, 0, cache.chunk(0, 0), &mut partial);
-        partial
-    });
-    assert_eq!(bits(&got), bits(&[3.0, 4.0, 0.0, 1.0]));
+    for head_dim in [2, 16, 48] {
+        let values = vec![0.0; head_dim];
+        let v: Vec<f32> = (0..head_dim).map(|d| 3.0 + d as f32).collect();
+        let got = on_all("zeros", |kernel| {
+            let cache = Cache::new(kernel, head_dim, vec![-1.0; head_dim], v.clone());
+            let mut partial = vec![f32::NAN; head_dim + 2];
+            kernel.attend_chunk(&one(&values, 1, 1.0), 0, cache.chunk(0, 0), &mut partial);
+            partial
+        });
+        let want: Vec<f32> = v.into_iter().chain([0.0, 1.0]).collect();
+        assert_eq!(bits(&got), bits(&want));
+    }
+}
+
+/// The largest of scores that are 0 and -0 is the first in the order of lanes; -0 comes of products too small for a float.
+#[test]
+fn the_sign_of_a_largest_zero_follows_the_written_order() {
+    for positions in [2, 16, 17, 40] {
+        for negative in 0..positions {
+            let mut keys = vec![0.0; positions];
+            keys[negative] = -1e-3;
+            let cache = Cache::new(by_name("scalar").unwrap(), 1, keys, vec![1.0; positions]);
+            for kind in 0..KINDS {
+                on_all("signs", |kernel| {
+                    let mut partial = vec![f32::NAN; 3];
+                    kernel.attend_chunk(
+                        &one(&[1e-3], positions, 1e-40),
+                        0,
+                        cache.chunk(kind, 0),
+                        &mut partial,
+                    );
+                    partial
+                });
+            }
+        }
+    }
+}
+
+/// Scores so far apart that all weights but one vanish, infinities, and what is not a number.
+#[test]
+fn extreme_scores_are_the_same_everywhere() {
+    let head_dim = 32;
+    for positions in [3, 40, 256, 300] {
+        let cache = Cache::random(by_name("scalar").unwrap(), positions, head_dim, 5);
+        for (scale, odd) in [
+            (1e2, 0.5),
+            (1e4, 0.5),
+            (1e30, 1e30),
+            (1.0, f32::INFINITY),
+            (1.0, f32::NEG_INFINITY),
+            (1.0, f32::NAN),
+        ] {
+            let mut values = numbers(1, head_dim, 9);
+            values[7] = odd;
+            for kind in 0..KINDS {
+                let got =
+                    on_all("extremes", |kernel| cache.attend(kernel, &one(&values, positions, scale), kind));
+                // Apart from what the queries bring along, weights are at most 1 and at least one of them is.
+                assert!(scale == 1.0 || odd > 1.0 || got.iter().all(|x| x.is_finite()), "{kind} {scale}");
+            }
+        }
+    }
 }
