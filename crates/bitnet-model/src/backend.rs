@@ -181,8 +181,11 @@ pub trait Backend: Send + Sync + Sized {
     /// When the device has no room.
     fn kv(&self, shape: KvShape) -> Result<Self::Kv, ModelError>;
 
-    /// Copies the first `positions` positions of a cache of the same model.
-    fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv);
+    /// Copies the first `positions` positions of a cache of the same model and type; `to` has room for them.
+    ///
+    /// # Errors
+    /// [`ModelError::ForeignCache`] for any other; nothing has changed then.
+    fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv) -> Result<(), ModelError>;
 
     /// Room for attention of `heads` query heads over caches of up to `shape`, in batches of up to `tokens`.
     ///

@@ -211,8 +211,8 @@ impl Backend for Cpu {
         KvCache::new(&self.pool, shape, self.kv)
     }
 
-    fn copy_kv(&self, from: &KvCache, positions: usize, to: &mut KvCache) {
-        to.copy_from(from, positions);
+    fn copy_kv(&self, from: &KvCache, positions: usize, to: &mut KvCache) -> Result<(), ModelError> {
+        to.copy_from(from, positions)
     }
 
     fn scratch(&self, shape: KvShape, heads: usize, tokens: usize) -> Result<AttentionScratch, ModelError> {

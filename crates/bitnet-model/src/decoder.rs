@@ -130,13 +130,14 @@ impl<B: Backend> Model<B> {
     /// Makes `to` hold what `from` holds, so that both can be continued in their own way.
     ///
     /// # Errors
-    /// [`ModelError::ContextFull`] when `to` has no room for it.
+    /// [`ModelError::ContextFull`] when `to` has no room for it, [`ModelError::ForeignCache`] when one of them is another
+    /// model's or keeps another type; nothing has changed then.
     pub fn copy(&self, from: &Sequence<B::Kv>, to: &mut Sequence<B::Kv>) -> Result<(), ModelError> {
         let (needed, capacity) = (from.len(), to.capacity());
         if needed > capacity {
             return Err(ModelError::ContextFull { needed, capacity });
         }
-        self.backend.copy_kv(&from.kv, needed, &mut to.kv);
+        self.backend.copy_kv(&from.kv, needed, &mut to.kv)?;
         to.hold(needed);
         Ok(())
     }

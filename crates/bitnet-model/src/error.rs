@@ -70,6 +70,14 @@ pub enum ModelError {
         /// Positions there are.
         capacity: usize,
     },
+    /// Keys and values of another model, or kept in another type, that were to be taken over.
+    #[error("keys and values cannot be taken over: expected {expected}, got {got}")]
+    ForeignCache {
+        /// What the receiving sequence holds.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
 }
 
 impl ModelError {

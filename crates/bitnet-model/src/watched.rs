@@ -155,8 +155,8 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         self.inner.kv(shape)
     }
 
-    fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv) {
-        self.inner.copy_kv(from, positions, to);
+    fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv) -> Result<(), ModelError> {
+        self.inner.copy_kv(from, positions, to)
     }
 
     fn scratch(&self, shape: KvShape, heads: usize, tokens: usize) -> Result<Self::Scratch, ModelError> {

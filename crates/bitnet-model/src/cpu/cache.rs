@@ -93,8 +93,14 @@ impl KvCache {
         self.shape.layers * self.shape.heads * self.kind.chunk_bytes(self.shape.head_dim) / ATTENTION_CHUNK
     }
 
-    /// Takes over the first `positions` positions of a cache of the same model and type.
-    pub(super) fn copy_from(&mut self, other: &Self, positions: usize) {
+    /// Takes over the first `positions` positions of a cache of the same model and type; there is room for them.
+    ///
+    /// # Errors
+    /// [`ModelError::ForeignCache`] for any other.
+    pub(super) fn copy_from(&mut self, other: &Self, positions: usize) -> Result<(), ModelError> {
+        if self.form() != other.form() {
+            return Err(ModelError::ForeignCache { expected: self.form(), got: other.form() });
+        }
         let range = self.elements(0, positions.div_ceil(ATTENTION_CHUNK), 0, 0);
         match (&mut self.store, &other.store) {
             (Store::F32(to), Store::F32(from)) => to[..range.start].copy_from_slice(&from[..range.start]),
@@ -104,8 +110,15 @@ impl KvCache {
                 let steps_end = range.start / self.chunk * Kernel::KV_STEPS;
                 steps[..steps_end].copy_from_slice(&from_steps[..steps_end]);
             }
-            _ => unreachable!("all caches of a backend have one type"),
+            _ => return Err(ModelError::ForeignCache { expected: self.form(), got: other.form() }),
         }
+        Ok(())
+    }
+
+    /// What two caches have in common when one can take over from the other.
+    fn form(&self) -> String {
+        let KvShape { layers, heads, head_dim, .. } = self.shape;
+        format!("{layers} layers of {heads} heads of {head_dim} dimensions in {:?}", self.kind)
     }
 
     /// Elements of the chunks of `heads` heads from `head` on in one page and block.
