@@ -27,6 +27,7 @@ mod pieces;
 mod sentencepiece;
 mod splitter;
 mod stream;
+mod stretches;
 mod template;
 mod tokenizer;
 

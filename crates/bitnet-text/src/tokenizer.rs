@@ -6,6 +6,7 @@ use crate::json::{Parsed, Sections, Steps, Written};
 use crate::pieces::Pieces;
 use crate::sentencepiece::SentencePiece;
 use crate::stream;
+use crate::stretches::STRETCH;
 use std::ops::Range;
 use std::sync::Arc;
 use tokenizers::models::bpe::BPE;
@@ -71,13 +72,20 @@ impl Tokenizer {
         self
     }
 
-    /// Ids of `text`.
+    /// Ids of `text`. A long text takes memory for its ids and for a part of it at a time, where the splitter is one that cannot
+    /// see across.
     ///
     /// # Errors
     /// Only where a normalizer or splitter of the file fails on this text.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
         let mut ids = if options.add_special { self.around.0.clone() } else { Vec::new() };
-        self.encode_gated(text, &|_| options.parse_special, &mut ids)?;
+        if options.parse_special {
+            self.encode_gated(text, &|_| true, &mut ids)?;
+        } else {
+            for stretch in self.stretches(text, STRETCH) {
+                self.encode_gated(stretch, &|_| false, &mut ids)?;
+            }
+        }
         if options.add_special {
             ids.extend_from_slice(&self.around.1);
         }
