@@ -154,7 +154,7 @@ fn blocks_that_are_computed_again_and_runs_that_go_on_have_the_same_bits() {
 fn rows_filled_up_do_not_count() {
     let example = |length: u32| bitnet_training::examples::Example {
         ids: (0..length).map(|i| (i * 7 + length) % 23).collect(),
-        answers: Vec::from_iter([2..length as usize]),
+        answers: std::iter::once(2..length as usize).collect(),
         line: bitnet_training::examples::Line { path: Arc::from(Path::new("a.jsonl")), number: 1 },
     };
     let distance = |lengths: &[u32], batch: usize, accumulate: usize| {
