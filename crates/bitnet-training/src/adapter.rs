@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
-use bitnet_inference::{ActivationChoice, LoadOptions};
+use bitnet_inference::LoadOptions;
 use bitnet_model::family::huggingface;
 use serde_json::json;
 
 use crate::{
     Job, Kind, Parameter, Parameters, SidePath, TrainError, Trainer,
-    export::{Exported, TokenizerFiles, agreement, export},
+    export::{Exported, TokenizerFiles, agreement, export, trained_as},
 };
 
 /// What folding side paths into the weights did to the loss on what is kept for validation, in nats per token.
@@ -47,11 +47,7 @@ pub fn finish(
     };
     let path = directory.join("adapter");
     write(trainer.parameters(), &side, base, &path)?;
-    let activations = match trainer.model().config().trained_int8 {
-        true => ActivationChoice::Auto,
-        false => ActivationChoice::Float,
-    };
-    let options = LoadOptions { adapter: Some(path.clone()), activations, ..LoadOptions::default() };
+    let options = LoadOptions { adapter: Some(path.clone()), ..trained_as(trainer.model().config()) };
     let agreement = agreement(trainer, base, &options)?;
     if !agreement.holds() {
         return Err(TrainError::Disagreement { path, rms: agreement.rms, deviation: agreement.deviation });

@@ -9,9 +9,9 @@ use std::{
 
 use bitnet_convert::{ConvertOptions, QuantizationJson, Target, convert, to_config_json};
 use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
-use bitnet_inference::{InferenceEngine, LoadOptions};
+use bitnet_inference::{ActivationChoice, InferenceEngine, LoadOptions};
 use bitnet_model::{Config, Projection, family::huggingface};
-use bitnet_quant::{QuantConfig, weights};
+use bitnet_quant::{Granularity, QuantConfig, weights};
 use serde_json::{Value, json};
 
 use crate::{Batch, Kind, Parameter, Quantization, TrainError, Trainer};
@@ -89,7 +89,7 @@ pub fn export(
             _ => format!("model-{}.gguf", format.trim_start_matches("gguf-")),
         });
         convert(&master, &path, target, &ConvertOptions { force: true, ..Default::default() })?;
-        let agreement = agreement(trainer, &path, &LoadOptions::default())?;
+        let agreement = agreement(trainer, &path, &trained_as(trainer.model().config()))?;
         if !agreement.holds() {
             return Err(TrainError::Disagreement {
                 path,
@@ -102,8 +102,16 @@ pub fn export(
     Ok(all)
 }
 
-/// Writes a Hugging Face directory of floats. Models with int8 activations are written as their masters, to be quantized when
-/// they are loaded (`autobitlinear`, online), others as what takes part in the product: trits times scales, or plain floats.
+/// With the activations of the training: the engine rounds them for models that were trained without, too.
+pub(crate) fn trained_as(config: &Config) -> LoadOptions {
+    let activations = if config.trained_int8 { ActivationChoice::Auto } else { ActivationChoice::Float };
+    LoadOptions { activations, ..LoadOptions::default() }
+}
+
+/// Writes a Hugging Face directory of floats. Models with int8 activations and one scale per matrix are written as their masters, to
+/// be quantized when they are loaded (`autobitlinear`, online), others as what takes part in the product: trits times scales, or
+/// plain floats. Scales of rows and groups beside int8 activations are said to be `offline` floats, which this engine takes for
+/// the trits that they are; `transformers` has no such form, and refuses them instead of rounding masters by another rule.
 fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path) -> Result<(), TrainError> {
     let config = trainer.model().config();
     let quantization = Quantization { lambda: 1.0, ..trainer.model().quantization() };
@@ -134,7 +142,7 @@ fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path)
     };
     let online = (quantization.activations || !dense.is_empty()).then_some(QuantizationJson {
         linear_class: "autobitlinear",
-        mode: "online",
+        mode: if exact(quantization).is_some() { "offline" } else { "online" },
         dense,
         head: false,
     });
@@ -166,20 +174,24 @@ fn tokenizer_config(tokenizer: &TokenizerFiles, config: &Config) -> Value {
     })
 }
 
+/// Which weights share a scale, where trits times scales are written.
+fn exact(quantization: Quantization) -> Option<Granularity> {
+    quantization.weights.filter(|&g| g != Granularity::Tensor || !quantization.activations)
+}
+
 /// The values of a parameter as they are written.
 fn served(p: &Parameter, quantization: Quantization) -> Result<Vec<f32>, TrainError> {
     let not_finite = || TrainError::NotFinite { name: p.name() };
     let data = p.values.clone().into_data();
     let values = data.as_slice::<f32>().map_err(|_| not_finite())?;
-    let granularity = match quantization.weights {
-        Some(granularity) if p.kind == Kind::Ternary && !quantization.activations => granularity,
-        _ => return Ok(values.to_vec()),
+    let Some(granularity) = exact(quantization).filter(|_| p.kind == Kind::Ternary) else {
+        return Ok(values.to_vec());
     };
     let [rows, cols] = p.values.dims();
-    let exact =
+    let trits =
         weights::absmean(rows, cols, values, QuantConfig { granularity }).map_err(|_| not_finite())?;
     let mut out = vec![0.0; values.len()];
-    out.chunks_exact_mut(cols).enumerate().for_each(|(row, out)| exact.row_to_f32(row, out));
+    out.chunks_exact_mut(cols).enumerate().for_each(|(row, out)| trits.row_to_f32(row, out));
     Ok(out)
 }
 

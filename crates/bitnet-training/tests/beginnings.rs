@@ -7,6 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use bitnet_inference::{ActivationChoice, InferenceEngine, LoadOptions};
+use bitnet_quant::Granularity;
 use bitnet_training::{
     Batch, Found, Job, Lessons, Quantization, TEMPLATE, TrainError, Trainer, Transformer, export, on_threads,
     start,
@@ -96,9 +97,37 @@ fn floats_that_are_exactly_ternary_are_trits_with_their_scales() {
         let weights = format!("quantization.weights={weights}");
         let same = [weights.as_str(), "quantization.activations=false"];
         let more = ["model.sub_norms=false", "model.activation=silu"];
-        let (trainer, exported) = trained(directory.path(), &[&same[..], &more[..]].concat());
+        let formats = ["export.formats=[\"bitnet\"]"];
+        let (trainer, exported) = trained(directory.path(), &[&same[..], &more[..], &formats[..]].concat());
+        let agreement = exported[1].agreement.unwrap();
+        assert!(agreement.rms < 1e-5, "{weights}: {agreement:?}");
         let again = begun(&from(&exported[0].path, directory.path(), &same).unwrap()).unwrap();
         assert_eq!(evaluate(&again), evaluate(&trainer), "{weights}");
+    }
+}
+
+/// What holds them has the trained model's loss to the bit, and in the engine its logits.
+#[test]
+fn scales_of_rows_and_groups_are_served_with_int8_activations() {
+    for (name, granularity) in [("row", Granularity::Row), ("group-32", Granularity::Group(32))] {
+        let directory = tempfile::tempdir().unwrap();
+        let weights = format!("quantization.weights={name}");
+        let formats = "export.formats=[\"bitnet\", \"hf-master\"]";
+        let (trainer, exported) = trained(directory.path(), &[&weights, formats]);
+        let expected = evaluate(&trainer);
+        assert_eq!(exported.len(), 3);
+        for e in &exported {
+            let found = Found::open(&e.path).unwrap();
+            let wanted = Quantization { weights: Some(granularity), ..Quantization::W158A8 };
+            assert_eq!(found.quantization(), wanted, "{name} as {}", e.format);
+            let job = from(&e.path, directory.path(), &[&weights]).unwrap();
+            assert_eq!(evaluate(&begun(&job).unwrap()), expected, "{name} as {}", e.format);
+            let agreement = on_threads(2, || export::agreement(&trainer, &e.path, &LoadOptions::default()))
+                .unwrap()
+                .unwrap();
+            let same = agreement.rms < 1e-3 && agreement.same_top == agreement.positions;
+            assert!(same, "{name} as {}: {agreement:?}", e.format);
+        }
     }
 }
 

@@ -52,7 +52,11 @@ fn unknown_and_contradictory_keys_are_refused_by_name() {
     refused(&[files, "quantization.weights=group-20"], "multiple of 32");
     refused(&[files, "quantization.weights=none"], "the float twin rounds nothing");
     refused(&[files, "quantization.weights=none", "quantization.activations=false"], "trains floats");
-    refused(&[files, "quantization.weights=row"], "scales of rows or groups");
+    refused(
+        &[files, "quantization.weights=row"],
+        "\"hf-packed\", which does not hold int8 activations beside scales",
+    );
+    read(&[files, "quantization.weights=group-64", "export.formats=[\"bitnet\", \"hf-master\"]"]).unwrap();
     refused(&[files, "quantization.activations=false"], "sub_norms");
     refused(&[files, "export.formats=[\"gguf-q9\"]"], "gguf-q9");
 }
