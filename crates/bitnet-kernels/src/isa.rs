@@ -217,3 +217,16 @@ pub(crate) trait Op {
 pub(crate) fn plane_word(x: &Word, p: usize) -> i32 {
     i32::from_le_bytes([x[4 * p] as u8, x[4 * p + 1] as u8, x[4 * p + 2] as u8, x[4 * p + 3] as u8])
 }
+
+/// `[of(0), of(1), ..]`. In hot code instead of `std::array::from_fn` and `map`: those may become functions of their own, which are
+/// compiled without the instruction set of the code around them. `N` is at least 1.
+#[inline(always)]
+pub(crate) fn array<T: Copy, const N: usize>(of: impl Fn(usize) -> T) -> [T; N] {
+    let mut all = [of(0); N];
+    let mut i = 1;
+    while i < N {
+        all[i] = of(i);
+        i += 1;
+    }
+    all
+}

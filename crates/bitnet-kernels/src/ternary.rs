@@ -13,7 +13,7 @@ use std::ops::Range;
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::{Activations, Granularity, PackedTernary, QuantizedRows, StripScales};
 
-use crate::isa::{Block, Isa, Lanes, Op, Word};
+use crate::isa::{Block, Isa, Lanes, Op, Word, array};
 
 pub(crate) mod base3;
 mod float;
@@ -220,9 +220,9 @@ fn tiles<I: Isa, const T: usize>(
 ) -> usize {
     let tokens = Tokens::<T> {
         first: token,
-        words: std::array::from_fn(|t| words(x, token + t, w.len)),
-        sums: std::array::from_fn(|t| x.sum(token + t)),
-        steps: std::array::from_fn(|t| x.step(token + t)),
+        words: array(|t| words(x, token + t, w.len)),
+        sums: array(|t| x.sum(token + t)),
+        steps: array(|t| x.step(token + t)),
     };
     let mut s = group.start;
     while s < group.end {
@@ -263,13 +263,22 @@ fn one_tile<I: Isa, const S: usize, const T: usize>(
         isa.prefetch_write(&mut out.row(x.first + t)[columns.clone()]);
     }
     let mut sums = [[[0; STRIP]; T]; S];
-    isa.tile::<S, T>(std::array::from_fn(|i| w.strip(s + i)), x.words, &mut sums);
-    let scales: [_; S] = std::array::from_fn(|i| w.scales(s + i, 0));
+    isa.tile::<S, T>(array(|i| w.strip(s + i)), x.words, &mut sums);
+    let scales: [_; S] = array(|i| w.scales(s + i, 0));
     for (t, (&x_sum, &step)) in x.sums.iter().zip(&x.steps).enumerate() {
-        let row = out.row(x.first + t);
-        for (i, (sums, scales)) in sums.iter().zip(&scales).enumerate() {
-            let y = isa.finish(&sums[t], x_sum, step, scales);
-            write(&y, w.columns(s + i), row);
+        let row = &mut out.row(x.first + t)[columns.clone()];
+        let (whole, rest) = row.as_chunks_mut::<STRIP>();
+        if whole.len() == S {
+            for i in 0..S {
+                whole[i] = isa.finish(&sums[i][t], x_sum, step, &scales[i]);
+            }
+        } else {
+            // The last strip has fewer rows.
+            for (whole, (sums, scales)) in whole.iter_mut().zip(sums.iter().zip(&scales)) {
+                *whole = isa.finish(&sums[t], x_sum, step, scales);
+            }
+            let last = isa.finish(&sums[S - 1][t], x_sum, step, &scales[S - 1]);
+            rest.copy_from_slice(&last[..rest.len()]);
         }
     }
 }

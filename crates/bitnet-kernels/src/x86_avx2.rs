@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 
 use crate::{
     float::attention::int8::Wide,
-    isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    isa::{Block, Isa, Lanes, Op, Word, array, plane_word},
     x86,
 };
 
@@ -115,7 +115,7 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
         let mut large16 = [_mm256_setzero_si256(); 2];
         for (block, x) in blocks.iter().zip(x) {
             x86::prefetch_ahead(block);
-            let words = [0, 1, 2, 3].map(|p| _mm256_set1_epi32(plane_word(x, p)));
+            let words: [_; 4] = array(|p| _mm256_set1_epi32(plane_word(x, p)));
             for h in 0..2 {
                 let w = load(block, h);
                 let shifted = _mm256_srli_epi16::<4>(w);
@@ -154,7 +154,7 @@ fn tile<const S: usize, const T: usize>(
             let mut first = 0;
             while first < strip.len() {
                 let last = (first + TILE_BLOCKS).min(strip.len());
-                let sums = half_tile(&strip[first..last], h, x.map(|x| &x[first..last]));
+                let sums = half_tile::<T>(&strip[first..last], h, array(|t| &x[t][first..last]));
                 for (out, sum) in out.iter_mut().zip(sums) {
                     let total = _mm256_add_epi32(load_sums(out, h), sum);
                     store(out, h, total);

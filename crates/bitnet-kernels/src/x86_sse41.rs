@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    isa::{Block, Isa, Lanes, Op, Word, plane_word},
+    isa::{Block, Isa, Lanes, Op, Word, array, plane_word},
     x86,
 };
 
@@ -100,7 +100,7 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
             let mut large16 = [_mm_setzero_si128(); 2];
             for (block, x) in blocks.iter().zip(x) {
                 x86::prefetch_ahead(block);
-                let words = [0, 1, 2, 3].map(|p| _mm_set1_epi32(plane_word(x, p)));
+                let words: [_; 4] = array(|p| _mm_set1_epi32(plane_word(x, p)));
                 for (i, q) in pair.into_iter().enumerate() {
                     let w = load(block, q);
                     let shifted = _mm_srli_epi16::<4>(w);
@@ -134,7 +134,7 @@ fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>;
         let mut first = 0;
         while first < strip.len() {
             let last = (first + TILE_BLOCKS).min(strip.len());
-            let sums = quarter_tile(&strip[first..last], q, x.map(|x| &x[first..last]));
+            let sums = quarter_tile::<T>(&strip[first..last], q, array(|t| &x[t][first..last]));
             for (out, sum) in out.iter_mut().zip(sums) {
                 let total = _mm_add_epi32(load_sums(out, q), sum);
                 store(out, q, total);

@@ -4,7 +4,7 @@ use bitnet_core::threads::ColumnsMut;
 use half::{bf16, f16};
 
 use crate::{
-    isa::{Block, Isa, Lanes, Op},
+    isa::{Block, Isa, Lanes, Op, array},
     simd::Floats,
 };
 
@@ -74,7 +74,8 @@ fn lanes_of<I: Isa, E: Element, const Q: usize, const P: usize>(
 ) -> [[I::Floats; P]; Q] {
     let len = x[0].len();
     assert!(x.iter().all(|x| x.len() == len) && rows.iter().all(|row| row.len() == len));
-    let (row_chunks, x_chunks) = (rows.map(|row| row.as_chunks::<16>()), x.map(|x| x.as_chunks::<16>()));
+    let row_chunks: [_; P] = array(|p| rows[p].as_chunks::<16>());
+    let x_chunks: [_; Q] = array(|q| x[q].as_chunks::<16>());
     let mut acc = [[isa.splat(0.0); P]; Q];
     let lines = (16 * P * size_of::<E>()).div_ceil(size_of::<Block>());
     for i in 0..len / 16 {
@@ -85,9 +86,9 @@ fn lanes_of<I: Isa, E: Element, const Q: usize, const P: usize>(
         }
         // No bounds checks: with a way to panic inside the loop the sums are kept in memory.
         // SAFETY: all slices have `len` elements, hence `len / 16` chunks.
-        let rows = row_chunks.map(|row| unsafe { row.0.get_unchecked(i) });
+        let rows = array(|p| unsafe { row_chunks[p].0.get_unchecked(i) });
         // SAFETY: as above.
-        let x = x_chunks.map(|x| unsafe { x.0.get_unchecked(i) });
+        let x = array(|q| unsafe { x_chunks[q].0.get_unchecked(i) });
         accumulate(isa, &mut acc, rows, x);
     }
     if !len.is_multiple_of(16) {

@@ -7,7 +7,7 @@ use bitnet_quant::{Activations, Granularity, QuantizedRows, activations};
 
 use super::{STRIP, Strips, tile_tokens, words, write};
 use crate::{
-    isa::{Block, Isa, Lanes, Word},
+    isa::{Block, Isa, Lanes, Word, array},
     simd::Floats,
 };
 
@@ -110,9 +110,9 @@ fn tile<I: Isa, const S: usize, const T: usize>(
     cuts: Cuts,
     out: &mut ColumnsMut<'_, f32>,
 ) {
-    let lines: [&[Block]; S] = std::array::from_fn(|i| w.strip(s + i));
-    let ahead: [&[Block]; S] = std::array::from_fn(|i| w.strip((s + S + i).min(w.count() - 1)));
-    let codes: [&[Word]; T] = std::array::from_fn(|t| words(x, token + t, w.len));
+    let lines: [&[Block]; S] = array(|i| w.strip(s + i));
+    let ahead: [&[Block]; S] = array(|i| w.strip((s + S + i).min(w.count() - 1)));
+    let codes: [&[Word]; T] = array(|t| words(x, token + t, w.len));
     let zero = isa.splat(0.0);
     let (mut acc, mut at) = ([[zero; T]; S], 0);
     for g in 0..cuts.cols.div_ceil(cuts.group) {
@@ -125,7 +125,8 @@ fn tile<I: Isa, const S: usize, const T: usize>(
                 ahead.iter().flat_map(|ahead| &ahead[blocks.clone()]).for_each(|block| isa.prefetch(block));
             }
             let mut raw = [[[0; STRIP]; T]; S];
-            let (lines, codes) = (lines.map(|l| &l[blocks.clone()]), codes.map(|c| &c[blocks.clone()]));
+            let lines: [_; S] = array(|i| &lines[i][blocks.clone()]);
+            let codes: [_; T] = array(|t| &codes[t][blocks.clone()]);
             if S * T == 1 {
                 raw[0][0] = isa.dot(lines[0], codes[0]);
             } else {

@@ -8,7 +8,7 @@ use crate::{
         attention::int8::{TOP, Wide},
         lanes::max_of,
     },
-    isa::{Block, Lanes},
+    isa::{Block, Lanes, array},
     simd::x86_avx512::Zmm,
     x86,
 };
@@ -23,10 +23,10 @@ pub(super) fn wide_dots<const S: usize, const N: usize>(
 ) -> [[Lanes<i32>; N]; S] {
     let len = blocks[0].len();
     assert!(len <= x[0].high.len() && blocks.iter().all(|blocks| blocks.len() == len));
-    let first = |half: usize| x.each_ref().map(|x| _mm512_set1_epi32(-128 * x.sums[half]));
+    let first = |half: usize| array::<_, N>(|n| _mm512_set1_epi32(-128 * x[n].sums[half]));
     let (mut high, mut low) = ([first(0); S], [first(1); S]);
     for b in 0..len {
-        let codes: [_; S] = std::array::from_fn(|s| {
+        let codes: [_; S] = array(|s| {
             // SAFETY: b < len, the length of all.
             let block = unsafe { blocks[s].get_unchecked(b) };
             x86::prefetch_ahead(block);
@@ -34,8 +34,7 @@ pub(super) fn wide_dots<const S: usize, const N: usize>(
         });
         for n in 0..N {
             // SAFETY: b < len, which is at most the number of words.
-            let word =
-                |words: &[[i8; 4]]| i32::from_le_bytes(unsafe { *words.get_unchecked(b) }.map(|x| x as u8));
+            let word = |words: &[[i8; 4]]| bytemuck::must_cast::<_, i32>(unsafe { *words.get_unchecked(b) });
             let (h, l) = (_mm512_set1_epi32(word(&x[n].high)), _mm512_set1_epi32(word(&x[n].low)));
             for s in 0..S {
                 high[s][n] = _mm512_dpbusd_epi32(high[s][n], codes[s], h);
@@ -43,9 +42,7 @@ pub(super) fn wide_dots<const S: usize, const N: usize>(
             }
         }
     }
-    std::array::from_fn(|s| {
-        std::array::from_fn(|n| store(_mm512_add_epi32(_mm512_slli_epi32::<8>(high[s][n]), low[s][n])))
-    })
+    array(|s| array(|n| store(_mm512_add_epi32(_mm512_slli_epi32::<8>(high[s][n]), low[s][n]))))
 }
 
 /// [`Wide::set`]; `full` stays as it is, since nobody multiplies with it here.

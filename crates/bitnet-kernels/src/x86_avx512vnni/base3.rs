@@ -84,7 +84,7 @@ fn step(acc: &mut [__m512i; 5], block: &Block, x: &[i8; COLUMNS]) {
     x86::prefetch_ahead(block);
     let (codes, high) = split(block);
     let words = x.as_chunks::<4>().0;
-    let word = |p: usize| _mm512_set1_epi32(i32::from_le_bytes(words[p].map(|x| x as u8)));
+    let word = |p: usize| _mm512_set1_epi32(bytemuck::must_cast(words[p]));
     for p in 0..4 {
         acc[p] = _mm512_dpbusd_epi32(acc[p], _mm512_and_si512(codes, masks[p]), word(p));
     }

@@ -5,7 +5,7 @@ use std::{arch::x86_64::*, ops::Range};
 
 use super::{Avx512Vnni, bytes, load, load_floats, store};
 use crate::{
-    isa::{Block, Lanes, Word, plane_word},
+    isa::{Block, Lanes, Word, array, plane_word},
     ternary::lines::{Lines, for_each_live},
     x86,
 };
@@ -199,8 +199,7 @@ pub(super) fn sums(lines: Lines<'_>, codes: &[i8], blocks: Range<usize>, sums: &
         let columns = ids.map(part);
         let ahead: [&[Block]; COLUMNS] =
             std::array::from_fn(|i| part(following.get(distance + i).copied().unwrap_or(ids[i])));
-        let [low, high] =
-            [0, 4].map(|i| _mm512_set1_epi32(i32::from_le_bytes([0, 1, 2, 3].map(|j| x[i + j] as u8))));
+        let [low, high] = [0, 4].map(|i| _mm512_set1_epi32(i32::from_le_bytes(array(|j| x[i + j] as u8))));
         for (b, acc) in acc.iter_mut().enumerate() {
             let column = |i: usize| {
                 // SAFETY: b < blocks.len(), the length of every part.

@@ -11,7 +11,7 @@ use bitnet_quant::activations::MIN_AMAX;
 use super::{CHUNK, Sink, weights};
 use crate::{
     float::{lanes::max_of, quantize::quantize_by},
-    isa::{Block, Isa, Lanes, Op},
+    isa::{Block, Isa, Lanes, Op, array},
     simd::Floats,
 };
 
@@ -140,8 +140,7 @@ pub(super) fn attend<I: Isa>(
     while q < queries.len() {
         let states = &mut states[q..];
         if q + 4 <= queries.len() {
-            let (queries, seen) =
-                (std::array::from_fn(|i| queries[q + i]), std::array::from_fn(|i| seen[q + i]));
+            let (queries, seen) = (array(|i| queries[q + i]), array(|i| seen[q + i]));
             isa.call(Tile::<4> { codes, queries, seen, scale, states, sink: &mut *sink, first: q });
             q += 4;
         } else {
@@ -202,8 +201,7 @@ impl<const N: usize> Op for Tile<'_, '_, '_, '_, '_, N> {
         let (columns, blocks) = (codes.values.len() / (CHUNK / 4), last.div_ceil(4));
         let read = |column: usize| &codes.values[column * (CHUNK / 4)..][..blocks];
         let mut scale = |column: usize, dots: &[Lanes<i32>; N]| {
-            let sums: [_; N] =
-                std::array::from_fn(|n| [isa.floats(&dots[n]).mul(isa.splat(factors[n])).store()]);
+            let sums: [_; N] = array(|n| [isa.floats(&dots[n]).mul(isa.splat(factors[n])).store()]);
             put(isa, sink, first, 16 * column, head_dim, &sums);
         };
         for column in (0..columns - columns % 2).step_by(2) {

@@ -3,7 +3,7 @@
 use super::{CHUNK, layout::ORDER};
 use crate::{
     float::dense::Element,
-    isa::{Isa, Op},
+    isa::{Isa, Op, array},
     simd::Floats,
 };
 
@@ -73,7 +73,7 @@ fn tiles<I: Isa, E: Element, const Q: usize, const P: usize>(
     let mut q = 0;
     while q < queries.len() {
         if q + Q <= queries.len() {
-            let queries = std::array::from_fn(|i| queries[q + i]);
+            let queries = array(|i| queries[q + i]);
             let stream = stream && q == 0;
             isa.call(Tile::<E, Q, P> { keys, queries, strip, scale, scores: &mut scores[q..], stream });
             q += Q;

@@ -3,7 +3,7 @@
 use super::{CHUNK, Sink, layout::COLUMNS};
 use crate::{
     float::dense::{Element, pad},
-    isa::{Isa, Lanes, Op},
+    isa::{Isa, Lanes, Op, array},
     simd::Floats,
 };
 
@@ -129,7 +129,7 @@ impl<E: Element> Run<'_, E> {
         Columns {
             values: &self.values[d..],
             stride: self.stride,
-            seen: std::array::from_fn(|i| self.seen[q + i]),
+            seen: array(|i| self.seen[q + i]),
             weights: &self.weights[q..],
             stream: self.stream && q == 0,
         }
@@ -208,7 +208,7 @@ impl<E: Element, const Q: usize, const D: usize> Op for Columns<'_, E, Q, D> {
                 }
             }
         }
-        acc.map(|acc| acc.map(Floats::store))
+        array(|q| array(|j| acc[q][j].store()))
     }
 }
 
