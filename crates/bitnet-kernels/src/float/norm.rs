@@ -1,7 +1,10 @@
 //! Root-mean-square normalisation.
 
 use super::quantize::quantize_by;
-use crate::isa::{Isa, Op};
+use crate::{
+    isa::{Isa, Op},
+    simd::Floats,
+};
 
 /// `r = 1 / sqrt(sum(x * x) / n + eps)`, summed as [`sum_of_squares`] says; `out = (x * r) * weight`.
 pub(crate) struct RmsNorm<'a> {
@@ -15,8 +18,8 @@ impl Op for RmsNorm<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, _: I) {
-        let r = reciprocal(self.x, self.eps);
+    fn eval<I: Isa>(self, isa: I) {
+        let r = reciprocal(isa, self.x, self.eps);
         for ((out, &x), &w) in self.out.iter_mut().zip(self.x).zip(self.weight) {
             *out = (x * r) * w;
         }
@@ -34,8 +37,8 @@ impl Op for RmsNormInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, _: I) {
-        let r = reciprocal(self.x, self.eps);
+    fn eval<I: Isa>(self, isa: I) {
+        let r = reciprocal(isa, self.x, self.eps);
         for (x, &w) in self.x.iter_mut().zip(self.weight) {
             *x = (*x * r) * w;
         }
@@ -56,16 +59,16 @@ impl Op for RmsNormQuantize<'_> {
     type Output = (f32, i32);
 
     #[inline(always)]
-    fn eval<I: Isa>(self, _: I) -> (f32, i32) {
+    fn eval<I: Isa>(self, isa: I) -> (f32, i32) {
         let Self { x, weight, eps, codes } = self;
-        let r = reciprocal(x, eps);
+        let r = reciprocal(isa, x, eps);
         quantize_by(x, weight, codes, |x, w| (x * r) * w)
     }
 }
 
 #[inline(always)]
-fn reciprocal(x: &[f32], eps: f32) -> f32 {
-    let mean = sum_of_squares(x) / x.len() as f32;
+fn reciprocal<I: Isa>(isa: I, x: &[f32], eps: f32) -> f32 {
+    let mean = sum_of_squares(isa, x) / x.len() as f32;
     1.0 / (mean + eps).sqrt()
 }
 
@@ -85,21 +88,22 @@ const LEVELS: usize = 4;
 /// `j` in turn; then the elements that remain and lanes 0 to 7 are summed one after another.
 #[allow(clippy::needless_range_loop, reason = "one index runs through two levels")]
 #[inline(always)]
-fn sum_of_squares(x: &[f32]) -> f32 {
+fn sum_of_squares<I: Isa>(isa: I, x: &[f32]) -> f32 {
     let (steps, rest) = x.as_chunks::<32>();
     let mut levels = [[0.0f32; 32]; LEVELS];
-    for (i, step) in steps.iter().enumerate() {
-        for j in 0..32 {
-            levels[0][j] += step[j] * step[j];
+    for (i, group) in steps.chunks(STEPS).enumerate() {
+        levels[0] = squares(isa, group);
+        if group.len() < STEPS {
+            break;
         }
         let mut done = i + 1;
         for level in 1..LEVELS {
-            if !done.is_multiple_of(STEPS) {
-                break;
-            }
             for j in 0..32 {
                 levels[level][j] += levels[level - 1][j];
                 levels[level - 1][j] = 0.0;
+            }
+            if !done.is_multiple_of(STEPS) {
+                break;
             }
             done /= STEPS;
         }
@@ -124,4 +128,21 @@ fn sum_of_squares(x: &[f32]) -> f32 {
         total += ((lanes[j] + lanes[8 + j]) + lanes[16 + j]) + lanes[24 + j];
     }
     total
+}
+
+/// The first level's sums of squares, in registers.
+#[inline(always)]
+fn squares<I: Isa>(isa: I, steps: &[[f32; 32]]) -> [f32; 32] {
+    let mut sums = [isa.splat(0.0); 2];
+    for step in steps {
+        for (sum, half) in sums.iter_mut().zip(step.as_chunks::<16>().0) {
+            let x = isa.load(half);
+            *sum = sum.add(x.mul(x));
+        }
+    }
+    let mut out = [0.0; 32];
+    for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
+        *out = sum.store();
+    }
+    out
 }
