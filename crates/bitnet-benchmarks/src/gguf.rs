@@ -103,25 +103,9 @@ fn keys(shape: Shape, config: &Config) -> GgufKeys {
         _ => "bitnet",
     };
     let mut keys = GgufKeys::new();
-    let of = |key: &str| format!("{arch}.{key}");
     keys.str("general.architecture", arch).str("general.name", &format!("synthetic {}", shape.name));
     keys.u32("general.file_type", FILE_TYPE).u32("general.quantization_version", 2);
-    for (key, value) in [
-        ("vocab_size", config.vocab),
-        ("context_length", config.context),
-        ("embedding_length", config.hidden),
-        ("block_count", config.layers),
-        ("feed_forward_length", config.ffn),
-        ("rope.dimension_count", config.head_dim),
-        ("attention.head_count", config.heads),
-        ("attention.head_count_kv", config.kv_heads),
-        ("attention.key_length", config.head_dim),
-        ("attention.value_length", config.head_dim),
-    ] {
-        keys.u32(&of(key), value as u32);
-    }
-    keys.f32(&of("attention.layer_norm_rms_epsilon"), config.norm_eps)
-        .f32(&of("rope.freq_base"), config.rope.theta);
+    family::gguf::to_keys(config, arch, &mut keys);
     vocabulary(&mut keys, config.vocab);
     keys
 }

@@ -2,7 +2,7 @@
 
 use bitnet_format::{GgufKeys, Metadata, TensorType};
 use bitnet_model::{
-    Config, GateActivation, Part, Projection, RopeScaling, Source,
+    Config, GateActivation, Part, Projection, Source,
     family::{BITNET, BITNET_B158, LLAMA, QWEN3, gguf},
 };
 
@@ -39,44 +39,6 @@ fn architecture(config: &Config, target: Target) -> Result<&'static str, Convert
     }
 }
 
-/// The hyper-parameters of `config` as keys of `architecture`.
-pub fn to_gguf_keys(config: &Config, architecture: &str, keys: &mut GgufKeys) {
-    let key = |tail: &str| format!("{architecture}.{tail}");
-    // Configurations are checked: no size is beyond 2^26.
-    let sizes = [
-        ("vocab_size", config.vocab),
-        ("context_length", config.context),
-        ("embedding_length", config.hidden),
-        ("block_count", config.layers),
-        ("feed_forward_length", config.ffn),
-        ("rope.dimension_count", config.head_dim),
-        ("attention.head_count", config.heads),
-        ("attention.head_count_kv", config.kv_heads),
-        ("attention.key_length", config.head_dim),
-        ("attention.value_length", config.head_dim),
-    ];
-    for (tail, size) in sizes {
-        keys.u32(&key(tail), u32::try_from(size).unwrap_or(u32::MAX));
-    }
-    keys.f32(&key("attention.layer_norm_rms_epsilon"), config.norm_eps);
-    keys.f32(&key("rope.freq_base"), config.rope.theta);
-    match &config.rope.scaling {
-        RopeScaling::Linear { factor } => {
-            keys.str(&key("rope.scaling.type"), "linear");
-            keys.f32(&key("rope.scaling.factor"), *factor);
-        }
-        RopeScaling::Llama3 { factor, low, high, original_context } => {
-            keys.f32s(gguf::LLAMA3_ROPE_KEY, &[*factor, *low, *high, *original_context]);
-        }
-        RopeScaling::None | RopeScaling::Divisors(_) => {}
-    }
-    let activations = if config.trained_int8 { gguf::INT8_PER_TOKEN } else { gguf::FLOAT };
-    keys.str(gguf::ACTIVATIONS_KEY, activations);
-    if let Some(eps) = config.input_norm_eps {
-        keys.f32(gguf::INPUT_NORM_KEY, eps);
-    }
-}
-
 /// What the file will hold.
 ///
 /// # Errors
@@ -102,7 +64,7 @@ pub(crate) fn plan(
     general_keys(source, &mut keys);
     keys.u32("general.file_type", file_type);
     keys.u32("general.quantization_version", 2);
-    to_gguf_keys(config, architecture, &mut keys);
+    gguf::to_keys(config, architecture, &mut keys);
     text::to_gguf_keys(source.checkpoint(), config, &mut keys, notes)?;
     peers(config, architecture, source, notes);
     let layout = Layout { source, architecture, ty };

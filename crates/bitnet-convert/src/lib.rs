@@ -46,7 +46,6 @@ mod verify;
 pub use config_json::{QuantizationJson, to_config_json};
 pub use convert::{ConvertOptions, ConvertProgress, OnProgress, convert};
 pub use error::ConvertError;
-pub use gguf::to_gguf_keys;
 pub use mixed::{MixedWriter, stored_bytes};
 pub use report::Report;
 pub use target::Target;

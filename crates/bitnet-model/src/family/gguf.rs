@@ -1,6 +1,6 @@
 //! GGUF files: keys and tensor names of llama.cpp and its BitNet forks.
 
-use bitnet_format::GgufMetadata;
+use bitnet_format::{GgufKeys, GgufMetadata};
 
 use super::{BITNET, BITNET_B158, LLAMA, QWEN3};
 use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope, RopeScaling};
@@ -170,6 +170,44 @@ fn scaling(
             what: format!("a model with '{other}' rope scaling"),
             cure: "linear scaling and per-frequency divisors (rope_freqs) are implemented".into(),
         }),
+    }
+}
+
+/// Writes the hyper-parameters of `config` as keys of `architecture`, under the names by which files are read.
+pub fn to_keys(config: &Config, architecture: &str, keys: &mut GgufKeys) {
+    let key = |tail: &str| format!("{architecture}.{tail}");
+    // Configurations are checked: no size is beyond 2^26.
+    let sizes = [
+        ("vocab_size", config.vocab),
+        ("context_length", config.context),
+        ("embedding_length", config.hidden),
+        ("block_count", config.layers),
+        ("feed_forward_length", config.ffn),
+        ("rope.dimension_count", config.head_dim),
+        ("attention.head_count", config.heads),
+        ("attention.head_count_kv", config.kv_heads),
+        ("attention.key_length", config.head_dim),
+        ("attention.value_length", config.head_dim),
+    ];
+    for (tail, size) in sizes {
+        keys.u32(&key(tail), u32::try_from(size).unwrap_or(u32::MAX));
+    }
+    keys.f32(&key("attention.layer_norm_rms_epsilon"), config.norm_eps);
+    keys.f32(&key("rope.freq_base"), config.rope.theta);
+    match &config.rope.scaling {
+        RopeScaling::Linear { factor } => {
+            keys.str(&key("rope.scaling.type"), "linear");
+            keys.f32(&key("rope.scaling.factor"), *factor);
+        }
+        RopeScaling::Llama3 { factor, low, high, original_context } => {
+            keys.f32s(LLAMA3_ROPE_KEY, &[*factor, *low, *high, *original_context]);
+        }
+        RopeScaling::None | RopeScaling::Divisors(_) => {}
+    }
+    let activations = if config.trained_int8 { INT8_PER_TOKEN } else { FLOAT };
+    keys.str(ACTIVATIONS_KEY, activations);
+    if let Some(eps) = config.input_norm_eps {
+        keys.f32(INPUT_NORM_KEY, eps);
     }
 }
 
