@@ -1,5 +1,8 @@
 //! Runs of `bitnet train` that are killed, find no room or damaged files: nothing is lost but the steps since the last
 //! checkpoint.
+//!
+//! `a_full_file_system` mounts a small one where nobody else sees it, which Linux allows to root, and to others where user
+//! namespaces are on. Elsewhere it fails and says so; `-- --skip a_full_file_system` leaves it out.
 #![cfg(all(feature = "training", unix))]
 #![allow(clippy::unwrap_used)]
 
@@ -175,6 +178,11 @@ fn confined(user: &User, args: &[String], blocks: u32) -> Done {
     outer.stdin(Stdio::null()).output().unwrap().into()
 }
 
+/// The checkpoints of a run with their bytes.
+fn kept(user: &User) -> Vec<(PathBuf, Vec<u8>)> {
+    checkpoints(user).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
 #[test]
 fn without_room_the_last_checkpoint_stays_and_a_sentence_says_what_to_do() {
     let (user, args) = (user(), args(8));
@@ -183,17 +191,120 @@ fn without_room_the_last_checkpoint_stays_and_a_sentence_says_what_to_do() {
     fs::remove_file(checkpoints(&user).pop().unwrap()).unwrap();
     fs::remove_dir_all(user.path("run/master")).unwrap();
     fs::remove_file(user.path("run/model.bitnet")).unwrap();
-    let before: Vec<_> =
-        checkpoints(&user).iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    let before = kept(&user);
     // Room for the metrics, not for a checkpoint.
     confined(&user, &args, 100)
         .fails(1, &["step-0000000008.safetensors", "try:", "behind the last checkpoint"]);
-    let after: Vec<_> =
-        checkpoints(&user).iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-    assert!(before == after, "a checkpoint has changed");
+    assert!(before == kept(&user), "a checkpoint has changed");
     // Not even for the metrics.
     confined(&user, &args, 0).fails(1, &["metrics", "try:"]);
     assert_eq!(checkpoints(&user).len(), 2);
+    user.run(&args).ok();
+    same(&user, &straight, &lines);
+}
+
+/// A file system of 8 MiB on a folder, and what fills it.
+#[cfg(target_os = "linux")]
+struct Disk(PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Disk {
+    fn on(folder: PathBuf) -> Self {
+        fs::create_dir(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&folder);
+        assert!(mount.status().unwrap().success(), "no file system can be mounted: {IMPOSSIBLE}");
+        Self(folder)
+    }
+
+    /// Writes until the system says that there is no room, then gives so many bytes back.
+    fn fill_but(&self, room: usize) {
+        use std::io::{ErrorKind, Write};
+        let mut file = fs::File::create(self.0.join("ballast")).unwrap();
+        let mut written = 0;
+        let refused = loop {
+            match file.write(&[7; 4096]) {
+                Ok(bytes) => written += bytes,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::StorageFull);
+        file.set_len((written - room) as u64).unwrap();
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What is mounted vanishes with the process anyway; its folder only without it.
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+const IMPOSSIBLE: &str = "run this test as root or where user namespaces are allowed, or leave it out with `-- --skip a_full_file_system`";
+
+/// Runs a test of this file again, in a process that may mount.
+#[cfg(target_os = "linux")]
+fn among_own_mounts(test: &str) -> Done {
+    // Root needs no namespace of users, and may be where there are none.
+    let ways: [&[&str]; 2] = [&["--mount"], &["--map-root-user", "--mount"]];
+    let run = |way: &[&str], what: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(way).args(what).env(INSIDE, "yes");
+        Done::from(command.output().unwrap_or_else(|error| panic!("unshare: {error}; {IMPOSSIBLE}")))
+    };
+    let tried = ways.map(|way| (way, run(way, &["true"])));
+    let Some((way, _)) = tried.iter().find(|(_, done)| done.code == 0) else {
+        panic!("{}{}no mounts of one's own: {IMPOSSIBLE}", tried[0].1.stderr, tried[1].1.stderr);
+    };
+    let own = std::env::current_exe().unwrap();
+    run(way, &[own.to_str().unwrap(), test, "--exact", "--nocapture"])
+}
+
+#[cfg(target_os = "linux")]
+const INSIDE: &str = "TEST_AMONG_OWN_MOUNTS";
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_file_system() {
+    if std::env::var_os(INSIDE).is_none() {
+        let done = among_own_mounts("a_full_file_system");
+        assert!(done.code == 0 && done.out().contains("1 passed"), "{}{}", done.out(), done.stderr);
+        return;
+    }
+    let (user, args) = (user(), args(8));
+    user.run(&args).ok();
+    let (straight, lines) = (left(&user), metrics(&user));
+    let size = kept(&user)[0].1.len();
+    fs::remove_dir_all(user.path("run")).unwrap();
+    let disk = Disk::on(user.path("run"));
+    let quiet = [&args[..], &["--quiet".to_owned()]].concat();
+    let (file, cure) = ("step-0000000006.safetensors", "make room and give the same command again");
+    // Two checkpoints and a half, beside metrics and curve.
+    disk.fill_but(size * 5 / 2 + (64 << 10));
+    user.run(&quiet).fails(1, &[file, "No space left", "try:", cure]);
+    let before = kept(&user);
+    let names: Vec<_> = before.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["step-0000000002.safetensors", "step-0000000004.safetensors"]);
+    assert!(before[1].1 == straight[names[1]]);
+    // Again, and with no byte left, not even for a line of the metrics.
+    user.run(&quiet).fails(1, &[file, "try:", cure]);
+    disk.fill_but(0);
+    user.run(&quiet).fails(1, &["run/", "No space left", "try:", cure]);
+    assert!(before == kept(&user), "a checkpoint has changed");
+    disk.empty();
+    user.run(&args).ok();
+    same(&user, &straight, &lines);
+    // All steps are done, and the model finds no room.
+    fs::remove_file(user.path("run/model.bitnet")).unwrap();
+    disk.fill_but(straight["model.bitnet"].len() / 2);
+    user.run(&quiet).fails(1, &["run/master/model.safetensors", "No space left", "try:", cure]);
+    disk.empty();
     user.run(&args).ok();
     same(&user, &straight, &lines);
 }
