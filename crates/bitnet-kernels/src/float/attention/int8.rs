@@ -25,9 +25,9 @@ const WORDS: usize = LONGEST / 4;
 /// A vector of 16-bit integers in words of four, in the forms that instruction sets multiply with.
 #[derive(Clone, Copy)]
 pub(crate) struct Wide {
-    /// The integers.
+    /// The integers, which all sets but AVX-512 multiply with.
     pub(crate) full: [[i16; 4]; WORDS],
-    /// `full = 256 * high + low`
+    /// The integers as `256 * high + low`, for AVX-512.
     pub(crate) high: [[i8; 4]; WORDS],
     pub(crate) low: [[i8; 4]; WORDS],
     /// Sums of `high` and `low`.
@@ -38,7 +38,7 @@ impl Wide {
     const ZERO: Self =
         Self { full: [[0; 4]; WORDS], high: [[0; 4]; WORDS], low: [[0; 4]; WORDS], sums: [0; 2] };
 
-    /// Rounds `x` so that its largest magnitude becomes [`TOP`]; returns the step, too. What is not a number becomes 0.
+    /// Rounds `x` so that its largest magnitude becomes [`TOP`] and puts it into `full`; returns the step. What is not a number becomes 0.
     #[inline(always)]
     pub(crate) fn set(&mut self, x: &[f32]) -> f32 {
         let amax = max_of(x, MIN_AMAX, f32::abs);
@@ -50,15 +50,6 @@ impl Wide {
             // As in `quantize`: the sum with 1.5 * 2^23 holds the integer in its low bits.
             *full = (y + 12_582_912.0).to_bits() as i16;
         }
-        let (high, low) = (self.high.as_flattened_mut(), self.low.as_flattened_mut());
-        let mut sums = [0; 2];
-        for ((&full, high), low) in full.iter().zip(high).zip(low) {
-            *high = ((i32::from(full) + 128) >> 8) as i8;
-            *low = full as i8;
-            sums[0] += i32::from(*high);
-            sums[1] += i32::from(*low);
-        }
-        self.sums = sums;
         amax / TOP
     }
 }
