@@ -191,9 +191,9 @@ impl Seen {
     fn line(&self, steps: u64) -> String {
         let Some(report) = &self.last else { return String::new() };
         format!(
-            "step {}/{steps}  loss {:.4}  rate {:.2e}  gradient {:.2}  {:.0} tokens/s{}{}",
+            "step {}/{steps}  {}  rate {:.2e}  gradient {:.2}  {:.0} tokens/s{}{}",
             report.step,
-            report.loss,
+            losses(report),
             report.rates.learning_rate,
             report.length,
             self.tokens_per_s,
@@ -215,7 +215,7 @@ impl Seen {
             report.step * 100 / steps.max(1),
             self.left(steps)
         )];
-        let mut losses = format!("loss {:.4}", report.loss);
+        let mut losses = losses(report);
         let lowest = self.history.validations.iter().min_by(|a, b| a.1.total_cmp(&b.1));
         if let (Some((step, loss)), Some((low_step, low))) = (self.history.validations.last(), lowest) {
             losses +=
@@ -245,6 +245,12 @@ impl Seen {
     }
 }
 
+/// The loss, and the distance of the relations in it.
+fn losses(report: &StepReport) -> String {
+    let relations = report.relations.map(|r| format!("  relations {r:.4}")).unwrap_or_default();
+    format!("loss {:.4}{relations}", report.loss)
+}
+
 #[cfg(test)]
 mod tests {
     use bitnet_training::Rates;
@@ -272,5 +278,7 @@ mod tests {
         let line =
             "step 240/400  loss 2.0000  rate 1.00e-3  gradient 0.50  1000 tokens/s  5.0 MiB  1 min 20 s left";
         assert_eq!(seen.line(400), line);
+        seen.last = seen.last.map(|last| StepReport { relations: Some(0.125), ..last });
+        assert_eq!(seen.line(400), line.replace("2.0000", "2.0000  relations 0.1250"));
     }
 }
