@@ -8,7 +8,7 @@ use clap::Args;
 #[cfg_attr(not(feature = "training"), allow(dead_code))]
 #[derive(Debug, Args)]
 pub struct TwinsArgs {
-    /// UTF-8 text; its last tenth is the validation text
+    /// UTF-8 text; a tenth of it, in pieces evenly over it, is the validation text
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub text: Vec<PathBuf>,
     /// Pairs, with the seeds 1, 2, ...
