@@ -12,13 +12,13 @@ use std::{
     },
 };
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::Config;
 use bitnet_training::{
     AdamWOptions, Corpus, Parameters, Quantization, Schedule, Stages, Trainer, TrainerOptions, Transformer,
     on_threads,
 };
 use burn_tensor::Device;
-use common::kernel;
+use common::{kernel, small};
 
 /// Bytes that are held, and the most that were since the last look.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -53,25 +53,14 @@ const VOCAB: usize = 600;
 
 fn config(sub_norms: bool) -> Config {
     Config {
-        family: family::BITNET_B158,
         hidden: HIDDEN,
         ffn: FFN,
         layers: LAYERS,
-        heads: 4,
-        kv_heads: 2,
         head_dim: 32,
         vocab: VOCAB,
         context: 128,
-        norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        activation: GateActivation::SquaredRelu,
         sub_norms,
-        qk_norms: false,
-        input_norm_eps: None,
-        tied_head: true,
-        trained_int8: true,
-        bos: None,
-        eos: Vec::new(),
+        ..small()
     }
 }
 

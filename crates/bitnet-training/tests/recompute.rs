@@ -4,33 +4,13 @@
 
 mod common;
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::Config;
 use bitnet_training::{Batch, Parameters, Quantization, Transformer};
 use burn_tensor::Device;
-use common::{kernel, values};
+use common::{kernel, small, values};
 
 fn config(sub_norms: bool) -> Config {
-    Config {
-        family: family::BITNET_B158,
-        hidden: 32,
-        ffn: 48,
-        layers: 3,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 8,
-        vocab: 40,
-        context: 16,
-        norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        activation: GateActivation::SquaredRelu,
-        sub_norms,
-        qk_norms: false,
-        input_norm_eps: None,
-        tied_head: true,
-        trained_int8: true,
-        bos: None,
-        eos: Vec::new(),
-    }
+    Config { layers: 3, vocab: 40, sub_norms, ..small() }
 }
 
 /// The loss and every gradient, as bits.

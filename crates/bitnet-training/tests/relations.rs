@@ -6,37 +6,17 @@ mod common;
 
 use std::{path::Path, sync::Arc};
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::Config;
 use bitnet_training::{
     AdamWOptions, Corpus, DistillOptions, Examples, Job, Lessons, Parameters, Quantization, RelationOptions,
     Schedule, Stages, StepReport, TEMPLATE, Teacher, Trainer, TrainerOptions, Transformer, checkpoint,
     on_threads,
 };
 use burn_tensor::Device;
-use common::{kernel, values};
+use common::{kernel, small, values};
 
 fn config(hidden: usize, head_dim: usize, layers: usize) -> Config {
-    Config {
-        family: family::BITNET_B158,
-        hidden,
-        ffn: 48,
-        layers,
-        heads: 4,
-        kv_heads: 2,
-        head_dim,
-        vocab: 23,
-        context: 16,
-        norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        activation: GateActivation::SquaredRelu,
-        sub_norms: true,
-        qk_norms: true,
-        input_norm_eps: None,
-        tied_head: true,
-        trained_int8: true,
-        bos: None,
-        eos: Vec::new(),
-    }
+    Config { hidden, head_dim, layers, qk_norms: true, ..small() }
 }
 
 fn student() -> Config {

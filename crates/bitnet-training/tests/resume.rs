@@ -6,37 +6,13 @@ mod common;
 
 use std::{path::Path, sync::Arc};
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::Config;
 use bitnet_training::{
     AdamWOptions, Corpus, Parameters, Quantization, Schedule, Stages, TrainError, Trainer, TrainerOptions,
     Transformer, checkpoint,
 };
 use burn_tensor::Device;
-use common::{kernel, values};
-
-fn config() -> Config {
-    Config {
-        family: family::BITNET_B158,
-        hidden: 32,
-        ffn: 48,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 8,
-        vocab: 23,
-        context: 16,
-        norm_eps: 1e-5,
-        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
-        activation: GateActivation::SquaredRelu,
-        sub_norms: true,
-        qk_norms: false,
-        input_norm_eps: None,
-        tied_head: true,
-        trained_int8: true,
-        bos: None,
-        eos: Vec::new(),
-    }
-}
+use common::{kernel, small, values};
 
 fn options() -> TrainerOptions {
     TrainerOptions {
@@ -64,8 +40,8 @@ fn corpus() -> Arc<Corpus> {
 }
 
 fn trainer_with(options: TrainerOptions) -> Trainer {
-    let model = Transformer::new(config(), Quantization::W158A8, kernel()).unwrap();
-    let parameters = Parameters::random(&config(), 1, 0.05, &Device::flex());
+    let model = Transformer::new(small(), Quantization::W158A8, kernel()).unwrap();
+    let parameters = Parameters::random(&small(), 1, 0.05, &Device::flex());
     let identity = vec![("seed".to_owned(), "3".to_owned())];
     Trainer::new(model, parameters, corpus(), options, identity).unwrap()
 }
@@ -158,15 +134,15 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
 fn another_run_does_not_take_a_checkpoint_up() {
     let directory = tempfile::tempdir().unwrap();
     trainer().save(directory.path(), 1).unwrap();
-    let model = Transformer::new(config(), Quantization::W158A8, kernel()).unwrap();
-    let parameters = Parameters::random(&config(), 1, 0.05, &Device::flex());
+    let model = Transformer::new(small(), Quantization::W158A8, kernel()).unwrap();
+    let parameters = Parameters::random(&small(), 1, 0.05, &Device::flex());
     let identity = vec![("seed".to_owned(), "4".to_owned())];
     let mut other = Trainer::new(model, parameters, corpus(), options(), identity).unwrap();
     let (saved, _) =
         checkpoint::load_last(directory.path(), other.parameters(), options().optimizer).unwrap();
     let refused = other.resume(saved.unwrap(), directory.path()).unwrap_err().to_string();
     assert!(refused.contains("seed = 3, now it is 4"), "{refused}");
-    let larger = Config { layers: 3, ..config() };
+    let larger = Config { layers: 3, ..small() };
     let larger = Parameters::random(&larger, 1, 0.05, &Device::flex());
     let (none, skipped) = checkpoint::load_last(directory.path(), &larger, options().optimizer).unwrap();
     assert!(none.is_none() && skipped[0].reason.to_string().contains("layers.2"), "{skipped:?}");

@@ -3,10 +3,36 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use bitnet_kernels::Kernel;
+use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
 use burn_tensor::{Device, Tensor, TensorData};
 
 pub fn kernel() -> &'static Kernel {
     bitnet_kernels::select(None).unwrap()
+}
+
+/// A model of two small blocks, for tests to change what they are about.
+pub fn small() -> Config {
+    Config {
+        family: family::BITNET_B158,
+        hidden: 32,
+        ffn: 48,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        vocab: 23,
+        context: 16,
+        norm_eps: 1e-5,
+        rope: Rope { theta: 10_000.0, scaling: RopeScaling::None },
+        activation: GateActivation::SquaredRelu,
+        sub_norms: true,
+        qk_norms: false,
+        input_norm_eps: None,
+        tied_head: true,
+        trained_int8: true,
+        bos: None,
+        eos: Vec::new(),
+    }
 }
 
 /// The CPU with graphs.
