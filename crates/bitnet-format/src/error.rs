@@ -30,6 +30,12 @@ impl FormatError {
         self.0.path.as_deref()
     }
 
+    /// The same error, said of `path`, whatever it was said of.
+    pub(crate) fn of(mut self, path: &Path) -> Self {
+        self.0.path = Some(path.to_owned());
+        self
+    }
+
     /// The same error, said of `path`; a path that is known already stays.
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.0.path.get_or_insert_with(|| path.to_owned());
@@ -58,6 +64,15 @@ impl std::error::Error for FormatError {
     }
 }
 
+fn no_directory(directory: &Path, there: bool) -> String {
+    let directory = directory.display();
+    if there {
+        format!("{directory} is no directory")
+    } else {
+        format!("there is no directory {directory}; make it first")
+    }
+}
+
 /// What is wrong with a file, or with what was asked of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +83,20 @@ pub enum FormatErrorKind {
     /// A pipe, a device, a directory where a file was expected.
     #[error("not a regular file")]
     NotAFile,
+    /// A file cannot be written under this name.
+    #[error("it cannot be written to: {reason}")]
+    NoOutput {
+        /// What is there instead.
+        reason: &'static str,
+    },
+    /// An output's directory is missing.
+    #[error("{}", no_directory(directory, *there))]
+    NoDirectory {
+        /// The directory that the output should be in.
+        directory: PathBuf,
+        /// Whether something else is there.
+        there: bool,
+    },
     /// Nothing this crate reads.
     #[error("not a model file that can be read: {what}")]
     Unrecognized {

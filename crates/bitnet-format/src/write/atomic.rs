@@ -1,37 +1,42 @@
 //! A file that appears under its name whole, or not at all.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File},
     io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{FormatError, FormatErrorKind as Kind, checkpoint::file_name};
+use crate::{FormatError, FormatErrorKind as Kind, output};
 
-/// A file under a temporary name beside its final one; dropped unfinished, it is removed.
-pub(super) struct AtomicFile {
+/// A file under a temporary name beside its final one, which it takes when it is finished; dropped unfinished, it is
+/// removed. What may be written over is what [`output::target`] says.
+pub struct AtomicFile {
     /// Taken when the file is closed.
     file: Option<BufWriter<File>>,
     temporary: PathBuf,
+    /// Where links at `path` lead.
+    target: PathBuf,
+    /// As the caller names it, for errors.
     path: PathBuf,
     at: u64,
 }
 
 impl AtomicFile {
-    pub(super) fn create(path: &Path) -> Result<Self, FormatError> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".{}.{}-{number}.partial", file_name(path), std::process::id());
-        let temporary = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        let file = file.map_err(|e| FormatError::from(Kind::Io(e)).at(path))?;
+    /// Begins a file that will be at `path`, or where a link at `path` leads, when it is finished.
+    ///
+    /// # Errors
+    /// As [`output::target`] and [`output::beside`]; they name `path`.
+    pub fn create(path: &Path) -> Result<Self, FormatError> {
+        let target = output::target(path)?;
+        let made = output::beside(&target, "partial", |name| File::create_new(name));
+        let (temporary, file) = made.map_err(|e| e.of(path))?;
         // Large enough that a stream of rows costs few calls.
         let file = Some(BufWriter::with_capacity(1 << 20, file));
-        Ok(Self { file, temporary, path: path.into(), at: 0 })
+        Ok(Self { file, temporary, target, path: path.into(), at: 0 })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// As the caller named it.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -39,6 +44,14 @@ impl AtomicFile {
         let closed = || io::Error::other("the file is closed");
         let result = self.file.as_mut().ok_or_else(closed).and_then(act);
         result.map_err(|e| FormatError::from(Kind::Io(e)).at(&self.path))
+    }
+
+    /// Appends `bytes` to what was written last.
+    ///
+    /// # Errors
+    /// What the system says, with the output's name.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        self.write_at(self.at, bytes)
     }
 
     /// Writes `bytes` at `offset`.
@@ -51,8 +64,17 @@ impl AtomicFile {
         Ok(())
     }
 
+    /// Brings the file to the disk and gives it its name. It ends where the last write did.
+    ///
+    /// # Errors
+    /// What the system says; then nothing has appeared.
+    pub fn finish(self) -> Result<(), FormatError> {
+        let end = self.at;
+        self.finish_at(end)
+    }
+
     /// Makes the file `len` bytes long, brings it to the disk, and gives it its name.
-    pub(super) fn finish(mut self, len: u64) -> Result<(), FormatError> {
+    pub(super) fn finish_at(mut self, len: u64) -> Result<(), FormatError> {
         self.with(|f| {
             f.flush()?;
             f.get_ref().set_len(len)?;
@@ -61,8 +83,8 @@ impl AtomicFile {
         // Windows renames no open file.
         self.file = None;
         let io = |e| FormatError::from(Kind::Io(e)).at(&self.path);
-        std::fs::rename(&self.temporary, &self.path).map_err(io)?;
-        sync_directory(&self.path).map_err(io)
+        fs::rename(&self.temporary, &self.target).map_err(io)?;
+        output::sync_name(&self.target).map_err(io)
     }
 }
 
@@ -71,18 +93,6 @@ impl Drop for AtomicFile {
         self.file = None;
         // After a rename there is nothing under this name. Otherwise an error was reported already, and a file that
         // cannot be removed is recognizable by its ending.
-        let _ = std::fs::remove_file(&self.temporary);
+        let _ = fs::remove_file(&self.temporary);
     }
-}
-
-/// The new name itself must survive a power cut, too.
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
 }

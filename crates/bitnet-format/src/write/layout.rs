@@ -87,7 +87,7 @@ impl Progress {
             let kind = Kind::Written { tensor: name.clone(), expected: e.len, got: e.written };
             return Err(FormatError::from(kind).at(file.path()));
         }
-        file.finish(self.end)?;
+        file.finish_at(self.end)?;
         Ok(self.end)
     }
 }

@@ -5,6 +5,7 @@ mod gguf;
 mod layout;
 mod safetensors;
 
+pub use atomic::AtomicFile;
 pub use gguf::{GgufKeys, GgufWriter};
 pub use layout::TensorSpec;
 pub use safetensors::SafetensorsWriter;
