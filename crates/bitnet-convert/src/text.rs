@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bitnet_format::{Checkpoint, GgufKeys, GgufMetadata, HfMetadata, Metadata, TextSource, bitnet_keys};
+use bitnet_format::{
+    Checkpoint, GgufKeys, GgufMetadata, HfMetadata, Metadata, TEXT_FILES, TextSource, bitnet_keys,
+};
 use bitnet_inference::vocabulary;
 use bitnet_model::{Config, family::gguf};
 use bitnet_text::{GgufVocabulary, Tokenizer, token_type};
@@ -10,23 +12,8 @@ use serde_json::json;
 
 use crate::ConvertError;
 
-/// Files of a Hugging Face directory that belong to its text or its terms, and are copied as they are.
-const COMPANIONS: [&str; 14] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "LICENSE",
-    "LICENSE.md",
-    "LICENSE.txt",
-    "NOTICE",
-    "USE_POLICY.md",
-];
+/// Files of a Hugging Face directory that belong to its terms. They are copied as they are, as [`TEXT_FILES`] are.
+const TERMS: [&str; 5] = ["LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "USE_POLICY.md"];
 /// The file of each text that a `.bitnet` file embeds, with its key there.
 const EMBEDDED: [(&str, &str); 4] = [
     ("tokenizer.json", bitnet_keys::TOKENIZER),
@@ -60,7 +47,7 @@ pub(crate) fn files(
     match checkpoint.metadata() {
         Metadata::HuggingFace(_) => {
             let directory = directory(checkpoint);
-            let there = COMPANIONS.into_iter().filter(|name| directory.join(name).is_file());
+            let there = TEXT_FILES.into_iter().chain(TERMS).filter(|name| directory.join(name).is_file());
             there
                 .map(|name| {
                     let path = directory.join(name);

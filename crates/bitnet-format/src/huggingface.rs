@@ -45,6 +45,21 @@ impl TextSource {
     }
 }
 
+/// The files beside `config.json` and the weights that say how a Hugging Face model reads and writes text. A model has some of
+/// them; whoever fetches or copies a model takes all that are there.
+pub const TEXT_FILES: [&str; 10] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
 /// `config.json` and its companions.
 #[derive(Clone, Debug)]
 pub struct HfMetadata {

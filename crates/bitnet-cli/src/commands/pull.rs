@@ -15,17 +15,6 @@ use crate::{
 
 /// The list of a sharded model's files.
 const INDEX: &str = "model.safetensors.index.json";
-/// What a Hugging Face directory needs beside its weights, as far as it has it.
-const BESIDE: [&str; 7] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
 #[derive(Serialize)]
 struct Report<'a> {
     repo: String,
@@ -90,7 +79,11 @@ impl Pull {
             return Ok(asked.to_vec());
         }
         let has = |name: &str| listing.files.iter().any(|f| f == name);
-        let beside = BESIDE.iter().filter(|name| has(name)).map(|&name| name.to_owned());
+        let beside = ["config.json"]
+            .iter()
+            .chain(&bitnet_format::TEXT_FILES)
+            .filter(|name| has(name))
+            .map(|&name| name.to_owned());
         if has(INDEX) {
             self.fetch(&listing.commit, &[INDEX.to_owned()])?;
             let shards = shards(&self.cache.snapshot(&self.repo, &listing.commit).join(INDEX))?;
