@@ -41,12 +41,30 @@ pub enum TensorType {
     Bool,
     /// 32 weights in 18 bytes: f16 scale, 4-bit codes less 8.
     Q4_0,
+    /// 32 weights in 20 bytes: f16 scale, f16 least value, 4-bit codes.
+    Q4_1,
+    /// 32 weights in 22 bytes: f16 scale, 5-bit codes less 16.
+    Q5_0,
+    /// 32 weights in 24 bytes: f16 scale, f16 least value, 5-bit codes.
+    Q5_1,
     /// 32 weights in 34 bytes: f16 scale, i8 codes.
     Q8_0,
+    /// 256 weights in 84 bytes: 2-bit codes with 4-bit scales and minima.
+    Q2K,
+    /// 256 weights in 110 bytes: 3-bit codes with 6-bit scales.
+    Q3K,
     /// 256 weights in 144 bytes: 4-bit codes with 6-bit scales and minima.
     Q4K,
+    /// 256 weights in 176 bytes: 5-bit codes with 6-bit scales and minima.
+    Q5K,
     /// 256 weights in 210 bytes: 6-bit codes with i8 scales.
     Q6K,
+    /// 32 weights in 18 bytes: f16 scale, 4-bit codes that stand for sixteen unequal steps.
+    Iq4Nl,
+    /// 256 weights in 136 bytes: the codes of [`TensorType::Iq4Nl`] with 6-bit scales.
+    Iq4Xs,
+    /// 32 weights in 17 bytes: a power of two, floats of four bits.
+    Mxfp4,
     /// 256 trits in 54 bytes: five to a byte in base 3, f16 scale.
     Tq1_0,
     /// 256 trits in 66 bytes: two bits each, f16 scale.
@@ -84,9 +102,17 @@ impl TensorType {
             T::F32 | T::I32 | T::U32 => (1, 4),
             T::F16 | T::Bf16 | T::I16 | T::U16 => (1, 2),
             T::I8 | T::U8 | T::Bool | T::F8E4M3 | T::F8E5M2 => (1, 1),
-            T::Q4_0 => (32, 18),
+            T::Q4_0 | T::Iq4Nl => (32, 18),
+            T::Q4_1 => (32, 20),
+            T::Q5_0 => (32, 22),
+            T::Q5_1 => (32, 24),
             T::Q8_0 => (32, 34),
+            T::Mxfp4 => (32, 17),
+            T::Q2K => (256, 84),
+            T::Q3K => (256, 110),
             T::Q4K => (256, 144),
+            T::Q5K => (256, 176),
+            T::Iq4Xs => (256, 136),
             T::Q6K => (256, 210),
             T::Tq1_0 => (256, 54),
             T::Tq2_0 => (256, 66),
@@ -134,9 +160,14 @@ impl TensorType {
 
     /// Whether [`dequantize_row`](crate::TensorView::dequantize_row) decodes this type.
     pub fn is_readable(self) -> bool {
-        self.is_float()
-            || self.is_ternary()
-            || matches!(self, Self::Q4_0 | Self::Q8_0 | Self::Q4K | Self::Q6K)
+        self.is_float() || self.is_ternary() || self.is_dense_block()
+    }
+
+    /// Whether this is one of the block types that stand for floats of any value.
+    fn is_dense_block(self) -> bool {
+        use TensorType as T;
+        let of_32 = matches!(self, T::Q4_0 | T::Q4_1 | T::Q5_0 | T::Q5_1 | T::Q8_0 | T::Iq4Nl | T::Mxfp4);
+        of_32 || matches!(self, T::Q2K | T::Q3K | T::Q4K | T::Q5K | T::Q6K | T::Iq4Xs)
     }
 }
 
@@ -167,9 +198,18 @@ impl fmt::Display for TensorType {
             T::U8 => "U8",
             T::Bool => "BOOL",
             T::Q4_0 => "Q4_0",
+            T::Q4_1 => "Q4_1",
+            T::Q5_0 => "Q5_0",
+            T::Q5_1 => "Q5_1",
             T::Q8_0 => "Q8_0",
+            T::Q2K => "Q2_K",
+            T::Q3K => "Q3_K",
             T::Q4K => "Q4_K",
+            T::Q5K => "Q5_K",
             T::Q6K => "Q6_K",
+            T::Iq4Nl => "IQ4_NL",
+            T::Iq4Xs => "IQ4_XS",
+            T::Mxfp4 => "MXFP4",
             T::Tq1_0 => "TQ1_0",
             T::Tq2_0 => "TQ2_0",
             T::I2S => "I2_S",

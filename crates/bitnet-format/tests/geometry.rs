@@ -62,6 +62,25 @@ fn the_alignment_of_the_file_is_kept() {
 }
 
 #[test]
+fn data_start_on_a_multiple_of_the_files_own_alignment() {
+    let values: Vec<u8> = (1..=8).flat_map(|v| (v as f32).to_le_bytes()).collect();
+    for alignment in [8u32, 64, 4096] {
+        let mut raw = RawGguf::new(vec![tensor("t", &[8], 0, 0)], values.clone());
+        raw.alignment = alignment as usize;
+        raw.keys.push(key("general.alignment", 4, alignment.to_le_bytes()));
+        // The header's end is brought to where the default would start the data at another byte.
+        let header = RawGguf { alignment: 1, ..raw.clone() }.bytes().len() - values.len();
+        let name_len = (header + 12).next_multiple_of(64) + 4 - (header + 12);
+        raw.keys.push(key("k".repeat(name_len), 0, [0]));
+        let bytes = raw.bytes();
+        assert_ne!(bytes.len() - values.len(), (header + 13 + name_len).next_multiple_of(32));
+        let file = Checkpoint::from_bytes(bytes.into(), &OpenOptions::default()).unwrap();
+        let read = file.tensor("t").unwrap().to_f32().unwrap();
+        assert_eq!(read, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], "alignment {alignment}");
+    }
+}
+
+#[test]
 fn tensors_may_stand_in_another_order_than_their_entries() {
     let raw = RawGguf::new(vec![tensor("b", &[8], 0, 96), tensor("a", &[128, 2], 36, 0)], vec![0x55; 128]);
     let file = Checkpoint::from_bytes(raw.bytes().into(), &OpenOptions::default()).unwrap();
@@ -115,4 +134,20 @@ fn a_group_of_scale_zero_is_a_group_of_zeros() {
     let counts = ternary.counts();
     assert_eq!((counts.minus, counts.zero, counts.plus), (0, 64, 64));
     assert_eq!(ternary.scales(), &bitnet_quant::Scales::Tensor(0.5));
+}
+
+#[test]
+fn number_142_is_pq2_0_by_its_size() {
+    let file = |bytes: usize| RawGguf::new(vec![tensor("t", &[256, 16], 142, 0)], vec![0x15; bytes]);
+    assert_eq!(types(&file(16 * 68), OpenOptions::default()), [G128]);
+    // IQ2_TN, which had the number before.
+    assert_eq!(types(&file(16 * 66), OpenOptions::default()), [TensorType::Unknown(142)]);
+}
+
+#[test]
+fn number_39_is_mxfp4_or_tl2_by_its_size() {
+    let file = |bytes: usize| RawGguf::new(vec![tensor("t", &[512, 16], 39, 0)], vec![0x15; bytes]);
+    assert_eq!(types(&file(16 * 16 * 17), OpenOptions::default()), [TensorType::Mxfp4]);
+    let tl2 = TensorType::Tl2.byte_len(16, 512).unwrap();
+    assert_eq!(types(&file(tl2), OpenOptions::default()), [TensorType::Tl2]);
 }

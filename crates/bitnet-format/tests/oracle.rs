@@ -68,6 +68,35 @@ fn block_types_decode_to_the_values_of_ggml() {
 }
 
 #[test]
+fn dense_block_types_decode_to_the_bits_of_the_gguf_package() {
+    let blocks = npz("oracle-made/dense-blocks/blocks.npz");
+    let cases = [
+        ("Q4_1", 3, TensorType::Q4_1),
+        ("Q5_0", 6, TensorType::Q5_0),
+        ("Q5_1", 7, TensorType::Q5_1),
+        ("Q2_K", 10, TensorType::Q2K),
+        ("Q3_K", 11, TensorType::Q3K),
+        ("Q5_K", 13, TensorType::Q5K),
+        ("IQ4_NL", 20, TensorType::Iq4Nl),
+        ("IQ4_XS", 23, TensorType::Iq4Xs),
+        ("MXFP4", 39, TensorType::Mxfp4),
+    ];
+    assert_eq!(blocks.len(), 2 * cases.len());
+    for (name, id, ty) in cases {
+        let expected = &blocks[&format!("{name}.f32")];
+        let (rows, cols) = matrix(expected);
+        let file = gguf(rows, cols, id, &blocks[&format!("{name}.bytes")].bytes);
+        let view = file.tensor("t").unwrap();
+        assert_eq!(view.info().ty(), ty);
+        let (read, expected) = (view.to_f32().unwrap(), expected.f32s());
+        let differs = read.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
+        assert_eq!(differs, None, "{name}");
+        assert_eq!(read.len(), expected.len());
+        assert_eq!(ty.to_string(), name);
+    }
+}
+
+#[test]
 fn tq_encoders_write_the_bytes_of_ggml() {
     let blocks = npz("oracle/gguf-blocks/blocks.npz");
     let source = recognized(&blocks["ternary.src"]);

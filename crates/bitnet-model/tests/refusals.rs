@@ -50,3 +50,14 @@ fn a_missing_size_is_named() {
     });
     assert!(error.to_string().contains("bitnet.embedding_length"), "{error}");
 }
+
+#[test]
+fn weights_folded_with_a_rotation_are_refused_by_name() {
+    let error = open("folded", |keys| {
+        keys.str("general.architecture", "qwen3");
+        keys.u32("prism.hadamard.version", 1);
+    });
+    assert!(matches!(error, ModelError::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("folded with a Hadamard transform"), "{error}");
+    assert!(error.to_string().contains("'prism.hadamard.version'"), "{error}");
+}

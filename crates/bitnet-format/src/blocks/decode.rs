@@ -196,8 +196,17 @@ fn advice(ty: TensorType) -> &'static str {
             "a lookup-table layout tiled for one build of bitnet.cpp, and the tile sizes are not in the file; \
              convert the original Hugging Face model anew, to I2_S, TQ1_0, TQ2_0 or .bitnet"
         }
+        TensorType::Unknown(id) if crate::gguf::type_name(id).is_some() => {
+            "this type is not read; a GGUF file of the same model in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to \
+             Q6_K, IQ4_NL, IQ4_XS or MXFP4 is, or in I2_S, TQ1_0, TQ2_0 or Q2_0 where it is ternary, and so is the \
+             original Hugging Face model"
+        }
         TensorType::Unknown(_) => {
-            "this type cannot be read; convert the original Hugging Face model anew, to I2_S, TQ1_0, TQ2_0, Q2_0 or .bitnet"
+            "no such type is known to this program; the original Hugging Face model can be read, or a GGUF file of the \
+             same model in another type"
+        }
+        TensorType::F8E4M3 | TensorType::F8E5M2 => {
+            "floats of eight bits are not read; the same model in bf16, f16 or f32 is"
         }
         _ => "this type holds no weights that can be read as floats",
     }

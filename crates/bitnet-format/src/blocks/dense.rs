@@ -7,16 +7,27 @@ use half::{bf16, f16};
 
 use crate::TensorType;
 
+use super::super_blocks;
+
 /// Decodes one row; `false` when the type is none of this module's. `row` and `out` are of matching lengths.
 pub(crate) fn dequantize(ty: TensorType, row: &[u8], out: &mut [f32]) -> bool {
     match ty {
         TensorType::F32 => each::<4>(row, out, f32::from_le_bytes),
         TensorType::F16 => each::<2>(row, out, |b| f16::from_le_bytes(b).to_f32()),
         TensorType::Bf16 => each::<2>(row, out, |b| bf16::from_le_bytes(b).to_f32()),
-        TensorType::Q4_0 => blocks::<18, 32>(row, out, q4_0),
-        TensorType::Q8_0 => blocks::<34, 32>(row, out, q8_0),
-        TensorType::Q4K => blocks::<144, 256>(row, out, q4_k),
-        TensorType::Q6K => blocks::<210, 256>(row, out, q6_k),
+        TensorType::Q4_0 => blocks(row, out, q4_0),
+        TensorType::Q4_1 => blocks(row, out, q4_1),
+        TensorType::Q5_0 => blocks(row, out, q5_0),
+        TensorType::Q5_1 => blocks(row, out, q5_1),
+        TensorType::Q8_0 => blocks(row, out, q8_0),
+        TensorType::Iq4Nl => blocks(row, out, iq4_nl),
+        TensorType::Mxfp4 => blocks(row, out, mxfp4),
+        TensorType::Q2K => blocks(row, out, super_blocks::q2_k),
+        TensorType::Q3K => blocks(row, out, super_blocks::q3_k),
+        TensorType::Q4K => blocks(row, out, super_blocks::q4_k),
+        TensorType::Q5K => blocks(row, out, super_blocks::q5_k),
+        TensorType::Q6K => blocks(row, out, super_blocks::q6_k),
+        TensorType::Iq4Xs => blocks(row, out, super_blocks::iq4_xs),
         _ => return false,
     }
     true
@@ -48,42 +59,63 @@ fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     }
 }
 
+fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
+    let (d, least) = (half_at(block, 0), half_at(block, 2));
+    for (j, b) in block[4..].iter().enumerate() {
+        out[j] = d * f32::from(b & 15) + least;
+        out[16 + j] = d * f32::from(b >> 4) + least;
+    }
+}
+
+/// The 5-bit code of weight `j` of 32: four bits in the nibbles of `low`, the fifth in bit `j` of `high`.
+fn five_bits(low: &[u8], high: &[u8], j: usize) -> u8 {
+    let nibble = low[j % 16] >> (j / 16 * 4) & 15;
+    nibble | (high[j / 8] >> (j % 8) & 1) << 4
+}
+
+fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
+    let d = half_at(block, 0);
+    for (j, out) in out.iter_mut().enumerate() {
+        *out = d * f32::from(five_bits(&block[6..], &block[2..6], j) as i8 - 16);
+    }
+}
+
+fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
+    let (d, least) = (half_at(block, 0), half_at(block, 2));
+    for (j, out) in out.iter_mut().enumerate() {
+        *out = d * f32::from(five_bits(&block[8..], &block[4..8], j)) + least;
+    }
+}
+
+/// What the codes of IQ4_NL and IQ4_XS stand for.
+pub(super) const UNEQUAL_STEPS: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+/// Twice the floats of one sign, two exponent and one fraction bit.
+const HALF_FLOATS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Sixteen bytes of codes, the lower nibbles first, as the entries of `table` times `d`.
+pub(super) fn looked_up(codes: &[u8], table: &[i8; 16], d: f32, out: &mut [f32; 32]) {
+    for (j, b) in codes.iter().enumerate() {
+        out[j] = d * f32::from(table[usize::from(b & 15)]);
+        out[16 + j] = d * f32::from(table[usize::from(b >> 4)]);
+    }
+}
+
+fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
+    looked_up(&block[2..], &UNEQUAL_STEPS, half_at(block, 0), out);
+}
+
+/// The scale is an exponent alone; halved, since the table's entries are doubled.
+fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
+    let half_scale = match block[0] {
+        // Subnormal.
+        e @ 0..2 => f32::from_bits(0x0020_0000 << e),
+        e => f32::from_bits(u32::from(e - 1) << 23),
+    };
+    looked_up(&block[1..], &HALF_FLOATS, half_scale, out);
+}
+
 fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let d = half_at(block, 0);
     block[2..].iter().zip(out).for_each(|(&b, out)| *out = f32::from(b as i8) * d);
-}
-
-/// Eight sub-blocks of 32 with 6-bit scales and minima, spread over twelve bytes.
-fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
-    let (d, d_min) = (half_at(block, 0), half_at(block, 2));
-    let (sc, codes) = (&block[4..16], &block[16..]);
-    let scale_and_min = |j: usize| match j {
-        0..4 => (sc[j] & 63, sc[j + 4] & 63),
-        _ => (sc[j + 4] & 15 | (sc[j - 4] >> 6) << 4, sc[j + 4] >> 4 | (sc[j] >> 6) << 4),
-    };
-    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, min) = scale_and_min(j);
-        let (scale, min) = (d * f32::from(scale), d_min * f32::from(min));
-        let codes = &codes[j / 2 * 32..][..32];
-        for (out, b) in out.iter_mut().zip(codes) {
-            *out = scale * f32::from(b >> (j % 2 * 4) & 15) - min;
-        }
-    }
-}
-
-/// Two halves of 128; four low bits here, two high bits there, sixteen scales.
-fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
-    let d = half_at(block, 208);
-    for (half, out) in out.as_chunks_mut::<128>().0.iter_mut().enumerate() {
-        let (low, high) = (&block[64 * half..][..64], &block[128 + 32 * half..][..32]);
-        let scales = &block[192 + 8 * half..][..8];
-        for quarter in 0..4 {
-            let low = &low[quarter % 2 * 32..][..32];
-            for l in 0..32 {
-                let code = low[l] >> (quarter / 2 * 4) & 15 | (high[l] >> (2 * quarter) & 3) << 4;
-                let scale = scales[l / 16 + 2 * quarter] as i8;
-                out[32 * quarter + l] = d * f32::from(scale) * f32::from(code as i8 - 32);
-            }
-        }
-    }
 }

@@ -31,9 +31,17 @@ fn candidates(id: u32, i2s_64: bool) -> &'static [TensorType] {
         0 => &[T::F32],
         1 => &[T::F16],
         2 => &[T::Q4_0],
+        3 => &[T::Q4_1],
+        6 => &[T::Q5_0],
+        7 => &[T::Q5_1],
         8 => &[T::Q8_0],
+        10 => &[T::Q2K],
+        11 => &[T::Q3K],
         12 => &[T::Q4K],
+        13 => &[T::Q5K],
         14 => &[T::Q6K],
+        20 => &[T::Iq4Nl],
+        23 => &[T::Iq4Xs],
         24 => &[T::I8],
         25 => &[T::I16],
         26 => &[T::I32],
@@ -45,10 +53,12 @@ fn candidates(id: u32, i2s_64: bool) -> &'static [TensorType] {
         36 if i2s_64 => &[T::I2S64],
         36 => &[T::I2S],
         38 => &[T::Tl1],
-        39 => &[T::Tl2],
+        39 => &[T::Tl2, T::Mxfp4],
         42 => &[T::Q2_0 { group: 64 }, T::Q2_0 { group: 128 }],
         134 => &[T::Iq1Bn],
         135 => &[T::Iq2Bn],
+        // PQ2_0, as PrismML calls what it wrote under 42 before.
+        142 => &[T::Q2_0 { group: 128 }],
         335 => &[T::Iq2BnR4],
         _ => &[],
     }
@@ -57,10 +67,10 @@ fn candidates(id: u32, i2s_64: bool) -> &'static [TensorType] {
 /// Weights and bytes of a block of the types that share a number with one of ours.
 fn rival_block(id: u32) -> Option<(usize, u64)> {
     match id {
-        36 => Some((32, 18)),  // IQ4_NL_4_4
-        39 => Some((32, 17)),  // MXFP4
-        40 => Some((64, 36)),  // NVFP4
-        41 => Some((128, 18)), // Q1_0
+        36 => Some((32, 18)),   // IQ4_NL_4_4
+        40 => Some((64, 36)),   // NVFP4
+        41 => Some((128, 18)),  // Q1_0
+        142 => Some((256, 66)), // IQ2_TN
         _ => None,
     }
 }
@@ -185,22 +195,14 @@ fn too_short(entry: &Entry, next: Option<&Entry>, least: u64) -> Kind {
 /// What a GGUF type number means upstream or in a well-known fork.
 pub(crate) fn type_name(id: u32) -> Option<&'static str> {
     Some(match id {
-        3 => "Q4_1",
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
-        13 => "Q5_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
-        23 => "IQ4_XS",
         29 => "IQ1_M",
         31 => "Q4_0_4_4",
         32 => "Q4_0_4_8",
@@ -208,12 +210,14 @@ pub(crate) fn type_name(id: u32) -> Option<&'static str> {
         36 => "I2_S or IQ4_NL_4_4, but not of their size",
         37 => "I8_S",
         38 => "TL1, but not of its size",
-        39 => "MXFP4 or TL2, by size not clearly the latter",
+        39 => "MXFP4 or TL2, which its size does not tell",
         40 => "NVFP4",
         41 => "Q1_0",
         42 => "Q2_0 in groups of 64 or 128, which its size does not tell",
         134 => "IQ1_BN, but not of its size",
         135 => "IQ2_BN, but not of its size",
+        142 => "PQ2_0 or IQ2_TN, but not of the former's size",
+        143 => "PTQ1_0 or IQ1_TN",
         335 => "IQ2_BN_R4, but not of its size",
         _ => return None,
     })

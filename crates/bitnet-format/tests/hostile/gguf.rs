@@ -240,6 +240,11 @@ fn geometry() -> Vec<Case> {
             ("Mislabelled", "is labelled Q4_0, which takes 144 bytes, but the file gives it 288"),
         ),
         gguf(
+            "q5_0-columns.gguf",
+            two(&[48, 4], 6, 160),
+            ("Shape", "[4, 48]: the last dimension to be a whole number"),
+        ),
+        gguf(
             "tq2_0-columns.gguf",
             two(&[192, 4], 35, 224),
             ("Shape", "[4, 192]: the last dimension to be a whole number"),
@@ -263,15 +268,25 @@ fn types() -> Vec<Case> {
         gguf(
             "type-unknown.gguf",
             two(&[128, 4], 777, 128),
-            ("Unreadable", "is of the unknown GGUF type 777: this type cannot be read"),
+            ("Unreadable", "is of the unknown GGUF type 777: no such type is known to this program"),
         ),
-        gguf("type-q5_0.gguf", two(&[128, 4], 6, 352), ("Unreadable", "GGUF type 6 (Q5_0)")),
+        gguf("type-iq3_s.gguf", two(&[256, 4], 21, 448), ("Unreadable", "GGUF type 21 (IQ3_S)")),
+        gguf("type-143.gguf", two(&[128, 4], 143, 128), ("Unreadable", "type 143 (PTQ1_0 or IQ1_TN)")),
+        gguf(
+            "type-142-iq2_tn.gguf",
+            two(&[256, 16], 142, 1056),
+            ("Unreadable", "type 142 (PQ2_0 or IQ2_TN, but"),
+        ),
         gguf(
             "type-36-not-i2_s.gguf",
             two(&[128, 4], 36, 288),
             ("Unreadable", "GGUF type 36 (I2_S or IQ4_NL_4_4"),
         ),
-        gguf("type-39-mxfp4.gguf", two(&[512, 4], 39, 1088), ("Unreadable", "GGUF type 39 (MXFP4 or TL2")),
+        gguf(
+            "type-39-other.gguf",
+            two(&[512, 4], 39, 1056),
+            ("Unreadable", "GGUF type 39 (MXFP4 or TL2, which its size does not tell"),
+        ),
         gguf("type-41-q1_0.gguf", two(&[128, 4], 41, 96), ("Unreadable", "GGUF type 41 (Q1_0)")),
         gguf(
             "type-42-other.gguf",

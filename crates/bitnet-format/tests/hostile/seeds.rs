@@ -14,7 +14,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Valid files, from which the fuzzers start: a tensor of every type that is read, and a key of every type.
 fn gguf() -> Vec<(&'static str, Vec<u8>)> {
-    let types: [(u32, &[u64], usize); 14] = [
+    let types: [(u32, &[u64], usize); 24] = [
         (0, &[8], 32),
         (1, &[4, 4], 32),
         (30, &[4, 4], 32),
@@ -29,6 +29,16 @@ fn gguf() -> Vec<(&'static str, Vec<u8>)> {
         (134, &[64, 2], 30),
         (135, &[64, 2], 40),
         (335, &[64, 4], 80),
+        (3, &[64, 1], 40),
+        (6, &[32, 2], 44),
+        (7, &[32, 2], 48),
+        (10, &[256], 84),
+        (11, &[256], 110),
+        (13, &[256], 176),
+        (20, &[32, 2], 36),
+        (23, &[256], 136),
+        (39, &[32, 6], 102),
+        (142, &[128, 1], 34),
     ];
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for (i, (ty, dims, len)) in types.into_iter().enumerate() {

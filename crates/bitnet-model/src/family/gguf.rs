@@ -18,6 +18,8 @@ pub const STOP_TOKENS_KEY: &str = "bitnet.eos_token_ids";
 pub const LLAMA3_ROPE_KEY: &str = "bitnet.rope.llama3";
 /// Our converter's key with the epsilon of norms in front of projections; those of the other norms where it is missing.
 pub const INPUT_NORM_KEY: &str = "bitnet.input_norm_epsilon";
+/// How PrismML's keys begin that describe a transform of the inputs, which Bonsai 2 needs.
+const FOLDED: &str = "prism.hadamard.";
 
 /// What a GGUF architecture string stands for.
 pub(crate) fn family(architecture: &str) -> Option<&'static str> {
@@ -53,6 +55,7 @@ pub(crate) fn config(
             cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama and qwen3".into(),
         });
     };
+    refuse_folded(metadata)?;
     let key = |tail: &str| format!("{architecture}.{tail}");
     if metadata.opt_u64(&key("pooling_type"))?.is_some_and(|kind| kind != 0) {
         return Err(ModelError::Unsupported {
@@ -110,6 +113,17 @@ pub(crate) fn config(
         eos: stop_tokens(metadata)?,
     };
     config.check()
+}
+
+/// Refuses weights that a rotation of their inputs was multiplied into: computed as they stand, they give noise.
+fn refuse_folded(metadata: &GgufMetadata) -> Result<(), ModelError> {
+    match metadata.iter().find(|(key, _)| key.starts_with(FOLDED)) {
+        Some((key, _)) => Err(ModelError::Unsupported {
+            what: format!("a model whose weights are folded with a Hadamard transform (its GGUF has the key '{key}')"),
+            cure: "it runs models whose weights multiply their inputs as they are, the first Ternary-Bonsai among them".into(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, ModelError> {
