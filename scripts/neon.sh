@@ -4,12 +4,13 @@
 #
 # Debian (bookworm or later), x86-64. A missing tool is installed when we are root, else the script fails; it never skips.
 # The cross compiler and aarch64's standard library come from Debian's rustc-web packages, unpacked (not
-# installed) under target/neon, which is also the cache of later runs.
+# installed) in ${XDG_CACHE_HOME:-~/.cache}/bitnet-rust-ci, where later runs find them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 work=${CARGO_TARGET_DIR:-$root/target}/neon
-mkdir -p "$work"
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/bitnet-rust-ci/neon
+mkdir -p "$work" "$tools"
 
 fail() {
     echo "neon.sh: $*" >&2
@@ -32,7 +33,7 @@ install_tools() {
 private_apt() {
     local tool=$1
     shift
-    "$tool" -o "Dir::State=$work/apt/state" -o "Dir::Cache=$work/apt/cache" -o Dir::State::status=/var/lib/dpkg/status \
+    "$tool" -o "Dir::State=$tools/apt/state" -o "Dir::Cache=$tools/apt/cache" -o Dir::State::status=/var/lib/dpkg/status \
         -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root "$@"
 }
 
@@ -42,34 +43,34 @@ dependency() {
 }
 
 unpack_compiler() {
-    [ -e "$work/rust/complete" ] && return
+    [ -e "$tools/rust/complete" ] && return
     command -v dpkg >/dev/null || fail "needs dpkg to unpack Debian's rustc-web"
-    rm -rf "$work/rust" "$work/debs"
-    mkdir -p "$work/rust" "$work/debs" "$work/apt/state/lists/partial" "$work/apt/cache/archives/partial"
+    rm -rf "$tools/rust" "$tools/debs"
+    mkdir -p "$tools/rust" "$tools/debs" "$tools/apt/state/lists/partial" "$tools/apt/cache/archives/partial"
     private_apt apt-get update -q
     local library llvm
     library=$(dependency libstd-rust-web-dev libstd-rust-web-)
     [ -n "$library" ] || fail "this Debian has no rustc-web packages"
     llvm=$(dependency "$library" libllvm)
     [ -n "$llvm" ] || fail "$library does not say which LLVM it needs"
-    (cd "$work/debs" && private_apt apt-get download -q rustc-web "$library" "$llvm" libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64)
-    for package in "$work"/debs/*.deb; do
-        dpkg -x "$package" "$work/rust"
+    (cd "$tools/debs" && private_apt apt-get download -q rustc-web "$library" "$llvm" libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64)
+    for package in "$tools"/debs/*.deb; do
+        dpkg -x "$package" "$tools/rust"
     done
-    rm -rf "$work/debs" "$work/apt"
-    cat >"$work/rustc" <<WRAPPER
+    rm -rf "$tools/debs" "$tools/apt"
+    cat >"$tools/rustc" <<WRAPPER
 #!/bin/sh
-LD_LIBRARY_PATH="$work/rust/usr/lib/x86_64-linux-gnu" exec "$work/rust/usr/bin/rustc" --sysroot "$work/rust/usr" "\$@"
+LD_LIBRARY_PATH="$tools/rust/usr/lib/x86_64-linux-gnu" exec "$tools/rust/usr/bin/rustc" --sysroot "$tools/rust/usr" "\$@"
 WRAPPER
-    chmod +x "$work/rustc"
-    "$work/rustc" --version || fail "the unpacked compiler does not run"
-    touch "$work/rust/complete"
+    chmod +x "$tools/rustc"
+    "$tools/rustc" --version || fail "the unpacked compiler does not run"
+    touch "$tools/rust/complete"
 }
 
 # run_on CPU KERNELS: all tests of the crate on that CPU model, where exactly KERNELS (best first) must run.
 run_on() {
     echo "neon.sh: $1, expecting $2"
-    env -u BITNET_KERNEL RUSTC="$work/rustc" CARGO_TARGET_DIR="$work/build" CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
+    env -u BITNET_KERNEL RUSTC="$tools/rustc" CARGO_TARGET_DIR="$work/build" CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $1" \
         RUSTFLAGS="${NEON_RUSTFLAGS:-}" BITNET_EXPECT_KERNELS=$2 \

@@ -1,4 +1,4 @@
-//! Continues a text: `cargo run --release -p bitnet-inference --example generate [MODEL] [PROMPT]`.
+//! Continues a text: `cargo run --release --example generate [MODEL] [PROMPT]`.
 
 use std::{env, error::Error, io::Write};
 

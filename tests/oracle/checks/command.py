@@ -1,5 +1,6 @@
 """Running the command under test, and the table of verdicts."""
 
+import collections
 import fnmatch
 import json
 import os
@@ -22,6 +23,10 @@ class Known(Exception):
 
 class Skipped(Exception):
     """A check that could not be put to the command; the message says why."""
+
+
+class Lacking(Exception):
+    """A check that this machine cannot run; the message says what it lacks. Listed at the end, never counted as passed."""
 
 
 class Bitnet:
@@ -124,6 +129,7 @@ class Table:
     def __init__(self, only, verbose):
         self.only, self.verbose = only, verbose
         self.passed, self.skipped, self.known, self.failures = 0, 0, 0, []
+        self.lacking = collections.Counter()
         self.started = time.monotonic()
 
     def wants(self, case):
@@ -133,7 +139,7 @@ class Table:
         print(f"{verdict:<5} {case:<64} {measured:<40} {bound}", flush=True)
 
     def run(self, case, bound, check):
-        """`check()` returns what was measured, or raises Failed or Skipped."""
+        """`check()` returns what was measured, or raises Failed, Skipped, Known or Lacking."""
         if not self.wants(case):
             return None
         try:
@@ -141,6 +147,10 @@ class Table:
         except Skipped as why:
             self.skipped += 1
             self.row(case, str(why), bound, "skip")
+            return None
+        except Lacking as why:
+            self.lacking[str(why)] += 1
+            self.row(case, str(why), bound, "lacks")
             return None
         except Known as why:
             self.known += 1
@@ -166,7 +176,10 @@ class Table:
         if self.known:
             print(f"\n{self.known} known deviations: README.md says why")
         print(f"\n{time.monotonic() - self.started:.0f} s")
-        print(f"{self.passed} passed, {len(self.failures)} failed, {self.skipped} skipped")
+        print(f"{self.passed} passed, {len(self.failures)} failed, {self.skipped} skipped, {sum(self.lacking.values())} not possible on this machine")
+        # The words by which .ci/run finds them in the output of any step.
+        for why, cases in sorted(self.lacking.items()):
+            print(f"NOT CHECKED: {cases} black-box cases: {why}")
         return 1 if self.failures else 0
 
 
