@@ -31,6 +31,9 @@ pub use columns::ColumnsMut;
 /// of a token, far shorter than a scheduler's time slice.
 const SPINS: u32 = 10_000;
 
+/// The most chunks that threads share. Beyond the last chunk of a run every thread claims once more, and a counter must not wrap then.
+const MOST_SHARED: usize = usize::MAX / 2;
+
 /// The most matrices that one step can write: queries, keys and values.
 pub const MAX_MATRICES: usize = 3;
 
@@ -121,9 +124,9 @@ impl ThreadPool {
     /// Calls `work(chunk)` once for every chunk in `0..chunks`, on all threads, and returns when all are done.
     ///
     /// # Panics
-    /// When a chunk panics, after the others that had begun are done.
+    /// When a chunk panics, after the others that had begun are done. Chunks that had not begun may be left out then; none runs twice.
     pub fn for_each(&self, chunks: usize, work: impl Fn(usize) + Sync) {
-        if chunks <= 1 || self.workers.is_empty() || INSIDE.get() {
+        if chunks <= 1 || chunks > MOST_SHARED || self.workers.is_empty() || INSIDE.get() {
             return (0..chunks).for_each(work);
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +134,8 @@ impl ThreadPool {
         // Every thread has a run of neighbouring chunks, so that it reads one stream of weights whose next part is on its way
         // already; who is done helps the others. (With one counter for all, neighbours went to different threads, each of
         // which fetched ahead what the other one was to read.)
-        let bound = |run: usize| run * chunks / shared.runs.len();
+        let (each, more) = (chunks / shared.runs.len(), chunks % shared.runs.len());
+        let bound = |run: usize| run * each + run.min(more);
         for (run, next) in shared.runs.iter().enumerate() {
             next.0.store(bound(run), Ordering::Relaxed);
         }
@@ -159,6 +163,7 @@ impl ThreadPool {
         let mine = catch_unwind(AssertUnwindSafe(claim));
         if mine.is_err() {
             INSIDE.set(false);
+            // No run ends behind `chunks`, so nobody claims another one.
             shared.runs.iter().for_each(|next| next.0.store(chunks, Ordering::Relaxed));
         }
         shared.close();
@@ -179,7 +184,7 @@ impl ThreadPool {
     ) {
         let pieces = pieces::Pieces::new(data, chunk);
         self.for_each(pieces.count(), |index| {
-            // SAFETY: `for_each` claims every index exactly once.
+            // SAFETY: `for_each` hands out no index twice.
             work(index, unsafe { pieces.take(index) });
         });
     }
@@ -197,7 +202,7 @@ impl ThreadPool {
         let (a, b) = (pieces::Pieces::new(a.0, a.1), pieces::Pieces::new(b.0, b.1));
         assert!(a.count() == b.count(), "slices of different numbers of pieces");
         self.for_each(a.count(), |index| {
-            // SAFETY: `for_each` claims every index exactly once.
+            // SAFETY: `for_each` hands out no index twice.
             let a = unsafe { a.take(index) };
             // SAFETY: as above.
             let b = unsafe { b.take(index) };
@@ -220,7 +225,7 @@ impl ThreadPool {
             (pieces::Pieces::new(a.0, a.1), pieces::Pieces::new(b.0, b.1), pieces::Pieces::new(c.0, c.1));
         assert!(a.count() == b.count() && a.count() == c.count(), "slices of different numbers of pieces");
         self.for_each(a.count(), |index| {
-            // SAFETY: `for_each` claims every index exactly once.
+            // SAFETY: `for_each` hands out no index twice.
             let a = unsafe { a.take(index) };
             // SAFETY: as above.
             let b = unsafe { b.take(index) };
@@ -244,7 +249,7 @@ impl ThreadPool {
     ) {
         let parts = columns::Parts::new(data, stride, width);
         self.for_each(parts.count(), |index| {
-            // SAFETY: `for_each` claims every index exactly once.
+            // SAFETY: `for_each` hands out no index twice.
             work(index, unsafe { parts.take(index) });
         });
     }
@@ -266,7 +271,7 @@ impl ThreadPool {
         let pieces = pieces::Pieces::new(extra.0, extra.1);
         assert!(tiles.count() <= pieces.count(), "{} pieces for {} tiles", pieces.count(), tiles.count());
         self.for_each(tiles.count(), |index| {
-            // SAFETY: `for_each` claims every index exactly once.
+            // SAFETY: `for_each` hands out no index twice.
             let tile = unsafe { tiles.take(index) };
             // SAFETY: as above.
             let piece = unsafe { pieces.take(index) };
@@ -290,11 +295,13 @@ impl ThreadPool {
         for (part, (data, stride)) in all.iter_mut().zip(matrices) {
             *part = Some(columns::Parts::new(data, *stride, width));
         }
-        let total = all.iter().flatten().map(columns::Parts::count).sum();
+        let counts = all.iter().flatten().map(columns::Parts::count);
+        // Only matrices of elements without a size can have so many groups.
+        let total = counts.fold(0, |sum: usize, count| sum.saturating_add(count));
         self.for_each(total, |mut index| {
             for (matrix, parts) in all.iter().flatten().enumerate() {
                 if index < parts.count() {
-                    // SAFETY: `for_each` claims every index exactly once, and each stands for one group of one matrix.
+                    // SAFETY: `for_each` hands out no index twice, and each stands for one group of one matrix.
                     return work(matrix, unsafe { parts.take(index) });
                 }
                 index -= parts.count();
@@ -323,7 +330,7 @@ impl Drop for ThreadPool {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.handles.iter().for_each(Thread::unpark);
         for worker in self.workers.drain(..) {
-            // A worker's own panics are caught inside `work`; there is nothing to report here.
+            // Panics of chunks are caught inside `work` and told by `for_each`; there is nothing to report here.
             let _ = worker.join();
         }
     }
@@ -355,9 +362,11 @@ impl Shared {
             let Some(job) = self.enter(state) else { continue };
             // SAFETY: we are inside, so the caller is still in `for_each` and its closure is alive.
             let job = unsafe { &*job };
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
                 INSIDE.set(false);
                 self.panicked.store(true, Ordering::Relaxed);
+                // Dropping it may run code that panics, and then nobody would leave the step below. A payload is small.
+                std::mem::forget(payload);
             }
             self.state.fetch_sub(ONE_WORKER, Ordering::Release);
         }

@@ -1,5 +1,4 @@
-use std::sync::atomic::AtomicU32;
-use std::time::Duration;
+use std::{collections::HashMap, sync::atomic::AtomicU32, time::Duration};
 
 use super::*;
 
@@ -124,6 +123,83 @@ fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         total.fetch_add(1, Ordering::Relaxed);
     });
     assert_eq!(total.load(Ordering::Relaxed), 8);
+}
+
+/// Runs `step` until it panics and returns how often each of the indices was given to `note` meanwhile.
+fn indices_until_a_panic(step: impl FnOnce(&(dyn Fn(usize) + Sync))) -> HashMap<usize, u32> {
+    const ENOUGH: usize = 50_000;
+    let (seen, calls) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
+    let note = |index| {
+        *seen.lock().unwrap_or_else(PoisonError::into_inner).entry(index).or_default() += 1;
+        assert!(calls.fetch_add(1, Ordering::Relaxed) < ENOUGH, "enough");
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| step(&note))).is_err());
+    seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn a_huge_number_of_chunks_gives_no_index_twice() {
+    let pool = ThreadPool::new(4);
+    for chunks in [usize::MAX / 4 + 1, usize::MAX / 2, usize::MAX / 2 + 1, usize::MAX - 1, usize::MAX] {
+        let seen = indices_until_a_panic(|note| pool.for_each(chunks, note));
+        assert!(seen.values().all(|&times| times == 1), "{chunks} chunks");
+        assert!(seen.keys().all(|&index| index < chunks));
+    }
+}
+
+#[test]
+fn elements_without_a_size_are_not_lent_twice() {
+    let pool = ThreadPool::new(4);
+    for len in [usize::MAX / 2 + 1, usize::MAX] {
+        let mut tokens = vec![(); len];
+        let seen = indices_until_a_panic(|note| {
+            pool.for_each_chunk_mut(&mut tokens, 1, |index, piece| {
+                assert_eq!(piece.len(), 1);
+                note(index);
+            });
+        });
+        assert!(seen.values().all(|&times| times == 1), "{len} elements");
+    }
+    // Three of them have more groups together than can be counted.
+    let (mut a, mut b, mut c) = (vec![(); usize::MAX], vec![(); usize::MAX], vec![(); 8]);
+    let mut matrices = [(&mut a[..], usize::MAX), (&mut b[..], usize::MAX), (&mut c[..], 8)];
+    let seen = indices_until_a_panic(|note| {
+        pool.for_each_columns_of(&mut matrices, 1, |matrix, columns| {
+            assert_eq!(matrix, 0);
+            note(columns.start());
+        });
+    });
+    assert!(seen.values().all(|&times| times == 1));
+}
+
+#[test]
+fn a_payload_that_panics_when_it_is_dropped_ends_the_step() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(thread::panicking(), "the payload's own drop");
+        }
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a step which never ends fails the test.
+    thread::spawn(move || {
+        let pool = ThreadPool::new(2);
+        let caller = thread::current().id();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            pool.for_each(64, |_| {
+                thread::sleep(Duration::from_millis(1));
+                if thread::current().id() != caller {
+                    std::panic::panic_any(Bomb);
+                }
+            });
+        }));
+        let again = AtomicUsize::new(0);
+        pool.for_each(64, |_| {
+            again.fetch_add(1, Ordering::Relaxed);
+        });
+        tell.send((done.is_err(), again.into_inner())).unwrap();
+    });
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok((true, 64)));
 }
 
 #[test]
