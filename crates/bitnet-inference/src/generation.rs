@@ -120,6 +120,7 @@ impl<'s> Generation<'s> {
         options: &GenerateOptions,
     ) -> Result<Self, EngineError> {
         options.sampling.check().map_err(EngineError::Sampling)?;
+        options.sampling.check_ids(session.engine.config().vocab).map_err(EngineError::Sampling)?;
         let start = Instant::now();
         let history = [session.tokens(), ids].concat();
         session.sampler.start(options.sampling.clone(), &history);

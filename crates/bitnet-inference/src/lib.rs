@@ -45,6 +45,6 @@ pub use perplexity::{Perplexity, PerplexityOptions, perplexity};
 pub use quality::{
     ActivationQuality, Change, Channel, Fit, Input, MatrixQuality, OUTLIER, judge_activations, judge_matrices,
 };
-pub use sampler::{Sampler, SamplingOptions, TokenLogprobs, argmax};
+pub use sampler::{LARGEST_SHIFT, Sampler, SamplingOptions, TokenLogprobs, argmax};
 pub use session::{PREFILL, Session};
 pub use tuner::{Trial, TuneOptions, Tuned, Tuning, tune};

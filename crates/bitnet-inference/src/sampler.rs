@@ -12,10 +12,16 @@ use bitnet_model::{Need, Support};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 
+/// The largest size of a logit bias and of the penalties. Logits are of the order of 10, so this is as good as always or never, and
+/// no sum with it leaves the range of `f32`.
+pub const LARGEST_SHIFT: f32 = 1e6;
+/// Temperatures below this are greedy: different logits divided by it are further apart than any probability can tell.
+const COLDEST: f32 = 1e-20;
+
 /// How the next token is chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingOptions {
-    /// Logits are divided by this; 0 takes the largest (greedy).
+    /// Logits are divided by this; 0, or less than 1e-20, takes the largest (greedy).
     pub temperature: f32,
     /// Only this many of the most probable tokens; 0 is all.
     pub top_k: usize,
@@ -23,15 +29,16 @@ pub struct SamplingOptions {
     pub top_p: f32,
     /// Only tokens with at least this share of the most probable one's probability; 0 is all.
     pub min_p: f32,
-    /// Logits of tokens in the window are divided by this if positive, multiplied if negative; 1 is off (arXiv:1909.05858).
+    /// Logits of tokens in the window are divided by this if positive, multiplied if negative; 1 is off (arXiv:1909.05858). From
+    /// 1e-6 to 1e6.
     pub repetition_penalty: f32,
-    /// Taken from a generated token's logit for each time it was generated.
+    /// Taken from a generated token's logit for each time it was generated; at most [`LARGEST_SHIFT`] up or down.
     pub frequency_penalty: f32,
-    /// Taken from a generated token's logit once.
+    /// Taken from a generated token's logit once; at most [`LARGEST_SHIFT`] up or down.
     pub presence_penalty: f32,
     /// How many of the last tokens penalties look at.
     pub penalty_window: usize,
-    /// Added to the logits of these tokens.
+    /// Added to the logits of these tokens: at most [`LARGEST_SHIFT`] up or down, or minus infinity for never.
     pub logit_bias: Vec<(u32, f32)>,
     /// Seed of the generator.
     pub seed: u64,
@@ -60,21 +67,37 @@ impl SamplingOptions {
     /// # Errors
     /// A sentence naming the option and what it may be.
     pub fn check(&self) -> Result<(), String> {
+        let small = |x: f32| x.abs() <= LARGEST_SHIFT;
+        let ratio = (1.0 / LARGEST_SHIFT..=LARGEST_SHIFT).contains(&self.repetition_penalty);
         let rules = [
             ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
             ("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
             ("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
-            ("repetition penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
-            ("frequency penalty", self.frequency_penalty, true, "a number"),
-            ("presence penalty", self.presence_penalty, true, "a number"),
+            ("repetition penalty", self.repetition_penalty, ratio, "from 0.000001 to 1000000"),
+            ("frequency penalty", self.frequency_penalty, small(self.frequency_penalty), SHIFTS),
+            ("presence penalty", self.presence_penalty, small(self.presence_penalty), SHIFTS),
         ];
         for (name, value, good, range) in rules {
             if !good || !value.is_finite() {
                 return Err(format!("{name} must be {range}, not {value}"));
             }
         }
-        match self.logit_bias.iter().find(|(_, bias)| bias.is_nan()) {
-            Some((id, _)) => Err(format!("the logit bias of token {id} is not a number")),
+        let wrong = |&&(_, bias): &&(u32, f32)| !small(bias) && bias != f32::NEG_INFINITY;
+        match self.logit_bias.iter().find(wrong) {
+            Some((id, bias)) => Err(format!("the logit bias of token {id} must be {SHIFTS}, not {bias}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Says which token of the logit biases a vocabulary of `vocab` ids does not have.
+    ///
+    /// # Errors
+    /// A sentence naming the token and the size of the vocabulary.
+    pub fn check_ids(&self, vocab: usize) -> Result<(), String> {
+        match self.logit_bias.iter().find(|&&(id, _)| id as usize >= vocab) {
+            Some((id, _)) => {
+                Err(format!("the logit bias names token {id}, which is outside the vocabulary of {vocab}"))
+            }
             None => Ok(()),
         }
     }
@@ -88,6 +111,9 @@ impl SamplingOptions {
         self.repetition_penalty >= 1.0 && self.frequency_penalty >= 0.0 && self.presence_penalty >= 0.0
     }
 }
+
+/// The bounds of a number that is added to a logit.
+const SHIFTS: &str = "from -1000000 to 1000000";
 
 /// A token seen before.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +186,9 @@ impl Sampler {
     pub fn start(&mut self, options: SamplingOptions, history: &[u32]) {
         self.rng = Pcg32::seed_from_u64(options.seed);
         self.options = options;
+        if self.options.temperature < COLDEST {
+            self.options.temperature = 0.0;
+        }
         self.history.clear();
         self.counts.fill((0, 0));
         for list in [&mut self.lowered, &mut self.raised] {

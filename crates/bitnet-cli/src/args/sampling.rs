@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use bitnet_inference::LARGEST_SHIFT;
 use clap::Args;
 
 /// What is not given is left to the engine's defaults.
@@ -24,13 +25,13 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     pub min_p: Option<f32>,
     /// Divide (or multiply, below zero) the logits of recent tokens by this [default: 1]
-    #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = ratio, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
     /// Lower a logit by this for every recent occurrence [default: 0]
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = shift, allow_negative_numbers = true)]
     pub frequency_penalty: Option<f32>,
     /// Lower a logit by this once if the token occurred recently [default: 0]
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = shift, allow_negative_numbers = true)]
     pub presence_penalty: Option<f32>,
     /// How many tokens count as recent [default: 64]
     #[arg(long, value_name = "N")]
@@ -56,7 +57,7 @@ impl FromStr for LogitBias {
     fn from_str(text: &str) -> Result<Self, String> {
         let (id, bias) = text.split_once('=').ok_or("the form is ID=X, such as 42=-5.5")?;
         let id = id.parse().map_err(|_| format!("'{id}' is not a token id"))?;
-        Ok(Self { id, bias: finite(bias)? })
+        Ok(Self { id, bias: shift(bias)? })
     }
 }
 
@@ -76,8 +77,16 @@ fn non_negative(text: &str) -> Result<f32, String> {
     within(text, |x| x >= 0.0, "0 or more")
 }
 
-fn positive(text: &str) -> Result<f32, String> {
-    within(text, |x| x > 0.0, "above 0")
+fn ratio(text: &str) -> Result<f32, String> {
+    within(
+        text,
+        |x| (1.0 / LARGEST_SHIFT..=LARGEST_SHIFT).contains(&x),
+        &format!("from 0.000001 to {LARGEST_SHIFT}"),
+    )
+}
+
+fn shift(text: &str) -> Result<f32, String> {
+    within(text, |x| x.abs() <= LARGEST_SHIFT, &format!("from -{LARGEST_SHIFT} to {LARGEST_SHIFT}"))
 }
 
 fn probability(text: &str) -> Result<f32, String> {
@@ -91,11 +100,12 @@ mod tests {
     #[test]
     fn numbers_are_checked_before_the_model_is_loaded() {
         assert_eq!("42=-5.5".parse(), Ok(LogitBias { id: 42, bias: -5.5 }));
-        for wrong in ["42", "x=1", "-1=1", "1=nan", "1=inf", "1="] {
+        for wrong in ["42", "x=1", "-1=1", "1=nan", "1=inf", "1=", "1=3.4e38", "1=-1000001"] {
             assert!(wrong.parse::<LogitBias>().is_err(), "{wrong}");
         }
         assert!(non_negative("0").is_ok() && non_negative("-0.1").is_err() && non_negative("inf").is_err());
-        assert!(positive("0").is_err() && positive("1e-3").is_ok());
+        assert!(ratio("0").is_err() && ratio("1e-45").is_err() && ratio("1e-3").is_ok());
+        assert!(shift("-3e38").is_err() && shift("-1000000").is_ok());
         assert!(probability("1").is_ok() && probability("1.01").is_err());
     }
 }

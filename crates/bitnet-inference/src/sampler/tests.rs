@@ -108,3 +108,45 @@ fn impossible_options_are_named() {
     assert!(bad(SamplingOptions { repetition_penalty: 0.0, ..warm() }).contains("repetition"));
     assert!(warm().check().is_ok());
 }
+
+#[test]
+fn numbers_at_the_edge_of_floats_are_refused_by_name() {
+    let largest = LARGEST_SHIFT;
+    for beyond in [f32::NAN, f32::INFINITY, f32::MAX, -f32::MAX, -1.0001 * largest, f32::NEG_INFINITY] {
+        let o = [
+            ("frequency penalty", SamplingOptions { frequency_penalty: beyond, ..warm() }),
+            ("presence penalty", SamplingOptions { presence_penalty: beyond, ..warm() }),
+            ("repetition penalty", SamplingOptions { repetition_penalty: beyond, ..warm() }),
+            ("logit bias of token 3", SamplingOptions { logit_bias: vec![(1, 1.0), (3, beyond)], ..warm() }),
+        ];
+        let fine = |name: &str| beyond == f32::NEG_INFINITY && name.starts_with("logit");
+        for (name, options) in o.into_iter().filter(|(name, _)| !fine(name)) {
+            let told = options.check().unwrap_err();
+            assert!(told.starts_with(name) || told.starts_with(&format!("the {name}")), "{told}");
+        }
+    }
+    for good in [largest, -largest, 0.0] {
+        let options = SamplingOptions { frequency_penalty: good, presence_penalty: good, ..warm() };
+        assert_eq!(SamplingOptions { logit_bias: vec![(0, good)], ..options }.check(), Ok(()));
+    }
+    let repetition = |repetition_penalty| SamplingOptions { repetition_penalty, ..warm() }.check();
+    assert!(repetition(1e-45).is_err() && repetition(1e-6).is_ok() && repetition(1e6).is_ok());
+    let never = SamplingOptions { logit_bias: vec![(3, f32::NEG_INFINITY)], ..warm() };
+    assert_eq!((never.check(), never.check_ids(4)), (Ok(()), Ok(())));
+    assert!(never.check_ids(3).unwrap_err().contains("token 3, which is outside the vocabulary of 3"));
+}
+
+#[test]
+fn the_largest_shifts_and_the_lowest_temperatures_have_their_limits() {
+    let drawn = |options: SamplingOptions| shares(options, &four());
+    // Every positive temperature, down to the smallest number there is.
+    for temperature in [1e-45, 1e-38, 1e-30, 1e-20, 1e-10, 1e-5] {
+        assert_eq!(drawn(SamplingOptions { temperature, ..warm() }), [0.0, 0.0, 1.0, 0.0], "{temperature}");
+    }
+    for temperature in [1e-20, 0.6, 1.0] {
+        let biased = SamplingOptions { temperature, logit_bias: vec![(1, LARGEST_SHIFT)], ..warm() };
+        assert_eq!(drawn(biased), [0.0, 1.0, 0.0, 0.0], "{temperature}");
+    }
+    let hot = SamplingOptions { temperature: f32::MAX, ..warm() };
+    near(drawn(hot), [0.25; 4]);
+}
