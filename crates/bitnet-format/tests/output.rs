@@ -127,3 +127,18 @@ mod unix {
         assert!(said.contains("lost: there is no directory"), "{said}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_private_file_stays_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    for mode in [0o600, 0o640, 0o400] {
+        write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        write(&path, "new").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+}

@@ -30,6 +30,7 @@ impl AtomicFile {
         let target = output::target(path)?;
         let made = output::beside(&target, "partial", |name| File::create_new(name));
         let (temporary, file) = made.map_err(|e| e.of(path))?;
+        keep_private(&target, &file);
         // Large enough that a stream of rows costs few calls.
         let file = Some(BufWriter::with_capacity(1 << 20, file));
         Ok(Self { file, temporary, target, path: path.into(), at: 0 })
@@ -96,3 +97,17 @@ impl Drop for AtomicFile {
         let _ = fs::remove_file(&self.temporary);
     }
 }
+
+/// Who may not read the file that is replaced shall not read the new one.
+#[cfg(unix)]
+fn keep_private(target: &Path, file: &File) {
+    use std::os::unix::fs::PermissionsExt;
+    if let Ok(there) = fs::metadata(target) {
+        let mode = there.permissions().mode() & 0o777;
+        // Where a file system has no permissions there is nothing to keep.
+        let _ = file.set_permissions(fs::Permissions::from_mode(mode));
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_private(_: &Path, _: &File) {}
