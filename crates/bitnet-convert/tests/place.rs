@@ -88,6 +88,53 @@ fn what_is_read_is_never_written_over() {
     assert_eq!(entries(&model), ["config.json", "model.safetensors"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_stays_one_and_a_pipe_a_pipe() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let input = oracle("gguf/bitnet-a-TQ1_0.gguf");
+    fs::create_dir(at("elsewhere")).unwrap();
+    for name in ["elsewhere/there.bitnet", "elsewhere/not-yet.bitnet"] {
+        let link = at("link");
+        let _ = fs::remove_file(&link);
+        if name.contains("there") {
+            fs::write(at(name), "old").unwrap();
+        }
+        symlink(at(name), &link).unwrap();
+        forced(&input, &link, Target::Bitnet).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::metadata(at(name)).unwrap().len() > 1000, "{name}");
+    }
+    assert_eq!(entries(directory.path()), ["elsewhere", "link"]);
+    assert_eq!(entries(&at("elsewhere")), ["not-yet.bitnet", "there.bitnet"]);
+    let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+    assert!(made.success());
+    for target in [Target::Bitnet, Target::HfPacked] {
+        let text = forced(&input, &at("pipe"), target).unwrap_err().to_string();
+        assert!(text.contains("device, a pipe or a socket"), "{text}");
+    }
+    assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
+}
+
+#[test]
+fn what_a_killed_conversion_left_is_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = oracle("gguf/bitnet-a-TQ1_0.gguf");
+    let left = |name: &str, number: usize, ending: &str| {
+        directory.path().join(format!(".{name}.{}-{number}.{ending}", std::process::id()))
+    };
+    for number in 0..40 {
+        fs::write(left("out.bitnet", number, "converting"), "half").unwrap();
+        fs::write(left("out.bitnet", number, "partial"), "half").unwrap();
+        fs::create_dir(left("out", number, "converting")).unwrap();
+    }
+    to(&input, &directory.path().join("out.bitnet"), Target::Bitnet).unwrap();
+    to(&input, &directory.path().join("out"), Target::HfPacked).unwrap();
+    assert_eq!(entries(directory.path()).len(), 3 * 40 + 2);
+}
+
 #[test]
 fn a_failure_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -96,7 +143,8 @@ fn a_failure_leaves_nothing() {
     let text = to(&input, &output, Target::GgufI2S).unwrap_err().to_string();
     assert!(text.contains("out.gguf"), "{text}");
     let text = to(&input, &directory.path().join("nowhere/out"), Target::HfPacked).unwrap_err().to_string();
-    assert!(text.contains("nowhere"), "{text}");
+    assert!(text.contains("there is no directory") && text.contains("nowhere"), "{text}");
+    assert!(!text.contains("converting") && !text.contains("os error"), "{text}");
     // Refused after the survey, before anything is written.
     to(&oracle("qwen3-a-ternary-g64"), &directory.path().join("x"), Target::HfPacked).unwrap_err();
     assert!(entries(directory.path()).is_empty());
