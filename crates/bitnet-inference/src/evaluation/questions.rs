@@ -11,6 +11,9 @@ const GOLD: [&str; 5] = ["gold", "label", "answer", "answerKey", "target"];
 /// PIQA has its two choices in fields of their own.
 const PAIR: [&str; 2] = ["sol1", "sol2"];
 
+/// Bytes of a line; its values take some ten times as many while they are looked at.
+const MOST_LINE: usize = 4 << 20;
+
 /// A question and its possible answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -82,6 +85,9 @@ pub enum TaskErrorKind {
         "the question is empty, and the model has no token that begins a text: nothing predicts the first token"
     )]
     NothingBefore,
+    /// A line that is far too long for a question.
+    #[error("the line has {0} bytes, and a question has at most {MOST_LINE}")]
+    LongLine(usize),
     /// Without a single question.
     #[error("there is no question in the file")]
     Empty,
@@ -102,6 +108,9 @@ pub fn read_questions(text: &str) -> Result<Vec<Question>, TaskError> {
 }
 
 fn question(line: usize, json: &str) -> Result<Question, TaskErrorKind> {
+    if json.len() > MOST_LINE {
+        return Err(TaskErrorKind::LongLine(json.len()));
+    }
     let value: Value = serde_json::from_str(json).map_err(|e| TaskErrorKind::Json(at_column(&e)))?;
     let object = value.as_object().ok_or(TaskErrorKind::NotAnObject)?;
     let text = |name: &&str| object.get(*name).and_then(Value::as_str);
@@ -228,6 +237,11 @@ mod tests {
             told.to_string().starts_with("line 4: this is not JSON: EOF while parsing a value at column"),
             "{told}"
         );
+        let long = format!("{good}\n[{}]", "[],".repeat(2 << 20));
+        assert!(matches!(
+            read_questions(&long),
+            Err(TaskError { line: 2, kind: TaskErrorKind::LongLine(_) })
+        ));
         assert_eq!(read_questions(&format!("\n{good}\n\n{good}")).unwrap()[1].line, 4);
     }
 }
