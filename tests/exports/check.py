@@ -92,7 +92,7 @@ class Ours:
     def logits(self, model, ids):
         file, out = self.scratch / "ids.json", self.scratch / "logits.npy"
         file.write_text(json.dumps(ids))
-        run(self.bitnet, "logits", model, "--ids-file", file, "--out", out, "--quiet")
+        run(self.bitnet, "logits", model, "--ids-file", file, "--out", out, "--force", "--quiet")
         return np.load(out)
 
     def greedy(self, model, ids):

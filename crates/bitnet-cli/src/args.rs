@@ -66,10 +66,12 @@ pub enum ColorChoice {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Continue a text
+    #[command(aliases = ["generate"])]
     Run(Box<RunArgs>),
     /// Talk with a model
     Chat(Box<ChatArgs>),
     /// Say what a model file is and what running it takes
+    #[command(aliases = ["info"])]
     Inspect(InspectArgs),
     /// Say what this machine can do and what looks wrong
     Doctor(DoctorArgs),
@@ -94,7 +96,14 @@ pub enum Command {
     /// Judge a model: on a text, beside another model, by multiple-choice questions
     Evaluate(Box<EvaluateArgs>),
     /// Fetch a model from the Hugging Face hub
+    #[command(aliases = ["download"])]
     Pull(PullArgs),
+    /// Show the models that were fetched
+    #[command(aliases = ["ls", "models"])]
+    List(ListArgs),
+    /// Remove fetched models from the disk
+    #[command(aliases = ["rm"])]
+    Remove(RemoveArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages
@@ -123,6 +132,9 @@ pub struct InspectArgs {
     /// Also write it as a page with plots, which needs nothing but a browser
     #[arg(long, value_name = "FILE.html", requires = "quality", help_heading = QUALITY)]
     pub html: Option<PathBuf>,
+    /// Replace the page if it exists
+    #[arg(long, requires = "html", help_heading = QUALITY)]
+    pub force: bool,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -200,9 +212,12 @@ pub struct LogitsArgs {
     /// A JSON array of token ids, taken as they are; - is standard input
     #[arg(long, value_name = "FILE")]
     pub ids_file: PathBuf,
-    /// The file to write: f32, shape [tokens, vocabulary], NumPy's .npy
+    /// The file to write: f32, shape [tokens, vocabulary], NumPy's .npy; - is standard output
     #[arg(long, value_name = "FILE.npy")]
     pub out: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -229,7 +244,7 @@ pub struct PerplexityArgs {
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// The model on the hub
+    /// The model on the hub; OWNER/REPO:FILE and addresses of its pages are understood, too
     #[arg(value_name = "OWNER/REPO")]
     pub repo: String,
     /// A branch, a tag or a commit
@@ -244,6 +259,23 @@ pub struct PullArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ListArgs {
+    /// A JSON array of models
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The models, as `bitnet list` names them
+    #[arg(value_name = "OWNER/REPO", required = true)]
+    pub repos: Vec<String>,
+    /// Do not ask
+    #[arg(long, short, visible_alias = "force")]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// bash, elvish, fish, powershell or zsh
     #[arg(value_enum)]
@@ -254,6 +286,9 @@ pub struct CompletionsArgs {
 pub struct ManArgs {
     /// The directory for bitnet.1, bitnet-run.1, ...
     pub dir: PathBuf,
+    /// Replace pages that exist
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     failure::{Failure, Result},
-    files::Draft,
+    files::{self, Draft},
     hub,
 };
 
@@ -50,6 +50,10 @@ fn unpack(folder: &Path) -> Result<()> {
     for (name, bytes) in FILES {
         let path = folder.join(name);
         if !holds(&path, bytes).map_err(|e| Failure::io("read", &path, &e))? {
+            // What is no file of ours, such as a link or a pipe, is in the way.
+            if !fs::symlink_metadata(&path).is_ok_and(|there| there.is_file()) {
+                let _ = fs::remove_file(&path);
+            }
             let mut draft = Draft::new(&path)?;
             draft.write(bytes)?;
             draft.publish()?;
@@ -60,9 +64,8 @@ fn unpack(folder: &Path) -> Result<()> {
 
 /// Whether the file at `path` is exactly `bytes`.
 fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    match fs::metadata(path) {
-        Ok(there) if there.len() == bytes.len() as u64 => Ok(fs::read(path)? == bytes),
-        Ok(_) => Ok(false),
+    match files::cached(path, bytes.len() as u64) {
+        Ok(there) => Ok(there.is_some_and(|there| there == bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
     }

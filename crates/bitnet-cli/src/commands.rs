@@ -10,11 +10,13 @@ mod convert;
 mod doctor;
 mod evaluate;
 mod inspect;
+mod list;
 mod logits;
 mod man;
 mod perplexity;
 mod pull;
 mod quantize;
+mod remove;
 mod run;
 mod tokenize;
 mod train;
@@ -38,6 +40,8 @@ pub fn run(command: Command) -> Result<()> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Pull(args) => pull::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Remove(args) => remove::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -8,8 +8,6 @@ use crate::terminal::{self, Style};
 const FAILED: u8 = 1;
 /// Exit status of a command that was called wrongly; clap uses the same.
 const USAGE: u8 = 2;
-/// Exit status after Ctrl-C: 128 + SIGINT, as shells have it.
-pub const INTERRUPTED: u8 = 130;
 
 /// The outcome of everything in this crate that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -26,7 +24,7 @@ pub enum Failure {
         /// The exit status.
         status: u8,
     },
-    /// Ctrl-C. The user knows.
+    /// A signal, such as that of Ctrl-C. The user knows.
     Interrupted,
     /// The reader of standard output has gone; there is nobody to tell.
     BrokenPipe,
@@ -68,13 +66,21 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Self::Told { what, cure, status } => {
-                terminal::error_line(format_args!("{} {what}", terminal::paint(Style::Error, "error:")));
+                let tell = |style, word: &str, text: &str| {
+                    terminal::error_line(format_args!(
+                        "{} {}",
+                        terminal::paint(style, word),
+                        terminal::sentence(text)
+                    ));
+                };
+                tell(Style::Error, "error:", &what);
                 if let Some(cure) = cure {
-                    terminal::error_line(format_args!("{} {cure}", terminal::paint(Style::Cure, "  try:")));
+                    tell(Style::Cure, "  try:", &cure);
                 }
                 ExitCode::from(status)
             }
-            Self::Interrupted => ExitCode::from(INTERRUPTED),
+            // Whoever knows the signal gives its status.
+            Self::Interrupted => ExitCode::FAILURE,
             Self::BrokenPipe => ExitCode::SUCCESS,
         }
     }
@@ -82,12 +88,21 @@ impl Failure {
 
 /// The system's reason without the number that Rust appends.
 pub fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_lowercase(),
-        None => text,
+    match reason(error) {
+        Some(known) => known.to_owned(),
+        None => without_numbers(error.to_string(), str::to_lowercase),
     }
 }
+
+/// What the system's words leave out.
+fn reason(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => Some(TOO_LARGE),
+        _ => None,
+    }
+}
+
+const TOO_LARGE: &str = "a file may not grow so large here (see `ulimit -f`, or what the file system allows)";
 
 /// Typed errors of the libraries become sentences with their causes appended.
 pub fn sentence(error: &dyn std::error::Error) -> String {
@@ -100,5 +115,50 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
+    without_numbers(text.replace("File too large (os error", &format!("{TOO_LARGE} (os error")), |words| {
+        words.to_owned()
+    })
+}
+
+/// `text` without ` (os error 2)`, which tells a user nothing; what stood before it is put in the form that `form` gives.
+fn without_numbers(mut text: String, form: impl Fn(&str) -> String) -> String {
+    const MARK: &str = " (os error ";
+    while let Some(at) = text.find(MARK) {
+        let Some(end) = text[at..].find(')') else { break };
+        text = form(&text[..at]) + &text[at + end + 1..];
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_system_are_left_out() {
+        let missing = io::Error::from_raw_os_error(2);
+        assert_eq!(plain(&missing), "no such file or directory");
+        #[derive(Debug)]
+        struct Wrapped(io::Error);
+        impl fmt::Display for Wrapped {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a.gguf: {}", self.0)
+            }
+        }
+        impl std::error::Error for Wrapped {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        assert_eq!(sentence(&Wrapped(missing)), "a.gguf: No such file or directory");
+        assert!(sentence(&Wrapped(io::Error::other("strange"))).ends_with("a.gguf: strange"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_may_not_grow_has_a_sentence() {
+        let error = io::Error::from_raw_os_error(27);
+        assert_eq!(plain(&error), TOO_LARGE);
+        assert_eq!(sentence(&error), TOO_LARGE);
+    }
 }

@@ -4,18 +4,27 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    process,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::failure::{Failure, Result};
+use bitnet_format::{AtomicFile, FormatError, output};
+
+use crate::{
+    failure::{Failure, Result, sentence},
+    interrupt::Guard,
+};
 
 /// More than any prompt or corpus that one command should take; a wrong path to a model is caught here.
 const MOST_TEXT: u64 = 1 << 30;
+/// Tens of millions of ids as a JSON array, far more than any context.
+const MOST_IDS: u64 = 256 << 20;
 
 /// The whole file as text; `-` is standard input.
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = read(path)?;
+    read_within(path, MOST_TEXT)
+}
+
+fn read_within(path: &Path, most: u64) -> Result<String> {
+    let bytes = read(path, most)?;
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Failure::new(format_args!("{} is not UTF-8 text (byte {at} is the first that is not)", shown(path)))
@@ -24,7 +33,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 
 /// The JSON array of token ids in the file.
 pub fn read_ids(path: &Path) -> Result<Vec<u32>> {
-    parse_ids(&read_text(path)?, &shown(path))
+    parse_ids(&read_within(path, MOST_IDS)?, &shown(path))
 }
 
 /// The JSON array of token ids in `text`, which came from `place`.
@@ -35,11 +44,11 @@ pub fn parse_ids(text: &str, place: &str) -> Result<Vec<u32>> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let failed = |e| Failure::io("read", path, &e);
     let taken = if path == Path::new("-") {
-        io::stdin().lock().take(MOST_TEXT + 1).read_to_end(&mut bytes)
+        io::stdin().lock().take(most + 1).read_to_end(&mut bytes)
     } else {
         let file = File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.is_dir() {
@@ -48,12 +57,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
                 path.display()
             )));
         }
-        file.take(MOST_TEXT + 1).read_to_end(&mut bytes)
+        file.take(most + 1).read_to_end(&mut bytes)
     };
-    if taken.map_err(failed)? as u64 > MOST_TEXT {
+    if taken.map_err(failed)? as u64 > most {
         return Err(Failure::new(format_args!(
-            "{} is larger than 1 GiB; that is no text to take whole",
-            shown(path)
+            "{} is larger than {} MiB, the most that is read of such a file",
+            shown(path),
+            most >> 20
         )));
     }
     Ok(bytes)
@@ -63,48 +73,126 @@ fn shown(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
 
-/// A file that only takes its name when it is complete. Dropped before [`Draft::publish`], it leaves nothing behind.
+/// What `path` holds, if it is a regular file of at most `most` bytes; of a cache, where anything may lie. Neither a pipe nor a
+/// device is waited for.
+pub fn cached(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, nix::fcntl::OFlag::O_NONBLOCK.bits());
+    // Opening a device may do something already; the look at what was opened is for what changes in between.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let file = options.open(path)?;
+    let there = file.metadata()?;
+    if !there.is_file() || there.len() > most {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= most))
+}
+
+/// Whether `path` is a regular file of at most `most` bytes.
+pub fn is_small(path: &Path, most: u64) -> bool {
+    fs::metadata(path).is_ok_and(|there| there.is_file() && there.len() <= most)
+}
+
+/// Refuses an output that a user named if a file of that name exists and `force` does not say that it may be replaced. Commands
+/// that work for long look before they begin; [`Draft::of_output`] looks again.
+pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
+    match fs::metadata(path) {
+        // Nobody misses what is empty, such as a name that `mktemp` has made.
+        Ok(there) if there.is_file() && there.len() > 0 && !force => {
+            Err(Failure::new(format_args!("{} exists already", path.display()))
+                .cure("give another name, or --force to replace it"))
+        }
+        // Pipes and devices are written to.
+        Ok(there) if !there.is_dir() && !there.is_file() => Ok(()),
+        _ => check_place(path),
+    }
+}
+
+fn check_place(path: &Path) -> Result<()> {
+    output::target(path).map(drop).map_err(|e| not_made(path, &e))
+}
+
+fn not_made(path: &Path, error: &FormatError) -> Failure {
+    Failure::new(format_args!("cannot create {}: {}", path.display(), sentence(error.kind())))
+}
+
+/// As [`check_output`], for what has to be a file with a name.
+pub fn check_output_file(path: &Path, force: bool) -> Result<()> {
+    if path == Path::new("-") {
+        return Err(Failure::usage("this cannot be written to standard output").cure("give it a name"));
+    }
+    check_output(path, force)?;
+    check_place(path)
+}
+
+/// Something to write. A file only takes its name when it is complete: dropped before [`Draft::publish`], it leaves nothing
+/// behind, and while it lives, a signal waits for it. Standard output, a pipe or a device gets the bytes as they come.
 pub struct Draft {
-    temporary: PathBuf,
-    path: PathBuf,
-    file: Option<BufWriter<File>>,
+    to: To,
+    guard: Guard,
+}
+
+enum To {
+    File(AtomicFile),
+    /// What is no regular file.
+    Through(PathBuf, BufWriter<File>),
+    Output,
 }
 
 impl Draft {
+    /// A file of our own, which replaces whatever file has its name.
     pub fn new(path: &Path) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let Some(name) = path.file_name() else {
-            return Err(Failure::new(format_args!("{} is not a file name", path.display())));
-        };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}-{}.part", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-        let temporary = path.with_file_name(hidden);
-        let file = File::create_new(&temporary).map_err(|e| Failure::io("create", path, &e))?;
-        Ok(Self { temporary, path: path.to_owned(), file: Some(BufWriter::new(file)) })
+        let guard = Guard::new();
+        let file = AtomicFile::create(path).map_err(|e| not_made(path, &e))?;
+        Ok(Self { to: To::File(file), guard })
+    }
+
+    /// An output that a user named: `-` is standard output, pipes and devices are written to, and a file that exists is replaced
+    /// only with `force`.
+    pub fn of_output(path: &Path, force: bool) -> Result<Self> {
+        check_output(path, force)?;
+        if path == Path::new("-") {
+            return Ok(Self { to: To::Output, guard: Guard::new() });
+        }
+        if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            let file = File::options().write(true).open(path).map_err(|e| Failure::io("write", path, &e))?;
+            return Ok(Self { to: To::Through(path.into(), BufWriter::new(file)), guard: Guard::new() });
+        }
+        Self::new(path)
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(bytes).map_err(|e| Failure::io("write", &self.path, &e))
+        match &mut self.to {
+            To::File(file) => file.write(bytes).map_err(|e| Failure::new(sentence(&e))),
+            To::Through(path, file) => file.write_all(bytes).map_err(|e| through(path, &e)),
+            To::Output => io::stdout().lock().write_all(bytes).map_err(|e| Failure::output(&e)),
+        }
     }
 
-    /// Puts the bytes on the disk, then the name on the bytes.
-    pub fn publish(mut self) -> Result<()> {
-        let failed = |e: io::Error| Failure::io("write", &self.path, &e);
-        if let Some(file) = self.file.take() {
-            let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-            file.sync_all().map_err(failed)?;
+    /// Puts the bytes on the disk, then the name on the bytes. A signal that came meanwhile ends the command here.
+    pub fn publish(self) -> Result<()> {
+        match self.to {
+            To::File(file) => file.finish().map_err(|e| Failure::new(sentence(&e)))?,
+            To::Through(path, mut file) => file.flush().map_err(|e| through(&path, &e))?,
+            To::Output => io::stdout().lock().flush().map_err(|e| Failure::output(&e))?,
         }
-        fs::rename(&self.temporary, &self.path).map_err(failed)
+        if self.guard.pressed() { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        self.file = None;
-        // After `publish` there is nothing of this name.
-        let _ = fs::remove_file(&self.temporary);
+fn through(path: &Path, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
+        _ => Failure::io("write", path, error),
     }
 }
 
@@ -122,18 +210,48 @@ mod tests {
 
     #[test]
     fn a_draft_appears_whole_or_not_at_all() {
-        let folder = std::env::temp_dir().join(format!("bitnet-draft-{}", process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("a.txt");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
         let mut draft = Draft::new(&path).unwrap();
         draft.write(b"half").unwrap();
         drop(draft);
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let mut draft = Draft::new(&path).unwrap();
         draft.write(b"whole").unwrap();
         draft.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_exists_is_replaced_only_by_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        fs::write(&path, "precious").unwrap();
+        assert!(check_output(&path, false).is_err() && Draft::of_output(&path, false).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        let mut draft = Draft::of_output(&path, true).unwrap();
+        draft.write(b"new").unwrap();
+        draft.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(check_output(folder.path(), true).is_err(), "a directory");
+        assert!(check_output(&folder.path().join("nowhere/a"), true).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_cache_holds_is_a_regular_file_of_bounded_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "1234").unwrap();
+        assert_eq!(cached(&path, 4).unwrap().as_deref(), Some(&b"1234"[..]));
+        assert_eq!(cached(&path, 3).unwrap(), None);
+        assert_eq!(cached(folder.path(), 100).unwrap(), None);
+        assert_eq!(cached(Path::new("/dev/zero"), 100).unwrap(), None);
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(cached(&pipe, 100).unwrap()));
+        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)), Ok(None), "a pipe is waited for");
     }
 }

@@ -67,14 +67,17 @@ impl Asked {
         }
         let Some(open) = engine.open_gates().map_err(crate::load::failure)? else { return Ok(()) };
         let shares = Shares { model: self.model, open };
-        if let Err(Failure::Told { what, .. }) = shares.keep(&self.path) {
-            terminal::warning(format_args!("how many gates are open is not kept: {what}"));
-        } else if shares.skipping() > 0 {
-            terminal::note(format_args!(
+        match shares.keep(&self.path) {
+            Err(Failure::Told { what, .. }) => {
+                terminal::warning(format_args!("how many gates are open is not kept: {what}"));
+            }
+            Err(signal) => return Err(signal),
+            Ok(()) if shares.skipping() > 0 => terminal::note(format_args!(
                 "{} of this model's {} blocks will leave out zeros from the next run on; results are the same",
                 shares.skipping(),
                 shares.open.len()
-            ));
+            )),
+            Ok(()) => {}
         }
         Ok(())
     }

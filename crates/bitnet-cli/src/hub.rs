@@ -8,11 +8,14 @@ mod cache;
 mod client;
 mod digest;
 mod download;
+mod kept;
+pub mod parts;
 
 pub use cache::{Cache, Found};
 pub use client::{Hub, Listing, RemoteFile};
 pub use digest::sha256;
 pub use download::download;
+pub use kept::Kept;
 
 use crate::failure::{Failure, Result};
 
@@ -28,6 +31,12 @@ impl RepoName {
     pub fn parse(text: &str) -> Option<Self> {
         let (owner, repo) = text.split_once('/')?;
         (safe(owner) && safe(repo)).then(|| Self { owner: owner.into(), repo: repo.into() })
+    }
+
+    /// The name of a [`RepoName::folder`].
+    pub fn of_folder(folder: &str) -> Option<Self> {
+        let (owner, repo) = folder.strip_prefix("models--")?.split_once("--")?;
+        Self::parse(&format!("{owner}/{repo}"))
     }
 
     /// As [`RepoName::parse`], or a usage error.
@@ -72,6 +81,11 @@ mod tests {
     #[test]
     fn names_cannot_leave_the_cache() {
         assert_eq!(RepoName::parse("a/b-1.58_X").unwrap().folder(), "models--a--b-1.58_X");
+        let back = RepoName::of_folder("models--a--b-1.58_X").map(|name| name.to_string());
+        assert_eq!(back.as_deref(), Some("a/b-1.58_X"));
+        assert!(
+            RepoName::of_folder("datasets--a--b").is_none() && RepoName::of_folder("models--a--..").is_none()
+        );
         for wrong in ["a", "a/", "/b", "a/b/c", "../b", "a/..", "a/.b", "a/b..c", "a b/c", "a\\b/c", "a/b\0"]
         {
             assert_eq!(RepoName::parse(wrong), None, "{wrong:?}");

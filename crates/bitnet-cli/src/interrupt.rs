@@ -1,48 +1,104 @@
-//! Ctrl-C. While a model writes, it raises a flag that the loop sees before the next token; at any other time, or
-//! pressed twice, it ends the process at once with the exit status that shells expect.
+//! Signals that ask a process to end: Ctrl-C, a request of the system, a terminal that has gone. While a model writes or a file is
+//! half written, the first one raises a flag that the loop sees; at any other time, or a second time, it ends the process at once
+//! with the exit status that shells expect.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use signal_hook::{consts::SIGINT, flag};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
-use crate::failure::{Failure, INTERRUPTED, Result};
+use crate::failure::{Failure, Result};
 
-/// Ctrl-C was pressed while [`Guard`] was held.
+/// Such a signal came while a [`Guard`] was held.
 static PRESSED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-/// The next Ctrl-C ends the process.
+/// The last one that came; 0 before the first.
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+/// The next one ends the process.
 static DEADLY: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+/// Guards that are held.
+static GUARDS: Mutex<usize> = Mutex::new(0);
 
-/// Takes over the signal.
+/// The signals that end a process, as far as the system has them.
+#[cfg(unix)]
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
+#[cfg(not(unix))]
+const ENDING: [i32; 2] = [SIGINT, SIGTERM];
+
+/// Takes over the signals.
 pub fn install() -> Result<()> {
-    let deadly = flag::register_conditional_shutdown(SIGINT, i32::from(INTERRUPTED), DEADLY.clone());
-    // Actions run in the order of registration: the first press raises both flags, the second one is deadly.
-    let armed = deadly.and_then(|_| flag::register(SIGINT, DEADLY.clone()));
-    let raised = armed.and_then(|_| flag::register(SIGINT, PRESSED.clone()));
-    raised.map(|_| ()).map_err(|e| Failure::new(format_args!("cannot watch for Ctrl-C: {e}")))
+    let failed = |e: std::io::Error| Failure::new(format_args!("cannot watch for signals: {e}"));
+    for signal in ENDING.into_iter().filter(|&signal| !hangs_up_unheard(signal)) {
+        // Actions run in the order of registration: the first signal raises the flags, the second one is deadly.
+        let deadly = flag::register_conditional_shutdown(signal, 128 + signal, DEADLY.clone());
+        let named = deadly.and_then(|_| flag::register_usize(signal, SIGNAL.clone(), signal as usize));
+        let armed = named.and_then(|_| flag::register(signal, DEADLY.clone()));
+        armed.and_then(|_| flag::register(signal, PRESSED.clone())).map_err(failed)?;
+    }
+    // With somebody who listens, a file that grows beyond its limit is an error of the write, which cleans up, and not the end.
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map_err(failed)?;
+    Ok(())
 }
 
-/// While it lives, the first Ctrl-C only raises a flag.
+/// Whether the signal is that of a terminal that has gone, and whoever started us (`nohup`) wants it ignored.
+#[cfg(unix)]
+fn hangs_up_unheard(signal: i32) -> bool {
+    if signal != signal_hook::consts::SIGHUP {
+        return false;
+    }
+    // Only Linux tells without `unsafe`; elsewhere the system's own way of ending stays.
+    let told = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored =
+        told.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_none_or(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(not(unix))]
+fn hangs_up_unheard(_: i32) -> bool {
+    false
+}
+
+/// The exit status after a signal: 128 and its number, as shells have it.
+pub fn status() -> u8 {
+    match SIGNAL.load(Ordering::SeqCst) {
+        0 => 130,
+        signal => u8::try_from(128 + signal).unwrap_or(130),
+    }
+}
+
+/// Whether the process was asked to end by something other than Ctrl-C, which a conversation outlives.
+pub fn ending() -> bool {
+    !matches!(SIGNAL.load(Ordering::SeqCst), 0 | 2)
+}
+
+/// While it lives, the first signal only raises a flag. There may be several.
 pub struct Guard(());
 
 impl Guard {
     pub fn new() -> Self {
-        PRESSED.store(false, Ordering::SeqCst);
-        DEADLY.store(false, Ordering::SeqCst);
+        let mut guards = GUARDS.lock().unwrap_or_else(PoisonError::into_inner);
+        if *guards == 0 {
+            PRESSED.store(false, Ordering::SeqCst);
+            DEADLY.store(false, Ordering::SeqCst);
+        }
+        *guards += 1;
         Self(())
     }
 
-    /// Whether Ctrl-C was pressed.
+    /// Whether a signal came.
     pub fn pressed(&self) -> bool {
         PRESSED.load(Ordering::SeqCst)
     }
 
-    /// Leaves [`interruptible`] when Ctrl-C was pressed.
+    /// Leaves [`interruptible`] when a signal came.
     pub fn give_way(&self) {
         if self.pressed() {
             resume_unwind(Box::new(Stop));
@@ -50,10 +106,10 @@ impl Guard {
     }
 }
 
-/// What unwinds through a library when Ctrl-C is pressed.
+/// What unwinds through a library when a signal came.
 struct Stop;
 
-/// Runs `work` so that Ctrl-C takes its half-written output away. A library that writes files asks nobody whether to go on, but it
+/// Runs `work` so that a signal takes its half-written output away. A library that writes files asks nobody whether to go on, but it
 /// tells its progress, and it cleans up behind itself when that call unwinds ([`Guard::give_way`]).
 pub fn interruptible<T>(work: impl FnOnce(Guard) -> Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(|| work(Guard::new()))) {
@@ -65,6 +121,10 @@ pub fn interruptible<T>(work: impl FnOnce(Guard) -> Result<T>) -> Result<T> {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        DEADLY.store(true, Ordering::SeqCst);
+        let mut guards = GUARDS.lock().unwrap_or_else(PoisonError::into_inner);
+        *guards -= 1;
+        if *guards == 0 {
+            DEADLY.store(true, Ordering::SeqCst);
+        }
     }
 }

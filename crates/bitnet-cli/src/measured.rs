@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     boxed,
     failure::{Failure, Result, sentence},
-    files::Draft,
+    files::{self, Draft},
 };
 
 /// Far more than any of them has.
@@ -33,8 +33,5 @@ pub fn keep(value: &impl Serialize, path: &Path) -> Result<()> {
 
 /// What `path` holds, unless the file is missing or damaged. Whether its values make sense is the caller's to check.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    if fs::metadata(path).ok()?.len() > MOST {
-        return None;
-    }
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&files::cached(path, MOST).ok()??).ok()
 }

@@ -42,7 +42,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(&format!("{{msg}} [{{wide_bar}}] {counts}")) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(what.to_owned());
+        bar.set_message(terminal::name(what));
         Self { bar, started: Instant::now(), shown: OnceLock::new(), begun: OnceLock::new() }
     }
 

@@ -34,6 +34,12 @@ impl Style {
     }
 }
 
+/// What [`colored`] writes behind an escape character.
+const CODES: [&str; 6] = ["[1;31m", "[1;32m", "[1;33m", "[2m", "[1m", "[0m"];
+/// Characters of a name or a word that are shown when it is much longer; of a message.
+const MOST_NAME: usize = 200;
+const MOST_SENTENCE: usize = 4000;
+
 struct Choice {
     error_color: bool,
     output_color: bool,
@@ -94,23 +100,57 @@ fn colored(color: bool, style: Style, text: &str) -> String {
 
 /// A line to standard error. Nobody can be told when that fails.
 pub fn error_line(line: fmt::Arguments<'_>) {
+    let line = harmless(&line.to_string(), choice().error_color, Strict::Names);
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// A remark on standard error, silenced by `--quiet`.
 pub fn note(line: fmt::Arguments<'_>) {
     if !quiet() {
-        error_line(format_args!("{}", paint(Style::Note, &line.to_string())));
+        error_line(format_args!("{}", paint(Style::Note, &sentence(&line.to_string()))));
     }
 }
 
 /// A warning on standard error; `--quiet` keeps it.
 pub fn warning(line: fmt::Arguments<'_>) {
-    error_line(format_args!("{} {line}", paint(Style::Warning, "warning:")));
+    error_line(format_args!("{} {}", paint(Style::Warning, "warning:"), sentence(&line.to_string())));
 }
 
-/// Writes `text` to standard output at once.
+/// A message that may quote a file: nothing in it moves a cursor, hides, or begins a line of its own as if it came from us, and what
+/// is far too long for a name is cut.
+pub fn sentence(text: &str) -> String {
+    let cut =
+        harmless(text, false, Strict::Names).split_inclusive([' ', '\n']).map(short).collect::<String>();
+    let cut = match cut.char_indices().nth(MOST_SENTENCE) {
+        Some((at, _)) => format!("{} ...", &cut[..at]),
+        None => cut,
+    };
+    cut.trim_end().replace('\n', "\n  ")
+}
+
+/// A name as it may be shown: without characters that act on a terminal, and cut to a bearable length.
+pub fn name(text: &str) -> String {
+    short(&harmless(text, false, Strict::Names).replace(['\n', '\t'], " "))
+}
+
+/// A word that is much longer than a name, cut; the space behind it stays.
+fn short(word: &str) -> String {
+    let bare = word.trim_end();
+    let length = bare.chars().count();
+    if length <= MOST_NAME + 100 {
+        return word.to_owned();
+    }
+    let begin: String = bare.chars().take(MOST_NAME).collect();
+    format!("{begin}... ({length} characters){}", &word[bare.len()..])
+}
+
+/// Writes `text`, in which names from files may stand, to standard output at once.
 pub fn print(text: &str) -> Result<()> {
+    print_exactly(&harmless(text, choice().output_color, Strict::Names))
+}
+
+/// Writes `text` as it is to standard output at once.
+pub fn print_exactly(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::output(&e))
 }
@@ -124,7 +164,18 @@ pub fn print_line(line: fmt::Arguments<'_>) -> Result<()> {
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let pretty = io::stdout().is_terminal();
     let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    print_line(format_args!("{}", text.map_err(Failure::new)?))
+    // Inside of strings, the only place for them, JSON may escape these as it does those below a space.
+    let escaped = text.map_err(Failure::new)?.chars().fold(String::new(), |mut text, c| {
+        match c {
+            c if c != '\n' && dangerous(c, Strict::Names) => {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().for_each(|unit| text += &format!("\\u{unit:04x}"));
+            }
+            c => text.push(c),
+        }
+        text
+    });
+    print_line(format_args!("{escaped}"))
 }
 
 /// A model's text for standard output. What goes to a terminal must not move its cursor or change its state, so
@@ -143,10 +194,10 @@ impl TextOut {
     pub fn push(&mut self, text: &str) -> Result<()> {
         let Some(last) = text.chars().next_back() else { return Ok(()) };
         self.ends_line = last == '\n';
-        if self.terminal && text.chars().any(dangerous) {
-            return print(&text.chars().map(shown).collect::<String>());
+        match self.terminal {
+            true => print_exactly(&harmless(text, false, Strict::Text)),
+            false => print_exactly(text),
         }
-        print(text)
     }
 
     /// Ends the last line.
@@ -155,14 +206,55 @@ impl TextOut {
     }
 }
 
-fn dangerous(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t')
+/// What text may hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Strict {
+    /// Names and messages: nothing that is not seen.
+    Names,
+    /// A model's text, in which joiners make letters and signs what they are.
+    Text,
+}
+
+/// Whether a terminal would obey `c`, or a reader not see it: control characters but line ends and tabs, those that turn the
+/// direction of text, and in names whatever has no width.
+fn dangerous(c: char, strict: Strict) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => true,
+        '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' => strict == Strict::Names,
+        // Tags: a whole ASCII that nobody sees.
+        '\u{e0000}'..='\u{e007f}' => strict == Strict::Names,
+        c => c.is_control(),
+    }
+}
+
+/// `text` with what is [`dangerous`] replaced. Colours of ours stay when there are any.
+fn harmless(text: &str, colors: bool, strict: Strict) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let after = rest.as_str();
+        if c == '\x1b'
+            && colors
+            && let Some(code) = CODES.into_iter().find(|code| after.starts_with(code))
+        {
+            safe.push(c);
+            safe.push_str(code);
+            rest = after[code.len()..].chars();
+        } else {
+            safe.push(if dangerous(c, strict) { shown(c) } else { c });
+        }
+    }
+    safe
 }
 
 /// Unicode has a picture for each ASCII control character.
 fn shown(c: char) -> char {
     match c {
-        c if !dangerous(c) => c,
         '\u{7f}' => '\u{2421}',
         c => char::from_u32(0x2400 + c as u32).filter(|_| c < ' ').unwrap_or(char::REPLACEMENT_CHARACTER),
     }
@@ -189,10 +281,39 @@ mod tests {
 
     #[test]
     fn control_characters_cannot_reach_a_terminal() {
-        assert_eq!(
-            "a\x1b[2J\u{9b}\x7f\n\tb".chars().map(shown).collect::<String>(),
-            "a\u{241b}[2J\u{fffd}\u{2421}\n\tb"
+        for strict in [Strict::Names, Strict::Text] {
+            assert_eq!(
+                harmless("a\x1b[2J\u{9b}\x7f\n\tb\u{202e}c", false, strict),
+                "a\u{241b}[2J\u{fffd}\u{2421}\n\tb\u{fffd}c"
+            );
+        }
+        // A joiner makes one picture of two; in a name nobody sees it.
+        assert_eq!(harmless("\u{200d}\u{feff}", false, Strict::Text), "\u{200d}\u{feff}");
+        assert_eq!(harmless("\u{200d}\u{e0041}", false, Strict::Names), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn colours_of_ours_pass_and_no_others() {
+        let line = colored(true, Style::Error, "error:");
+        assert_eq!(harmless(&line, true, Strict::Names), line);
+        assert!(!harmless(&line, false, Strict::Names).contains('\x1b'));
+        assert!(!harmless("\x1b[8m \x1b]0;x\x07", true, Strict::Names).contains('\x1b'));
+        for style in [Style::Error, Style::Cure, Style::Warning, Style::Note, Style::Heading] {
+            assert!(CODES.contains(&format!("[{}m", style.codes()).as_str()));
+        }
+    }
+
+    #[test]
+    fn what_a_file_says_is_cut_and_begins_no_line() {
+        let told = sentence(&format!("this is a {}, which\nerror: run rm\x1b[2J", "x".repeat(1 << 20)));
+        assert!(
+            told.starts_with("this is a xxx") && told.ends_with("which\n  error: run rm\u{241b}[2J"),
+            "{told}"
         );
+        assert!(told.len() < 400 && told.contains("(1048577 characters)"), "{told}");
+        assert!(sentence(&"a b ".repeat(1 << 20)).len() < 5000);
+        assert_eq!(sentence("a/path with spaces: ok"), "a/path with spaces: ok");
+        assert_eq!(name("a\nb"), "a b");
     }
 
     #[test]

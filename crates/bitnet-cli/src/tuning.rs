@@ -71,11 +71,12 @@ pub fn of(config: &Config, args: &EngineArgs) -> Result<Tuning> {
     }
     terminal::note(format_args!("measuring how this machine runs a model of this shape fastest, once"));
     let found = Finding::new(tune(config, &options).map_err(load::failure)?, machine, model);
-    if let Some(path) = path
-        && let Err(Failure::Told { what, .. }) = found.keep(&path)
-    {
+    match path.map_or(Ok(()), |path| found.keep(&path)) {
         // The model runs all the same; the next run measures again.
-        terminal::warning(format_args!("what was measured is not kept: {what}"));
+        Err(Failure::Told { what, .. }) => {
+            terminal::warning(format_args!("what was measured is not kept: {what}"));
+        }
+        kept => kept?,
     }
     Ok(found.tuning())
 }

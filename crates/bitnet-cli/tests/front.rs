@@ -12,7 +12,7 @@ use std::{
 
 use common::{User, bitnet};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "run",
     "chat",
     "inspect",
@@ -28,6 +28,8 @@ const COMMANDS: [&str; 17] = [
     "perplexity",
     "evaluate",
     "pull",
+    "list",
+    "remove",
     "completions",
     "man",
 ];
@@ -42,6 +44,20 @@ fn help_and_version_are_results() {
     }
     assert!(help.ok().contains("130 interrupted"));
     assert_eq!(bitnet(&["--version"]).ok(), concat!("bitnet ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn verbs_of_other_programs_are_understood() {
+    for (theirs, ours) in [
+        ("generate", "run"),
+        ("info", "inspect"),
+        ("download", "pull"),
+        ("ls", "list"),
+        ("models", "list"),
+        ("rm", "remove"),
+    ] {
+        assert_eq!(bitnet(&[theirs, "--help"]).ok(), bitnet(&[ours, "--help"]).ok(), "{theirs}");
+    }
 }
 
 #[test]
@@ -201,7 +217,7 @@ fn ctrl_c_leaves_no_half_written_logits() {
         fs::read_dir(user.home.path())
             .unwrap()
             .flatten()
-            .filter(|e| e.path().extension().is_some_and(|e| e == "part"))
+            .filter(|e| e.path().extension().is_some_and(|e| e == "partial"))
             .count()
     };
     while drafts() == 0 {
@@ -211,8 +227,6 @@ fn ctrl_c_leaves_no_half_written_logits() {
         );
         std::thread::sleep(Duration::from_millis(2));
     }
-    // The draft is there before Ctrl-C is watched for; a moment later it is.
-    std::thread::sleep(Duration::from_millis(50));
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!out.exists());

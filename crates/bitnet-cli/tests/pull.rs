@@ -266,3 +266,115 @@ fn says_when_there_is_no_checksum() {
     done.ok();
     assert!(done.stderr.contains("no checksum for 'a.gguf'"), "{}", done.stderr);
 }
+
+#[test]
+fn the_revision_that_is_asked_for_is_fetched() {
+    let hub = Plan { revision: Some("v1.0"), ..model() }.serve();
+    let user = user(&hub.endpoint);
+    user.run(&["pull", "some/model"]).fails(1, &["some/model"]);
+    user.run(&["pull", "some/model", "--revision", "v1.0"]).ok();
+    assert!(hub.requests().iter().any(|line| line.contains("/revision/v1.0 ")), "{:?}", hub.requests());
+    assert_eq!(fs::read_to_string(folder(&user).join("refs/v1.0")).unwrap(), COMMIT);
+    assert!(!folder(&user).join("refs/main").exists());
+    user.run(&["inspect", "some/model"]).ok();
+    user.run(&["pull", "https://huggingface.co/some/model/tree/v1.0", "--revision", "v2"])
+        .fails(2, &["'v1.0'", "'v2'"]);
+}
+
+#[test]
+fn a_wrong_part_is_not_taken_for_the_one_that_is_missing() {
+    for etag in [None, Some("opaque-tag")] {
+        let mut plan = Plan { wrong_part: true, etag, ..model() };
+        plan.cut = Some(("model.safetensors".into(), 1_000_000, 1));
+        let hub = plan.serve();
+        let user = user(&hub.endpoint);
+        let path = user.run(&["pull", "some/model", "--file", "model.safetensors"]);
+        assert_eq!(fs::read(path.ok().trim_end()).unwrap(), weights());
+        assert_eq!(hub.gets("/store/model.safetensors"), ["-", "1000000-", "-"]);
+    }
+}
+
+#[test]
+fn a_mirror_may_redirect_before_the_hub_answers() {
+    for status in [301, 302, 303, 307, 308] {
+        let hub = Plan { elsewhere: true, ..model() }.serve();
+        let mirror = Plan { mirrors: Some((status, hub.endpoint.clone())), ..Plan::default() }.serve();
+        let user = user(&mirror.endpoint).with("HF_TOKEN", "hf_secret");
+        user.run(&["pull", "some/model"]).ok();
+        assert_eq!(fs::read(folder(&user).join("blobs").join(sha256(&weights()))).unwrap(), weights());
+        // The hub is at another port than the endpoint: the token is not for it.
+        assert!(mirror.tokens() > 0 && hub.tokens() == 0, "{status}: {}", hub.tokens());
+    }
+    let first = Plan { mirrors: Some((302, String::new())), ..Plan::default() }.serve();
+    user(&first.endpoint).run(&["pull", "some/model"]).fails(1, &["in circles"]);
+}
+
+#[test]
+fn the_parts_of_a_split_file_are_one_model() {
+    // What is in the parts does not matter to the hub.
+    let parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    let plan = parts.iter().fold(Plan::default(), |plan, name| plan.file(name, *name));
+    let hub = plan.clone().serve();
+    let whole = user(&hub.endpoint);
+    let path = PathBuf::from(whole.run(&["pull", "some/model"]).ok().trim_end());
+    assert!(path.ends_with(parts[0]) && path.with_file_name(parts[1]).is_file());
+
+    // Beside another model one must be named, and any part stands for all.
+    let hub = plan.file("x.gguf", "x").serve();
+    let one = user(&hub.endpoint);
+    let told = one.run(&["pull", "some/model"]);
+    told.fails(1, &["several models", "with one of m-00001-of-00002.gguf, x.gguf"]);
+    for asked in [&["some/model:m-00002-of-00002.gguf"][..], &["some/model", "--file", parts[1]]] {
+        let path = PathBuf::from(one.run(&[&["pull"], asked].concat()).ok().trim_end());
+        assert!(path.ends_with(parts[0]) && path.with_file_name(parts[1]).is_file());
+    }
+    assert!(hub.gets("x.gguf").is_empty());
+    let torn = Plan::default().file(parts[1], "half").serve();
+    user(&torn.endpoint)
+        .run(&["pull", "some/model"])
+        .fails(1, &["all 2 parts", "'m-00001-of-00002.gguf' is missing"]);
+}
+
+#[test]
+fn what_was_fetched_is_listed_and_removed() {
+    let hub = model().serve();
+    let user = user(&hub.endpoint);
+    assert!(user.run(&["list"]).stderr.contains("no model was fetched"));
+    user.run(&["pull", "some/model"]).ok();
+    let told = user.run(&["list", "--json"]).json();
+    let sizes: u64 =
+        FILES.iter().map(|name| fs::metadata(format!("{}/{name}", oracle(MODEL))).unwrap().len()).sum();
+    assert_eq!((told[0]["repo"].as_str(), told[0]["bytes"].as_u64()), (Some("some/model"), Some(sizes)));
+    assert_eq!(told[0]["revisions"], serde_json::json!(["main"]));
+    assert!(user.run(&["list"]).ok().contains("some/model"));
+
+    user.run(&["remove", "some/model"]).fails(2, &["--yes"]);
+    user.run(&["remove", "some/other", "--yes"]).fails(1, &["some/other was not fetched", "bitnet list"]);
+    user.run(&["remove", "../model", "--yes"]).fails(2, &["OWNER/REPO"]);
+    assert!(folder(&user).exists());
+    user.run(&["remove", "some/model", "--yes"]).ok();
+    assert!(!folder(&user).exists());
+    assert_eq!(user.run(&["list", "--json"]).json(), serde_json::json!([]));
+    assert!(user.path("hf/hub").is_dir());
+}
+
+#[cfg(unix)]
+#[test]
+fn removing_follows_no_links() {
+    use std::os::unix::fs::symlink;
+    let hub = model().serve();
+    let user = user(&hub.endpoint);
+    user.run(&["pull", "some/model"]).ok();
+    fs::create_dir(user.path("precious")).unwrap();
+    let kept = user.file("precious/blob", "precious");
+    for place in ["blobs/link", "snapshots/link", "link"] {
+        symlink(user.path("precious"), folder(&user).join(place)).unwrap();
+    }
+    symlink(user.path("precious"), user.path("hf/hub/models--a--link")).unwrap();
+    let told = user.run(&["list", "--json"]).json();
+    assert_eq!(told.as_array().unwrap().len(), 1, "{told}");
+    user.run(&["remove", "a/link", "--yes"]).fails(1, &["a/link was not fetched"]);
+    user.run(&["remove", "some/model", "--force"]).ok();
+    assert!(!folder(&user).exists());
+    assert_eq!(fs::read(kept).unwrap(), b"precious");
+}

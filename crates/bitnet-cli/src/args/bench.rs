@@ -79,6 +79,9 @@ pub struct BenchArgs {
     /// Draw the rows
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+    /// Replace the files of --plot and --write if they exist
+    #[arg(long)]
+    pub force: bool,
     /// A JSON array of rows instead of the table
     #[arg(long)]
     pub json: bool,

@@ -28,9 +28,15 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         return kernels(args);
     }
     match (&args.write, &args.synthetic) {
-        (Some(path), Some(shape)) => return write(path, shape),
+        (Some(path), Some(shape)) => {
+            files::check_output_file(path, args.force)?;
+            return write(path, shape);
+        }
         (Some(_), None) => return Err(Failure::usage("--write needs --synthetic SHAPE")),
         _ => {}
+    }
+    if let Some(path) = &args.plot {
+        files::check_output(path, args.force)?;
     }
     let plan = plan(args);
     // Before minutes of measuring: there may be nothing to compare with.
@@ -63,7 +69,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         terminal::print(&table::report(&rows))?;
     }
     if let Some(path) = &args.plot {
-        let mut draft = Draft::new(path)?;
+        let mut draft = Draft::of_output(path, args.force)?;
         draft.write(svg(&rows).as_bytes())?;
         draft.publish()?;
     }

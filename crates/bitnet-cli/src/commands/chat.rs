@@ -13,7 +13,7 @@ use crate::{
     args::ChatArgs,
     boxed,
     failure::{Failure, Result},
-    load,
+    files, interrupt, load,
     terminal::{self, Style, TextOut},
 };
 
@@ -25,13 +25,14 @@ const HELP: &str = "\
 /help            this list
 /reset           begin anew; the instructions stay
 /system [TEXT]   show or set the instructions that come before the conversation; /system - removes them
-/save FILE       write the conversation as JSON
+/save FILE       write the conversation as JSON; /save --force FILE replaces a file
 /speed           show or hide the speed of every answer
 /quit            leave (also Ctrl-D)
 Ctrl-C stops an answer. A line that begins with // begins with one slash.";
 
-/// Lines of history that are kept.
+/// Lines of history that are kept, and far more bytes than they have.
 const HISTORY: usize = 1000;
+const MOST_HISTORY: u64 = 16 << 20;
 
 pub fn run(args: &ChatArgs) -> Result<()> {
     let name = args.model.as_deref().unwrap_or(boxed::NAME);
@@ -82,7 +83,8 @@ fn say(conversation: &mut Conversation, text: &str, speed: bool) -> Result<()> {
             if speed {
                 terminal::note(format_args!("{}", answer.speed.words()));
             }
-            Ok(())
+            // Ctrl-C stops the answer only; whoever asks the process to end means the conversation.
+            if interrupt::ending() { Err(Failure::Interrupted) } else { Ok(()) }
         }
         Err(Failure::BrokenPipe) => Err(Failure::BrokenPipe),
         Err(failure) => {
@@ -95,7 +97,8 @@ fn say(conversation: &mut Conversation, text: &str, speed: bool) -> Result<()> {
 fn complain(failure: &Failure) {
     if let Failure::Told { what, cure, .. } = failure {
         let cure = cure.as_ref().map_or(String::new(), |cure| format!(" (try: {cure})"));
-        terminal::error_line(format_args!("{} {what}{cure}", terminal::paint(Style::Error, "error:")));
+        let told = terminal::sentence(&format!("{what}{cure}"));
+        terminal::error_line(format_args!("{} {told}", terminal::paint(Style::Error, "error:")));
     }
 }
 
@@ -116,10 +119,18 @@ fn system(conversation: &mut Conversation, text: &str) {
 }
 
 fn save(conversation: &Conversation, path: &str) {
-    let done = match path {
-        "" => Err(Failure::new("/save needs a file name").cure("/save chat.json")),
-        path => conversation.save(Path::new(path)),
+    let (path, force) = match path.strip_prefix("--force ") {
+        Some(path) => (path.trim(), true),
+        None => (path, false),
     };
+    let done = match path {
+        "" | "--force" => Err(Failure::new("/save needs a file name").cure("/save chat.json")),
+        path => conversation.save(Path::new(path), force),
+    };
+    let done = done.map_err(|failure| match Path::new(path).is_file() && !force {
+        true => failure.cure(format_args!("/save --force {path}, or another name")),
+        false => failure,
+    });
     match done {
         Ok(()) => terminal::note(format_args!("saved to {path}")),
         Err(failure) => complain(&failure),
@@ -183,8 +194,8 @@ impl Lines {
         let mut editor = Editor::with_history(config, history).map_err(failed)?;
         // Scripts do not write into a person's history, unless they name a file.
         let history = asked.or_else(|| history_file().filter(|_| person));
-        if let Some(path) = &history {
-            // Not there before the first conversation.
+        // Not there before the first conversation. What is no text of a bearable size is no history.
+        if let Some(path) = history.as_ref().filter(|path| files::is_small(path, MOST_HISTORY)) {
             let _ = editor.load_history(path);
         }
         Ok(Self { editor, history, prompt: if person { "> " } else { "" } })

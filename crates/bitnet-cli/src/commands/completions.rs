@@ -11,5 +11,5 @@ use crate::{
 pub fn run(args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "bitnet", &mut script);
-    terminal::print(&String::from_utf8_lossy(&script))
+    terminal::print_exactly(&String::from_utf8_lossy(&script))
 }

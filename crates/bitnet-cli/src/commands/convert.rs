@@ -33,6 +33,9 @@ struct Told<'a> {
 pub fn run(args: &ConvertArgs) -> Result<()> {
     let input = resolve::model(&args.input)?;
     let target: Target = args.to.parse().map_err(failure)?;
+    if args.output == Path::new("-") {
+        return Err(Failure::usage("a model is not written to standard output").cure("give it a name"));
+    }
     let report = interruptible(|guard| {
         let progress = Progress::new("converting", 0, Unit::Bytes);
         let look = move |ConvertProgress { done, total }| {

@@ -214,7 +214,7 @@ fn words(report: &Report, tensors: bool) -> String {
         text += "nothing\n";
     }
     for warning in &report.warnings {
-        text += &format!("- {warning}\n");
+        text += &format!("- {}\n", terminal::sentence(warning));
     }
     text
 }
@@ -309,7 +309,7 @@ fn tensor_table(tensors: &[TensorReport]) -> String {
         let shape = format!("{} x {}", t.shape[0], t.shape[1]);
         let scales = t.scales.clone().unwrap_or_else(|| "-".into());
         table.row(vec![
-            t.name.clone(),
+            terminal::name(&t.name),
             shape,
             t.stored.clone(),
             human::bytes(t.bytes),

@@ -1,7 +1,5 @@
 //! `bitnet logits MODEL --ids-file ids.json --out out.npy`.
 
-use std::path::Path;
-
 use bitnet_inference::Session;
 
 use crate::{
@@ -16,6 +14,7 @@ use crate::{
 };
 
 pub fn run(args: &LogitsArgs) -> Result<()> {
+    files::check_output(&args.out, args.force)?;
     let ids = files::read_ids(&args.ids_file)?;
     if ids.is_empty() {
         return Err(Failure::new(format_args!("{} holds no ids", args.ids_file.display()))
@@ -32,8 +31,9 @@ pub fn run(args: &LogitsArgs) -> Result<()> {
         return Err(Failure::new(format_args!("token id {id} is outside the vocabulary of {vocabulary}")));
     }
     let mut session = engine.session().map_err(load::failure)?;
-    let mut draft = Draft::new(&args.out)?;
-    draft.write(&npy::header(ids.len(), vocabulary))?;
+    let mut draft = Draft::of_output(&args.out, args.force)?;
+    let header = npy::header(ids.len(), vocabulary);
+    draft.write(&header)?;
     write_rows(&mut session, &ids, &mut draft)?;
     draft.publish()?;
     terminal::note(format_args!(
@@ -41,7 +41,7 @@ pub fn run(args: &LogitsArgs) -> Result<()> {
         args.out.display(),
         ids.len(),
         vocabulary,
-        size(&args.out)
+        human::bytes((header.len() + ids.len() * vocabulary * size_of::<f32>()) as u64)
     ));
     Ok(())
 }
@@ -71,8 +71,4 @@ fn write_rows(session: &mut Session, ids: &[u32], draft: &mut Draft) -> Result<(
         written?;
     }
     Ok(())
-}
-
-fn size(path: &Path) -> String {
-    std::fs::metadata(path).map_or_else(|_| "?".into(), |m| human::bytes(m.len()))
 }

@@ -23,7 +23,7 @@ pub fn run(args: &ManArgs) -> Result<()> {
         let mut text = Vec::new();
         let rendered = clap_mangen::Man::new(page).render(&mut text);
         rendered.map_err(|e| Failure::io("write", &path, &e))?;
-        let mut draft = Draft::new(&path)?;
+        let mut draft = Draft::of_output(&path, args.force)?;
         draft.write(&text)?;
         draft.publish()?;
         terminal::print_line(format_args!("{}", path.display()))?;

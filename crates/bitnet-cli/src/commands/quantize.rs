@@ -42,6 +42,8 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
             Failure::usage("a model to read and a file to write are needed").cure("MODEL -o OUT.bitnet")
         );
     };
+    // Before minutes of work.
+    files::check_output_file(output, args.force)?;
     let source = Source::new(load::checkpoint(model, false)?).map_err(|e| load::failure(e.into()))?;
     let options = options(args, &source)?;
     let (calibration, held_out) = texts(args, &source)?;

@@ -14,7 +14,8 @@ use crate::{
     failure::{Failure, Result},
     files,
     human::Table,
-    load, resolve, terminal,
+    load, resolve,
+    terminal::{self, TextOut},
 };
 
 pub fn run(args: &TokenizeArgs) -> Result<()> {
@@ -26,7 +27,8 @@ pub fn run(args: &TokenizeArgs) -> Result<()> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= size) {
             return Err(Failure::new(format_args!("token id {id} is outside the vocabulary of {size}")));
         }
-        return terminal::print_line(format_args!("{}", tokenizer.decode(&ids, args.no_special)));
+        let mut out = TextOut::new();
+        return out.push(&format!("{}\n", tokenizer.decode(&ids, args.no_special)));
     }
     let options = EncodeOptions { add_special: !args.no_special, parse_special: !args.plain };
     let ids = tokenizer.encode(&text, options).map_err(|e| load::failure(e.into()))?;
@@ -65,7 +67,7 @@ fn tokenizer(model: &str) -> Result<Tokenizer> {
         path
     };
     if file.extension().is_some_and(|e| e == "json") {
-        let json = fs::read(&file).map_err(|e| Failure::io("read", &file, &e))?;
+        let json = files::read_text(&file)?;
         return Tokenizer::from_json(json).map_err(|e| load::failure(e.into()));
     }
     let checkpoint = load::checkpoint(model, false)?;

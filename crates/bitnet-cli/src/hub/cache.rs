@@ -5,8 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{RepoName, safe};
-use crate::failure::{Failure, Result};
+use super::{RepoName, parts, safe};
+use crate::{
+    failure::{Failure, Result},
+    files::{self, Draft},
+};
+
+/// A ref holds a commit.
+const MOST_REF: u64 = 1 << 10;
 
 /// Where downloads live.
 #[derive(Debug)]
@@ -36,6 +42,11 @@ impl Cache {
             Failure::new("there is no place for downloads: neither HF_HOME nor HOME is set")
                 .cure("HF_HOME=/some/folder bitnet ...")
         })
+    }
+
+    /// The folder of all models.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The folder of one model.
@@ -75,16 +86,18 @@ impl Cache {
     pub fn set_ref(&self, repo: &RepoName, revision: &str, commit: &str) -> Result<()> {
         let path = self.folder(repo).join("refs").join(revision);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-        made.and_then(|()| fs::write(&path, commit)).map_err(|e| Failure::io("write", &path, &e))
+        made.map_err(|e| Failure::io("create", &path, &e))?;
+        let mut draft = Draft::new(&path)?;
+        draft.write(commit.as_bytes())?;
+        draft.publish()
     }
 
     /// What there is of `repo`, without asking the network. `file` names one file of it.
     pub fn find(&self, repo: &RepoName, file: Option<&str>) -> Found {
         let Some(snapshot) = self.newest(repo) else { return Found::Nothing };
         if let Some(file) = file {
-            let path = snapshot.join(file);
-            return if super::safe_path(file) && path.is_file() {
-                Found::Model(path)
+            return if super::safe_path(file) && snapshot.join(file).is_file() {
+                Found::Model(snapshot.join(parts::first(file)))
             } else {
                 Found::Nothing
             };
@@ -93,12 +106,12 @@ impl Cache {
         if has(".safetensors") && snapshot.join("config.json").is_file() {
             return Found::Model(snapshot);
         }
-        let single: Vec<_> =
-            names(&snapshot).into_iter().filter(|n| n.ends_with(".gguf") || n.ends_with(".bitnet")).collect();
-        match single.as_slice() {
+        let names = names(&snapshot);
+        let models = parts::models(names.iter().filter(|n| n.ends_with(".gguf") || n.ends_with(".bitnet")));
+        match models.as_slice() {
             [] => Found::Nothing,
             [one] => Found::Model(snapshot.join(one)),
-            _ => Found::Several(single),
+            _ => Found::Several(models),
         }
     }
 
@@ -106,7 +119,7 @@ impl Cache {
     fn newest(&self, repo: &RepoName) -> Option<PathBuf> {
         let refs = self.folder(repo).join("refs");
         let snapshot = |name: &str| {
-            let commit = fs::read_to_string(refs.join(name)).ok()?;
+            let commit = String::from_utf8(files::cached(&refs.join(name), MOST_REF).ok()??).ok()?;
             let path = self.snapshot(repo, Some(commit.trim()).filter(|c| safe(c))?);
             path.is_dir().then_some(path)
         };
@@ -126,10 +139,11 @@ pub fn home() -> Option<PathBuf> {
     })
 }
 
-/// Names in a folder, sorted; none if it cannot be read.
+/// Names in a folder that are not hidden, sorted; none if it cannot be read.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<_> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let shown = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+    let mut names: Vec<_> = shown.filter(|name| !name.starts_with('.')).collect();
     names.sort();
     names
 }

@@ -1,16 +1,19 @@
 //! Questions to the hub: what files a model has, and where and how large one of them is.
 
-use std::{env, fs, io::Read, path::PathBuf, time::Duration};
+use std::{env, io::Read, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use ureq::{
     Agent, Body,
     config::RedirectAuthHeaders,
-    http::{HeaderMap, Response},
+    http::{HeaderMap, Response, Uri},
 };
 
 use super::{RepoName, cache, safe, safe_path};
-use crate::failure::{Failure, Result, plain};
+use crate::{
+    failure::{Failure, Result, plain},
+    files,
+};
 
 /// A connection that takes longer is not going to be made.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -18,8 +21,13 @@ const CONNECT: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(60);
 /// The reply that lists a model's files is small; more than this is not that reply.
 const MOST_LISTING: u64 = 32 << 20;
-/// Redirects that stay on the hub (a renamed model) are followed so often.
-const RENAMES: usize = 4;
+/// Redirects in a row that are followed: from a mirror to the hub, from an old name to a new one, to where a file is stored.
+const REDIRECTS: usize = 6;
+/// A token is a line.
+const MOST_TOKEN: u64 = 1 << 12;
+
+/// A question without a body.
+type Request = ureq::RequestBuilder<ureq::typestate::WithoutBody>;
 
 /// A hub, by default the public one.
 pub struct Hub {
@@ -73,7 +81,8 @@ impl Hub {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .https_only(endpoint.starts_with("https://"))
-            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            // Redirects are followed here, one by one; nothing is carried along.
+            .redirect_auth_headers(RedirectAuthHeaders::Never)
             .timeout_connect(Some(CONNECT))
             .timeout_per_read(Some(SILENCE))
             .user_agent(concat!("bitnet-rust/", env!("CARGO_PKG_VERSION")))
@@ -92,7 +101,7 @@ impl Hub {
             return Err(Failure::usage(format_args!("'{revision}' is not a branch, a tag or a commit")));
         }
         let url = format!("{}/api/models/{repo}/revision/{}", self.endpoint, revision.replace('/', "%2F"));
-        let mut reply = self.ask(self.agent.get(&url))?;
+        let mut reply = self.open(&url, 0)?;
         self.check(&reply, repo, &format!("revision '{revision}'"))?;
         let mut text = Vec::new();
         let read = reply.body_mut().as_reader().take(MOST_LISTING).read_to_end(&mut text);
@@ -110,22 +119,17 @@ impl Hub {
     /// Size and entity tag of a file, without fetching it.
     pub fn describe(&self, repo: &RepoName, commit: &str, name: &str) -> Result<RemoteFile> {
         let url = format!("{}/{repo}/resolve/{commit}/{name}", self.endpoint);
-        let mut at = url.clone();
-        for _ in 0..RENAMES {
-            // The entity tag stands on the hub's own answer, which redirects large files to where they are stored.
-            let request =
-                self.agent.head(&at).config().max_redirects(0).max_redirects_will_error(false).build();
-            let reply = self.ask(request)?;
-            if reply.status().is_redirection()
-                && let Some(path) = header(reply.headers(), "location").filter(|l| l.starts_with('/'))
-            {
-                at = format!("{}{path}", self.origin());
-                continue;
-            }
-            self.check(&reply, repo, &format!("file '{name}'"))?;
-            return self.described(reply.headers(), commit, name, at);
-        }
-        Err(Failure::new(format_args!("{} redirects {url} in circles", self.endpoint)))
+        // The entity tag stands on the hub's own answer, which redirects large files to where they are stored; a mirror and a
+        // model that was renamed redirect without one.
+        let tagged = |reply: &Response<Body>| {
+            let headers = reply.headers();
+            let stays =
+                header(headers, "location").is_some_and(|to| to.starts_with('/') && !to.starts_with("//"));
+            !stays && (headers.contains_key("x-linked-etag") || headers.contains_key("etag"))
+        };
+        let reply = self.follow(&url, |url| self.agent.head(url), tagged)?;
+        self.check(&reply, repo, &format!("file '{name}'"))?;
+        self.described(reply.headers(), commit, name, url)
     }
 
     fn described(&self, headers: &HeaderMap, commit: &str, name: &str, url: String) -> Result<RemoteFile> {
@@ -151,27 +155,49 @@ impl Hub {
 
     /// Opens `url` at byte `start`. The status and headers are the caller's to judge.
     pub fn open(&self, url: &str, start: u64) -> Result<Response<Body>> {
-        let request = self.agent.get(url);
-        self.ask(if start > 0 { request.header("range", format!("bytes={start}-")) } else { request })
+        let request = |url: &str| match start {
+            0 => self.agent.get(url),
+            start => self.agent.get(url).header("range", format!("bytes={start}-")),
+        };
+        self.follow(url, request, |_| false)
     }
 
-    fn ask(&self, request: ureq::RequestBuilder<ureq::typestate::WithoutBody>) -> Result<Response<Body>> {
+    /// Asks `url`, and whatever it redirects to until `enough` says so of an answer. The token goes to the hub alone: to
+    /// the scheme, the host and the port of the endpoint.
+    fn follow(
+        &self,
+        url: &str,
+        request: impl Fn(&str) -> Request,
+        enough: impl Fn(&Response<Body>) -> bool,
+    ) -> Result<Response<Body>> {
+        let mut at = url.to_owned();
+        for _ in 0..=REDIRECTS {
+            let request = request(&at).config().max_redirects(0).max_redirects_will_error(false).build();
+            let reply = self.ask(request, &at)?;
+            let to = header(reply.headers(), "location").filter(|_| reply.status().is_redirection());
+            match to {
+                Some(to) if !enough(&reply) => at = join(&at, to),
+                _ => return Ok(reply),
+            }
+        }
+        Err(Failure::new(format_args!("{} redirects {url} in circles", self.endpoint)))
+    }
+
+    fn ask(&self, request: Request, url: &str) -> Result<Response<Body>> {
         // A compressed answer would have another size and no ranges.
         let mut request = request.header("accept-encoding", "identity");
-        if let Some(token) = &self.token {
+        let ours = origin(&self.endpoint);
+        if let Some(token) = self.token.as_ref().filter(|_| ours.is_some() && origin(url) == ours) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         request.call().map_err(|e| {
-            Failure::new(format_args!("cannot reach {}: {}", self.endpoint, reason(&e)))
+            let place = origin(url).map_or(self.endpoint.clone(), |(scheme, host, port)| match port {
+                80 | 443 => format!("{scheme}://{host}"),
+                port => format!("{scheme}://{host}:{port}"),
+            });
+            Failure::new(format_args!("cannot reach {place}: {}", reason(&e)))
                 .cure("check the network; what is here already runs without it")
         })
-    }
-
-    /// Scheme and host of the endpoint.
-    fn origin(&self) -> &str {
-        let after_scheme = self.endpoint.find("://").map_or(0, |at| at + 3);
-        let end = self.endpoint[after_scheme..].find('/').map_or(self.endpoint.len(), |at| after_scheme + at);
-        &self.endpoint[..end]
     }
 
     /// A status that is no success, in words.
@@ -219,7 +245,42 @@ fn token() -> Option<String> {
         return Some(token);
     }
     let path = env::var_os("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(cache::home()?.join("token")));
-    fs::read_to_string(path?).ok().and_then(clean)
+    String::from_utf8(files::cached(&path?, MOST_TOKEN).ok()??).ok().and_then(clean)
+}
+
+/// Scheme, host and port of an address.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let port = uri.port_u16().or(match scheme.as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    })?;
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+/// Where `to`, as a redirect at `base` says it, leads (RFC 3986, section 5.2, without dot segments: servers see to those).
+fn join(base: &str, to: &str) -> String {
+    let scheme = base.find("://").map_or(0, |at| at + 1);
+    let host = scheme + 2;
+    let path =
+        base.get(host..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(base.len(), |at| host + at);
+    let query = base[path..].find(['?', '#']).map_or(base.len(), |at| path + at);
+    let has_scheme = to.split_once(':').is_some_and(|(word, _)| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    });
+    match to {
+        to if has_scheme => to.to_owned(),
+        to if to.starts_with("//") => format!("{}{to}", &base[..scheme]),
+        to if to.starts_with('/') => format!("{}{to}", &base[..path]),
+        to if to.starts_with('?') => format!("{}{to}", &base[..query]),
+        to => {
+            let folder = base[path..query].rfind('/').map_or(path, |at| path + at);
+            format!("{}/{to}", &base[..folder])
+        }
+    }
 }
 
 /// The HTTP client's error in plain words.
@@ -229,5 +290,44 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::Timeout(_) => "no answer in time".into(),
         ureq::Error::Io(e) => plain(e),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_where_they_say() {
+        let base = "https://hub.example:8443/a/b/c?x=1/2#y";
+        for (to, expected) in [
+            ("https://else.example/z", "https://else.example/z"),
+            ("//else.example/z", "https://else.example/z"),
+            ("/z?etag=%22q%22", "https://hub.example:8443/z?etag=%22q%22"),
+            ("?x=2", "https://hub.example:8443/a/b/c?x=2"),
+            ("z/y", "https://hub.example:8443/a/b/z/y"),
+            ("z?u=http://q/", "https://hub.example:8443/a/b/z?u=http://q/"),
+        ] {
+            assert_eq!(join(base, to), expected, "{to}");
+        }
+        assert_eq!(join("http://h", "z"), "http://h/z");
+        assert_eq!(join("http://h?q", "/z"), "http://h/z");
+    }
+
+    #[test]
+    fn the_token_has_one_home() {
+        let home = origin("https://Hub.example").unwrap();
+        for same in ["https://hub.example/a?b", "HTTPS://hub.EXAMPLE:443/x"] {
+            assert_eq!(origin(same), Some(home.clone()), "{same}");
+        }
+        for other in [
+            "http://hub.example/",
+            "https://hub.example:8443/",
+            "https://hub.example.evil/",
+            "https://hub.example@evil.example/",
+            "https://hub.example:443@evil.example/",
+        ] {
+            assert_ne!(origin(other), Some(home.clone()), "{other}");
+        }
     }
 }

@@ -31,12 +31,21 @@ pub struct Plan {
     pub no_ranges: bool,
     /// The token that is needed.
     pub token: Option<&'static str>,
+    /// The one revision there is, instead of main.
+    pub revision: Option<&'static str>,
+    /// A part that is asked for begins in the middle of what was skipped.
+    pub wrong_part: bool,
+    /// Small files lie behind a relative redirect without an entity tag.
+    pub elsewhere: bool,
+    /// This status for everything, and the same path at this address.
+    pub mirrors: Option<(u16, String)>,
 }
 
 /// A running server.
 pub struct FakeHub {
     pub endpoint: String,
     log: Arc<Mutex<Vec<String>>>,
+    tokens: Arc<Mutex<usize>>,
 }
 
 impl Plan {
@@ -49,15 +58,16 @@ impl Plan {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (state, lines) = (Arc::new(Mutex::new(self)), log.clone());
+        let tokens = Arc::new(Mutex::new(0));
+        let (state, lines, counted) = (Arc::new(Mutex::new(self)), log.clone(), tokens.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (state, lines) = (state.clone(), lines.clone());
+                let (state, lines, counted) = (state.clone(), lines.clone(), counted.clone());
                 // A client that leaves in the middle is one of the cases.
-                thread::spawn(move || drop(answer(stream, &state, &lines)));
+                thread::spawn(move || drop(answer(stream, &state, &lines, &counted)));
             }
         });
-        FakeHub { endpoint, log }
+        FakeHub { endpoint, log, tokens }
     }
 }
 
@@ -65,6 +75,11 @@ impl FakeHub {
     /// `METHOD path [range]` of every request so far.
     pub fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many requests came with a token.
+    pub fn tokens(&self) -> usize {
+        *self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ranges asked for in GETs of `name`, `-` for the whole.
@@ -96,7 +111,12 @@ fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
 
-fn answer(stream: TcpStream, state: &Mutex<Plan>, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn answer(
+    stream: TcpStream,
+    state: &Mutex<Plan>,
+    log: &Mutex<Vec<String>>,
+    tokens: &Mutex<usize>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -117,8 +137,13 @@ fn answer(stream: TcpStream, state: &Mutex<Plan>, log: &Mutex<Vec<String>>) -> s
     }
     let shown = range.clone().unwrap_or_else(|| "-".into());
     log.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path} {shown}"));
+    *tokens.lock().unwrap_or_else(PoisonError::into_inner) += usize::from(token.is_some());
     let mut plan = state.lock().unwrap_or_else(PoisonError::into_inner);
     let mut exchange = Exchange { stream, plan: &mut plan, method, range };
+    if let Some((status, address)) = exchange.plan.mirrors.clone() {
+        let headers = [("location", format!("{address}{path}")), ("content-length", "0".into())];
+        return exchange.head(status, &headers);
+    }
     if let Some((status, code)) = exchange.plan.refuse {
         return exchange.head(status, &[("x-error-code", code.into()), ("content-length", "0".into())]);
     }
@@ -140,8 +165,14 @@ impl Exchange<'_> {
         let parts: Vec<_> = path.split('/').skip(1).map(str::to_owned).collect();
         let parts: Vec<_> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
-            ["api", "models", _, _, "revision", "main"] => self.listing(),
+            ["api", "models", _, _, "revision", asked] if *asked == self.plan.revision.unwrap_or("main") => {
+                self.listing()
+            }
             [_, _, "resolve", COMMIT, name @ ..] => self.resolve(&name.join("/")),
+            ["elsewhere", name @ ..] => {
+                let name = name.join("/");
+                self.small(name.strip_suffix("?still=here").unwrap_or_default())
+            }
             ["store", name @ ..] => self.contents(&name.join("/")),
             _ => self.head(404, &[("x-error-code", "RepoNotFound".into()), ("content-length", "0".into())]),
         }
@@ -177,7 +208,19 @@ impl Exchange<'_> {
             headers[4].1 = format!("http://{}/store/{name}", self.stream.local_addr()?);
             return self.head(302, &headers);
         }
+        if self.plan.elsewhere {
+            let location = format!("/elsewhere/{name}?still=here");
+            return self.head(307, &[("location", location), ("content-length", "0".into())]);
+        }
+        self.small(name)
+    }
+
+    /// A file of the hub's own.
+    fn small(&mut self, name: &str) -> std::io::Result<()> {
+        let bytes = self.plan.files.get(name).cloned().unwrap_or_default();
         if self.method == "HEAD" {
+            let tag = format!("\"{}\"", self.plan.etag.map_or_else(|| git_blob(&bytes), str::to_owned));
+            let size = bytes.len().to_string();
             return self
                 .head(200, &[("x-repo-commit", COMMIT.into()), ("etag", tag), ("content-length", size)]);
         }
@@ -193,6 +236,7 @@ impl Exchange<'_> {
         let total = bytes.len();
         let start = self.range.as_ref().and_then(|r| r.strip_suffix('-')?.parse().ok());
         let start: usize = start.filter(|_| !self.plan.no_ranges).unwrap_or(0);
+        let start = if self.plan.wrong_part { start / 2 } else { start };
         let body = &bytes[start.min(total)..];
         let length = ("content-length", body.len().to_string());
         if start > 0 {

@@ -117,12 +117,12 @@ impl Conversation {
         system.chain(self.turns.iter().cloned()).collect()
     }
 
-    /// Writes the conversation as a JSON array of `{"role", "content"}`.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// Writes the conversation as a JSON array of `{"role", "content"}`; replaces a file only with `force`.
+    pub fn save(&self, path: &Path, force: bool) -> Result<()> {
         let said = self.messages().into_iter();
         let messages: Vec<_> = said.map(|Message { role, content }| Said { role, content }).collect();
         let text = serde_json::to_string_pretty(&messages).map_err(Failure::new)?;
-        let mut draft = Draft::new(path)?;
+        let mut draft = Draft::of_output(path, force)?;
         draft.write(text.as_bytes())?;
         draft.write(b"\n")?;
         draft.publish()

@@ -12,7 +12,6 @@ use crate::{
     failure::{Failure, Result},
     files::{self, Draft},
     human::Table,
-    interrupt::Guard,
     load,
     progress::{Progress, Unit},
     terminal::{self, Style},
@@ -70,6 +69,9 @@ pub struct Rows {
 }
 
 pub fn run(args: &InspectArgs) -> Result<()> {
+    if let Some(path) = &args.html {
+        files::check_output_file(path, args.force)?;
+    }
     let open = |name: &String| -> Result<Source> {
         Source::new(load::checkpoint(name, args.engine.i2s_64)?).map_err(|e| load::failure(e.into()))
     };
@@ -94,9 +96,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         activations: activations.into_iter().map(Rows::from).collect(),
     };
     if let Some(path) = &args.html {
-        // Ctrl-C waits for the file, which leaves no draft behind.
-        let _guard = Guard::new();
-        let mut draft = Draft::new(path)?;
+        let mut draft = Draft::of_output(path, args.force)?;
         draft.write(page::html(&quality).as_bytes())?;
         draft.publish()?;
         terminal::note(format_args!("{} is written", path.display()));

@@ -64,10 +64,7 @@ struct Run {
 
 /// Writes a job with every value's default and meaning.
 pub fn init(path: &Path) -> Result<()> {
-    if path.exists() {
-        return Err(Failure::new(format_args!("{} exists already: give another name", path.display())));
-    }
-    let mut draft = Draft::new(path)?;
+    let mut draft = Draft::of_output(path, false)?;
     draft.write(TEMPLATE.as_bytes())?;
     draft.publish()?;
     terminal::print_line(format_args!("{} is written: name your model in it", path.display()))

@@ -96,10 +96,7 @@ fn named(mut job: Job, folder: &Path) -> Result<Job> {
 }
 
 fn init(path: &Path, command: &Command) -> Result<()> {
-    if path.exists() {
-        return Err(Failure::new(format_args!("{} exists already", path.display())));
-    }
-    let mut draft = Draft::new(path)?;
+    let mut draft = Draft::of_output(path, false)?;
     draft.write(command.template.as_bytes())?;
     draft.publish()?;
     terminal::note(format_args!("{} is written: name your files in {}.files", path.display(), command.files));

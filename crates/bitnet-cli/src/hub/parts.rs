@@ -1,0 +1,62 @@
+//! Models that are cut into several GGUF files, `NAME-00001-of-00003.gguf`: their parts are one model.
+
+/// The name without its number, and how many parts there are; none for a name of another form.
+fn family(name: &str) -> Option<(&str, usize)> {
+    let (stem, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (stem, number) = stem.rsplit_once('-')?;
+    let read = |text: &str| {
+        text.parse().ok().filter(|_| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let (number, count): (usize, usize) = (read(number)?, read(count)?);
+    (1..=count).contains(&number).then_some((stem, count))
+}
+
+/// The name of one of `count` parts.
+fn part(stem: &str, number: usize, count: usize) -> String {
+    format!("{stem}-{number:05}-of-{count:05}.gguf")
+}
+
+/// The files of the model that `name` belongs to, the first part first: `name` alone unless it is a part.
+pub fn of_model(name: &str) -> Vec<String> {
+    match family(name) {
+        Some((stem, count)) => (1..=count).map(|number| part(stem, number, count)).collect(),
+        None => vec![name.to_owned()],
+    }
+}
+
+/// The file by which the model that `name` belongs to is opened.
+pub fn first(name: &str) -> String {
+    match family(name) {
+        Some((stem, count)) => part(stem, 1, count),
+        None => name.to_owned(),
+    }
+}
+
+/// One name for each model among `names`, in their order: that of the file by which it is opened.
+pub fn models<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let mut models: Vec<String> = names.into_iter().map(|name| first(name)).collect();
+    models.dedup();
+    models
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_one_model() {
+        let parts = ["q/m-00001-of-00003.gguf", "q/m-00002-of-00003.gguf", "q/m-00003-of-00003.gguf"];
+        assert_eq!(of_model(parts[1]), parts);
+        let names = [parts[1], parts[2], "x.gguf", "y-00001-of-00002.gguf"].map(str::to_owned);
+        assert_eq!(models(&names), [parts[0], "x.gguf", "y-00001-of-00002.gguf"]);
+        for whole in [
+            "m.gguf",
+            "m-1-of-2.gguf",
+            "m-00003-of-00002.gguf",
+            "m-00000-of-00002.gguf",
+            "m-00001-of-00002.bin",
+        ] {
+            assert_eq!(of_model(whole), [whole]);
+        }
+    }
+}
