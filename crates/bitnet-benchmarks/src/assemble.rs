@@ -35,9 +35,11 @@ impl Bench<'_> {
         }
         if measured.head.screened > 0.0 && case.test == Test::Generation {
             notes.push(format!(
-                "{:.1} % of the heads were screened, and then {:.1} of their rows read; {:.2} % were read in full after all",
+                "the head (the last matrix) was screened for {:.1} % of the tokens: a small copy of it left {:.1} of its {} rows to be \
+                 read; {:.2} % of the tokens needed all rows after all",
                 100.0 * measured.head.screened,
                 measured.head.rescored / measured.head.screened,
+                self.subject.model.config().vocab,
                 100.0 * measured.head.full_after
             ));
         }

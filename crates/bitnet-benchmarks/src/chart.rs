@@ -1,6 +1,6 @@
 //! Curves over one axis as a picture, such as losses over steps.
 
-use crate::picture::{COLORS, dashes, document, escape, line, nice_step, number};
+use crate::picture::{COLORS, Scale, dashes, document, escape, line};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
@@ -63,51 +63,40 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 /// Where values lie.
 struct Plot {
-    /// Lowest and highest value, and the distance of grid lines.
-    x: [f64; 3],
-    y: [f64; 3],
+    x: Scale,
+    y: Scale,
 }
 
 impl Plot {
     fn around<'a>(points: impl Iterator<Item = &'a (f64, f64)> + Clone) -> Self {
-        let axis = |values: &mut dyn Iterator<Item = f64>| {
-            let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-            let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-            let step = nice_step((high - low) / 6.0);
-            let low = (low / step).floor() * step;
-            [low, ((high / step).ceil() * step).max(low + step), step]
-        };
-        Self { x: axis(&mut points.clone().map(|p| p.0)), y: axis(&mut points.map(|p| p.1)) }
+        Self { x: Scale::around(points.clone().map(|p| p.0)), y: Scale::around(points.map(|p| p.1)) }
     }
 
     fn place(&self, (x, y): (f64, f64)) -> [f64; 2] {
         let [left, top, right, bottom] = MARGIN;
-        let share = |[low, high, _]: [f64; 3], value: f64| (value - low) / (high - low);
         [
-            left + share(self.x, x) * (WIDTH - left - right),
-            HEIGHT - bottom - share(self.y, y) * (HEIGHT - top - bottom),
+            left + self.x.share(x) * (WIDTH - left - right),
+            HEIGHT - bottom - self.y.share(y) * (HEIGHT - top - bottom),
         ]
     }
 
     fn grid(&self, out: &mut String, x_label: &str, y_label: &str) {
-        let ticks = |[low, high, step]: [f64; 3]| {
-            (0..=((high - low) / step).round() as usize).map(move |i| low + step * i as f64)
-        };
-        let ([x0, y1], [x1, y0]) = (self.place((self.x[0], self.y[1])), self.place((self.x[1], self.y[0])));
-        for value in ticks(self.y) {
-            let [_, y] = self.place((self.x[0], value));
+        let ([x0, y1], [x1, y0]) =
+            (self.place((self.x.low, self.y.high)), self.place((self.x.high, self.y.low)));
+        for value in self.y.ticks() {
+            let [_, y] = self.place((self.x.low, value));
             line(
                 out,
                 format_args!(
                     "<line class=\"grid\" x1=\"{x0:.1}\" x2=\"{x1:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
                 ),
             );
-            let (x, y, text) = (x0 - 8.0, y + 4.0, number(value));
+            let (x, y, text) = (x0 - 8.0, y + 4.0, self.y.label(value));
             line(out, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{text}</text>"));
         }
-        for value in ticks(self.x) {
-            let [x, _] = self.place((value, self.y[0]));
-            let (y, text) = (y0 + 18.0, number(value));
+        for value in self.x.ticks() {
+            let [x, _] = self.place((value, self.y.low));
+            let (y, text) = (y0 + 18.0, self.x.label(value));
             line(out, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{text}</text>"));
         }
         line(
@@ -149,7 +138,8 @@ mod tests {
         assert_eq!(picture.matches("<circle").count(), 3);
         assert!(picture.lines().all(|line| line.matches(',').count() <= POINTS));
         let plot = Plot::around(curves[0].points.iter());
-        assert_eq!((plot.x, plot.y), ([0.0, 5000.0, 1000.0], [2.0, 4.0, 0.5]));
+        let scale = |low, high, step| Scale { low, high, step };
+        assert_eq!((plot.x, plot.y), (scale(0.0, 5000.0, 1000.0), scale(2.0, 4.0, 0.5)));
         assert_eq!(plot.place((0.0, 2.0)), [64.0, 368.0]);
         assert_eq!(plot.place((5000.0, 4.0)), [696.0, 64.0]);
         well_formed(&svg("nothing yet", "steps", "nats", &[]));

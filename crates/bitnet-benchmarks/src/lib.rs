@@ -27,7 +27,7 @@ mod gguf;
 mod kernels;
 mod load;
 mod measure;
-mod picture;
+pub mod picture;
 mod plot;
 mod prefill;
 mod row;

@@ -4,8 +4,7 @@
 use std::fmt::Write;
 
 /// Colours that differ for most kinds of colour blindness (Okabe and Ito), none of them black or white.
-pub(crate) const COLORS: [&str; 7] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7d00"];
+pub const COLORS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f7d00"];
 const STYLE: &str = "\
 svg{background:#fff;color:#222;font:13px system-ui,sans-serif}text{fill:currentColor}\
 .grid{stroke:currentColor;stroke-opacity:.15}.axis{stroke:currentColor;stroke-opacity:.6}.title{font-weight:600}\
@@ -19,7 +18,8 @@ pub(crate) fn document(title: &str, [width, height]: [f64; 2], body: &str) -> St
     )
 }
 
-pub(crate) fn escape(text: &str) -> String {
+/// Text that cannot be taken for markup, in attributes too.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -43,8 +43,58 @@ pub(crate) fn nice_step(least: f64) -> f64 {
     factor * power
 }
 
-pub(crate) fn number(value: f64) -> String {
-    if value == value.round() { format!("{value:.0}") } else { format!("{value:.2}") }
+/// An axis that begins and ends at round numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// The lowest value.
+    pub low: f64,
+    /// The highest.
+    pub high: f64,
+    /// From one line of the grid to the next.
+    pub step: f64,
+}
+
+impl Scale {
+    /// Around finite `values`. Values that are all alike stand on an axis from 0, so that their height says how large they are.
+    pub fn around(values: impl Iterator<Item = f64>) -> Self {
+        /// Below this share of the largest value, differences are those of rounding.
+        const ALIKE: f64 = 1e-9;
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) = match high - low {
+            width if width.is_nan() || width < 0.0 => (0.0, 1.0),
+            width if width > ALIKE * low.abs().max(high.abs()) => (low, high),
+            _ if low == 0.0 => (0.0, 1.0),
+            _ => (low.min(0.0), high.max(0.0)),
+        };
+        let step = nice_step((high - low) / 6.0);
+        // What lies on a line of the grid may be a rounding beside it.
+        let low = (low / step + ALIKE).floor() * step;
+        let high = ((high / step - ALIKE).ceil() * step).max(low + step);
+        Self { low, high, step }
+    }
+
+    /// Lines of the grid, the lowest first.
+    pub fn ticks(self) -> impl Iterator<Item = f64> {
+        let Self { low, high, step } = self;
+        (0..=((high - low) / step).round() as usize).map(move |i| low + step * i as f64)
+    }
+
+    /// Where `value` lies: 0 at the low end, 1 at the high one.
+    pub fn share(self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    /// A tick as it stands beside the axis, with as many digits as tell it from its neighbours.
+    pub fn label(self, value: f64) -> String {
+        let most = self.low.abs().max(self.high.abs());
+        let value = if value.abs() < 1e-6 * self.step { 0.0 } else { value };
+        let digits = |x: f64| (x.log10() - 1e-9).ceil().clamp(0.0, 7.0) as usize;
+        if most >= 1e7 || most < 1e-3 {
+            let text = format!("{value:.*e}", digits(most / self.step).saturating_sub(1));
+            return if value == 0.0 { "0".into() } else { text };
+        }
+        format!("{value:.*}", digits(1.0 / self.step))
+    }
 }
 
 /// Every element is closed, in order.
@@ -70,5 +120,33 @@ mod tests {
     #[test]
     fn steps_are_round() {
         assert_eq!([nice_step(3.1), nice_step(0.2), nice_step(20.0), nice_step(0.0)], [5.0, 0.2, 20.0, 1.0]);
+    }
+
+    fn labels(values: &[f64]) -> Vec<String> {
+        let scale = Scale::around(values.iter().copied());
+        scale.ticks().map(|tick| scale.label(tick)).collect()
+    }
+
+    #[test]
+    fn labels_are_short_and_differ() {
+        assert_eq!(labels(&[0.0, 0.0]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&[1.0; 3]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&[-3.0]), ["-3.0", "-2.5", "-2.0", "-1.5", "-1.0", "-0.5", "0.0"]);
+        assert_eq!(labels(&[12.0, 40.0]), ["10", "15", "20", "25", "30", "35", "40"]);
+        assert_eq!(labels(&[]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        let cases: [&[f64]; 7] = [
+            &[0.999_990, 0.999_999],
+            &[-1e-9, 2e-9],
+            &[3e-5, 3.4e-5],
+            &[1.5e8, 9e8],
+            &[-0.3, 0.3],
+            &[30.5, 31.25],
+            &[0.5, 0.500_000_000_01],
+        ];
+        for values in cases {
+            let found = labels(values);
+            assert!(found.iter().all(|l| l.len() <= 9 && !l.starts_with("-0.0")), "{found:?}");
+            assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{found:?}");
+        }
     }
 }

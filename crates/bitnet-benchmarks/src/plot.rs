@@ -5,13 +5,13 @@
 
 use crate::{
     Row, Test,
-    picture::{COLORS, dashes, document, escape, line, nice_step, number},
+    picture::{COLORS, Scale, dashes, document, escape, line},
 };
 
 const WIDTH: f64 = 960.0;
 const PANEL: f64 = 300.0;
 /// Room around a panel's plot: left, top, right, bottom.
-const MARGIN: [f64; 4] = [64.0, 44.0, 16.0, 52.0];
+const MARGIN: [f64; 4] = [80.0, 44.0, 16.0, 52.0];
 const LEGEND_LINE: f64 = 20.0;
 
 /// One of the settings of a row.
@@ -141,14 +141,13 @@ impl<'a> Figure<'a> {
             Measure::Speed => self.rows.iter().map(|r| r.summary.max.max(r.tokens_per_s)).fold(0.0, f64::max),
             Measure::OfLimit => 100.0,
         };
-        let step = nice_step(highest / 5.0);
-        let most = (highest / step).ceil().max(1.0) * step;
+        let scale = Scale::around([0.0, highest].into_iter());
         let gap = width / self.ticks.len() as f64;
         let place = |value: usize| {
             let at = self.ticks.iter().position(|&t| t == value).unwrap_or(0);
             x0 + gap * (at as f64 + 0.5)
         };
-        let level = |value: f64| y0 - height * value / most;
+        let level = |value: f64| y0 - height * scale.share(value);
         let what = match test {
             Test::Generation => "generation",
             Test::Prompt => "prompt",
@@ -164,8 +163,8 @@ impl<'a> Figure<'a> {
                 y0 - height - 14.0
             ),
         );
-        for i in 0..=(most / step).round() as usize {
-            let (value, y) = (step * i as f64, level(step * i as f64));
+        for value in scale.ticks() {
+            let y = level(value);
             line(
                 out,
                 format_args!(
@@ -179,7 +178,7 @@ impl<'a> Figure<'a> {
                     "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                     x0 - 8.0,
                     y + 4.0,
-                    number(value)
+                    scale.label(value)
                 ),
             );
         }

@@ -98,6 +98,11 @@ impl Subject {
         &self.name
     }
 
+    /// Calls it `name` in every row.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
     /// Whether its trits are random.
     pub fn is_synthetic(&self) -> bool {
         self.synthetic

@@ -3,25 +3,29 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 mod bench;
 mod engine;
 mod evaluate;
 mod generate;
+mod number;
 mod quantize;
 mod sampling;
 mod train;
 mod twins;
+mod words;
 
 pub use bench::{BenchArgs, Head};
 pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
 pub use evaluate::EvaluateArgs;
 pub use generate::{ChatArgs, Print, RunArgs};
+pub use number::bits;
 pub use quantize::{Group, QuantizeArgs, group, size};
 pub use sampling::SamplingArgs;
 pub use train::TrainArgs;
 pub use twins::TwinsArgs;
+pub use words::ModelArg;
 
 /// Shown under the list of commands.
 const AFTER_HELP: &str = "\
@@ -29,7 +33,23 @@ Results go to standard output, everything else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
 MODEL is a Hugging Face directory, a .gguf file, a .safetensors file with its config.json beside it, a .bitnet file,
-OWNER/REPO or OWNER/REPO:FILE after `bitnet pull`, or the word `box` for the small model inside this program.";
+OWNER/REPO or OWNER/REPO:FILE after `bitnet pull`, or the word `box` for the small model inside this program.
+
+Variables: BITNET_KERNEL names the kernel to use, NO_COLOR switches colours off, HF_HUB_CACHE (else HF_HOME) is where fetched
+models lie, XDG_CACHE_HOME where the model in the box and measurements are kept. `bitnet pull --help` has those of the hub.
+The guides in `docs` have a glossary.";
+
+/// Shown under the flags of `pull`.
+const PULL_AFTER_HELP: &str = "\
+Variables:
+  HF_TOKEN        the token for gated and private models, sent to the hub only [else: the file HF_TOKEN_PATH, else HF_HOME/token]
+  HF_HUB_CACHE    where models are kept [else: $HF_HOME/hub, else ~/.cache/huggingface/hub]
+  HF_ENDPOINT     another hub [else: https://huggingface.co]
+  HF_HUB_OFFLINE  1 forbids asking the hub
+  HTTPS_PROXY     a proxy to ask through";
+
+/// The commit that this was built from, where it is known.
+pub const COMMIT: Option<&str> = option_env!("BITNET_COMMIT");
 
 /// The heading of flags that every command takes.
 const EVERYWHERE: &str = "Everywhere";
@@ -47,7 +67,7 @@ pub struct Cli {
     /// No notes and no progress on standard error; warnings and errors stay
     #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     pub quiet: bool,
-    /// Say on standard error what the libraries do; twice for more
+    /// Say on standard error what is loaded and how it runs; twice for more
     #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     #[command(subcommand)]
@@ -112,8 +132,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The model (see `bitnet help`)
-    pub model: String,
+    #[command(flatten)]
+    pub model: ModelArg,
     /// Every tensor, not only a summary
     #[arg(long)]
     pub tensors: bool,
@@ -121,16 +141,23 @@ pub struct InspectArgs {
     #[arg(long, conflicts_with = "tensors", help_heading = QUALITY)]
     pub quality: bool,
     /// The floats that the model was made from (masters of training, or a dense original): signal to noise and cosine of each matrix
-    #[arg(long, value_name = "MODEL", requires = "quality", help_heading = QUALITY)]
+    #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath, requires = "quality", help_heading = QUALITY)]
     pub masters: Option<String>,
     /// Another model of the same shape, such as an earlier checkpoint: trits that flipped, scales that moved
-    #[arg(long, value_name = "MODEL", requires = "quality", help_heading = QUALITY)]
+    #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath, requires = "quality", help_heading = QUALITY)]
     pub against: Option<String>,
     /// A text to run: codes at +-127 and 0, a row's largest magnitude over its root mean square, channels above 6 times the median
-    #[arg(long, value_name = "FILE", requires = "quality", help_heading = QUALITY)]
+    #[arg(
+        long,
+        aliases = ["file", "text"],
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        requires = "quality",
+        help_heading = QUALITY
+    )]
     pub calibration: Option<PathBuf>,
     /// Also write it as a page with plots, which needs nothing but a browser
-    #[arg(long, value_name = "FILE.html", requires = "quality", help_heading = QUALITY)]
+    #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath, requires = "quality", help_heading = QUALITY)]
     pub html: Option<PathBuf>,
     /// Replace the page if it exists
     #[arg(long, requires = "html", help_heading = QUALITY)]
@@ -145,10 +172,10 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Threads to measure with [default: all cores this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, short_alias = 't', value_name = "N", value_parser = number::up_to_1024)]
     pub threads: Option<u16>,
     /// The kernel to use instead of the best one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = words::kernels())]
     pub kernel: Option<String>,
     /// One JSON object
     #[arg(long)]
@@ -158,10 +185,10 @@ pub struct DoctorArgs {
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// The model to read (see `bitnet help`)
-    #[arg(value_name = "IN")]
+    #[arg(value_name = "IN", value_hint = ValueHint::AnyPath)]
     pub input: String,
     /// What to write: a directory for hf-packed and hf-master, otherwise a file
-    #[arg(value_name = "OUT")]
+    #[arg(value_name = "OUT", value_hint = ValueHint::AnyPath)]
     pub output: PathBuf,
     /// The format to write
     #[arg(long, value_name = "FORMAT", value_parser = TARGETS)]
@@ -184,12 +211,16 @@ pub const TARGETS: [&str; 7] =
 #[derive(Debug, Args)]
 pub struct TokenizeArgs {
     /// The model, or a tokenizer.json
-    pub model: String,
+    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath, required_unless_present = "model")]
+    pub first: Option<String>,
     /// The text; with --decode, a JSON array of ids. Without it and without --file, standard input
-    #[arg(conflicts_with = "file", allow_hyphen_values = true)]
-    pub text: Option<String>,
+    #[arg(value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
+    pub second: Option<String>,
+    /// The model, if not as a word of its own
+    #[arg(short, long = "model", value_name = "MODEL", value_hint = ValueHint::AnyPath)]
+    pub model: Option<String>,
     /// Take the text (or the ids) from a file; - is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short_alias = 'f', alias = "text", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Option<PathBuf>,
     /// Turn ids into text
     #[arg(long)]
@@ -207,13 +238,13 @@ pub struct TokenizeArgs {
 
 #[derive(Debug, Args)]
 pub struct LogitsArgs {
-    /// The model (see `bitnet help`)
-    pub model: String,
+    #[command(flatten)]
+    pub model: ModelArg,
     /// A JSON array of token ids, taken as they are; - is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub ids_file: PathBuf,
     /// The file to write: f32, shape [tokens, vocabulary], NumPy's .npy; - is standard output
-    #[arg(long, value_name = "FILE.npy")]
+    #[arg(long, value_name = "FILE.npy", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
     /// Replace the file if it exists
     #[arg(long)]
@@ -224,16 +255,16 @@ pub struct LogitsArgs {
 
 #[derive(Debug, Args)]
 pub struct PerplexityArgs {
-    /// The model (see `bitnet help`)
-    pub model: String,
+    #[command(flatten)]
+    pub model: ModelArg,
     /// The text to score; - is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short_alias = 'f', alias = "text", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// Tokens the model sees at once [default: as many as it was made for, at most 512]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", value_parser = number::from_2::<u32>)]
     pub window: Option<u32>,
     /// Tokens by which the window moves; those it saw before are not scored again [default: the window]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::from_1::<u32>)]
     pub stride: Option<u32>,
     /// One JSON object
     #[arg(long)]
@@ -243,6 +274,7 @@ pub struct PerplexityArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = PULL_AFTER_HELP)]
 pub struct PullArgs {
     /// The model on the hub; OWNER/REPO:FILE and addresses of its pages are understood, too
     #[arg(value_name = "OWNER/REPO")]
@@ -285,18 +317,9 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// The directory for bitnet.1, bitnet-run.1, ...
+    #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
     /// Replace pages that exist
     #[arg(long)]
     pub force: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definitions_are_consistent() {
-        super::Cli::command().debug_assert();
-    }
 }

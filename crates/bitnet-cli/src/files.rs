@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Read, Write},
+    io::{self, BufWriter, IsTerminal, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -11,6 +11,7 @@ use bitnet_format::{AtomicFile, FormatError, output};
 use crate::{
     failure::{Failure, Result, sentence},
     interrupt::Guard,
+    terminal,
 };
 
 /// More than any prompt or corpus that one command should take; a wrong path to a model is caught here.
@@ -48,6 +49,11 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let failed = |e| Failure::io("read", path, &e);
     let taken = if path == Path::new("-") {
+        if io::stdin().is_terminal() {
+            terminal::note(format_args!(
+                "reading what is typed here; Ctrl-D at the beginning of a line ends it"
+            ));
+        }
         io::stdin().lock().take(most + 1).read_to_end(&mut bytes)
     } else {
         let file = File::open(path).map_err(failed)?;
@@ -69,7 +75,8 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn shown(path: &Path) -> String {
+/// The name of what is read.
+pub fn shown(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
 
@@ -132,6 +139,38 @@ pub fn check_output_file(path: &Path, force: bool) -> Result<()> {
     }
     check_output(path, force)?;
     check_place(path)
+}
+
+/// Endings that say what a file is.
+const ENDINGS: [&str; 17] = [
+    "bitnet",
+    "gguf",
+    "safetensors",
+    "npy",
+    "npz",
+    "svg",
+    "png",
+    "jpg",
+    "jpeg",
+    "pdf",
+    "html",
+    "htm",
+    "json",
+    "toml",
+    "pt",
+    "bin",
+    "onnx",
+];
+
+/// Warns when the name of a file that will be written says that it is something else than `what`, whose ending is `ending`.
+pub fn warn_of_ending(path: &Path, ending: &str, what: &str) {
+    let found = path.extension().and_then(|e| e.to_str()).map(str::to_lowercase);
+    if let Some(found) = found.filter(|found| found != ending && ENDINGS.contains(&found.as_str())) {
+        terminal::warning(format_args!(
+            "{} will be {what}, though its name ends in .{found}",
+            path.display()
+        ));
+    }
 }
 
 /// Something to write. A file only takes its name when it is complete: dropped before [`Draft::publish`], it leaves nothing

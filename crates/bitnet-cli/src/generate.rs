@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bitnet_inference::{EngineError, FinishReason, GenerateOptions, Session, Step, TokenLogprobs};
+use bitnet_inference::{FinishReason, GenerateOptions, InferenceEngine, Session, Step, TokenLogprobs};
 use serde::Serialize;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     interrupt::Guard,
     load,
     progress::{Progress, Unit},
+    terminal,
 };
 
 /// Tokens of a prompt between two looks at Ctrl-C. Results do not depend on it.
@@ -79,6 +80,12 @@ pub fn generate(
     }
     outcome.speed.new_tokens = outcome.ids.len();
     outcome.speed.decode_seconds = generation.stats().decode_time.as_secs_f64();
+    tracing::debug!(
+        prompt_tokens = ids.len(),
+        new_tokens = outcome.ids.len(),
+        finish = finish_word(outcome.finish),
+        "generated"
+    );
     Ok(outcome)
 }
 
@@ -86,7 +93,7 @@ pub fn generate(
 fn prefill<'a>(session: &mut Session, ids: &'a [u32], guard: &Guard) -> Result<Option<&'a [u32]>> {
     let room = session.context() - session.len();
     if ids.len() > room {
-        return Err(load::failure(EngineError::PromptTooLong { tokens: ids.len(), room }));
+        return Err(load::too_long(session.engine(), ids.len(), room));
     }
     let progress = Progress::new("reading", ids.len() as u64, Unit::Items);
     let last = ids.len().saturating_sub(1) / PART * PART;
@@ -98,6 +105,25 @@ fn prefill<'a>(session: &mut Session, ids: &'a [u32], guard: &Guard) -> Result<O
         }
     }
     Ok(Some(&ids[last..]))
+}
+
+/// Says why a text ended where the model did not end it.
+pub fn note_end(engine: &InferenceEngine, outcome: &Outcome) {
+    let tokens = outcome.ids.len();
+    match outcome.finish {
+        Some(FinishReason::Length) => {
+            terminal::note(format_args!("ended after {tokens} new tokens; -n sets how many"));
+        }
+        Some(FinishReason::ContextFull) => {
+            let (room, made_for) = (engine.info().context, engine.config().context);
+            let more = match room < made_for {
+                true => format!("; --context makes more, up to the {made_for} that the model was made for"),
+                false => String::new(),
+            };
+            terminal::note(format_args!("ended because the room for {room} tokens is full{more}"));
+        }
+        _ => {}
+    }
 }
 
 /// The word for JSON.

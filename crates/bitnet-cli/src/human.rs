@@ -1,34 +1,36 @@
 //! Numbers as people read them, and columns that line up.
 
-/// `1.6 MB`, in powers of ten, as disks and networks are sold.
+use crate::terminal;
+
+/// `1.6 MB`, in powers of ten everywhere, so that files and memory can be compared.
 pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if n < 1000 {
-        return format!("{n} B");
+    match n {
+        0..1000 => format!("{n} B"),
+        _ => scaled(n as f64, ["kB", "MB", "GB", "TB", "PB"]),
     }
-    let mut value = n as f64 / 1000.0;
+}
+
+/// `4.2 GOP`, operations.
+pub fn operations(n: f64) -> String {
+    scaled(n, ["kOP", "MOP", "GOP", "TOP", "POP"])
+}
+
+/// `n` in the unit in which it has one to three digits before the point.
+fn scaled(n: f64, units: [&str; 5]) -> String {
+    let mut value = n / 1000.0;
     let mut unit = 0;
     // 999.95 would be rounded up to four digits.
-    while value >= 999.95 && unit + 1 < UNITS.len() {
+    while value >= 999.95 && unit + 1 < units.len() {
         value /= 1000.0;
         unit += 1;
     }
-    format!("{value:.1} {}", UNITS[unit])
+    format!("{value:.1} {}", units[unit])
 }
 
-/// `1.6 GiB`, in powers of two, as memory is.
-pub fn memory(n: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if n < 1024 {
-        return format!("{n} B");
-    }
-    let mut value = n as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+/// `+1.25 %` of 0.0125; what is rounded to nothing has no minus.
+pub fn signed_percent(share: f64) -> String {
+    let text = format!("{:+.2} %", 100.0 * share);
+    if text == "-0.00 %" { "+0.00 %".into() } else { text }
 }
 
 /// `850 us`, `12 ms`, `3.4 s`, `2 min 5 s`.
@@ -63,6 +65,47 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// `text` in lines of at most `width` characters, broken at blanks. A line goes on below where its last column begins, or where it began
+/// itself. Colours take no room.
+pub fn wrapped(text: &str, width: usize) -> String {
+    text.split('\n').map(|line| wrapped_line(line, width)).collect::<Vec<_>>().join("\n")
+}
+
+fn wrapped_line(line: &str, width: usize) -> String {
+    if seen(line) <= width {
+        return line.to_owned();
+    }
+    // Blanks stand between columns, and what is left of them has to leave room for words.
+    let begin = line.len() - line.trim_start().len();
+    let column =
+        line[begin..].find("  ").map_or(begin, |at| line.len() - line[begin + at..].trim_start().len());
+    let hang =
+        Some(seen(&line[..column])).filter(|&hang| hang <= 2 * width / 3).unwrap_or(begin.min(width / 2));
+    let mut lines = vec![line[..column].to_owned()];
+    for word in line[column..].split_inclusive(' ') {
+        let (last, blank) = (lines.len() - 1, " ".repeat(hang));
+        let fits = seen(&lines[last]) + seen(word.trim_end()) <= width;
+        if fits || lines[last].trim().is_empty() {
+            lines[last].push_str(word);
+        } else {
+            lines.push(blank + word);
+        }
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// Characters that are seen: an escape sequence of a colour ends with its first letter.
+fn seen(text: &str) -> usize {
+    let mut escaped = false;
+    text.chars()
+        .filter(|&c| {
+            let hidden = escaped || c == '\x1b';
+            escaped = hidden && (c == '\x1b' || !c.is_ascii_alphabetic());
+            !hidden
+        })
+        .count()
+}
+
 /// Labels on the left, values beside them, all starting in one column.
 #[derive(Default)]
 pub struct Pairs {
@@ -91,46 +134,79 @@ impl Pairs {
                 text += &format!("{:width$}  {line}\n", "");
             }
         }
-        text
+        terminal::fitted(text)
     }
 }
+
+/// Blanks between columns.
+const GAP: usize = 2;
 
 /// A table with a head. Columns whose cells are numbers stand to the right.
 pub struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
+    key: usize,
 }
 
 impl Table {
     pub fn new(head: &[&str]) -> Self {
-        Self { head: head.iter().map(|&h| h.to_owned()).collect(), rows: Vec::new() }
+        Self { head: head.iter().map(|&h| h.to_owned()).collect(), rows: Vec::new(), key: 1 }
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
-    /// The lines, each ended, without trailing blanks.
-    pub fn text(&self) -> String {
-        let columns = self.head.len();
-        let cell = |row: &'_ Vec<String>, c: usize| row.get(c).cloned().unwrap_or_default();
-        let rows = || std::iter::once(&self.head).chain(&self.rows);
-        let widths: Vec<_> =
-            (0..columns).map(|c| rows().map(|r| cell(r, c).chars().count()).max().unwrap_or(0)).collect();
-        let right: Vec<_> = (0..columns)
-            .map(|c| !self.rows.is_empty() && self.rows.iter().all(|r| numeric(&cell(r, c))))
-            .collect();
-        let mut text = String::new();
-        for row in rows() {
-            let cells = (0..columns).map(|c| {
-                let (cell, width) = (cell(row, c), widths[c]);
-                if right[c] { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
-            text += cells.collect::<Vec<_>>().join("  ").trim_end();
-            text.push('\n');
-        }
-        text
+    /// The first `columns` say what a row is of. (One does, unless this is called.)
+    pub fn key(mut self, columns: usize) -> Self {
+        self.key = columns;
+        self
     }
+
+    /// The lines, each ended, without trailing blanks. Columns for which the terminal has no room stand in further tables below, each
+    /// behind the key.
+    pub fn text(&self) -> String {
+        self.text_within(terminal::width())
+    }
+
+    fn text_within(&self, width: Option<usize>) -> String {
+        let (columns, rows) = self.laid_out();
+        let long =
+            |part: &[usize]| part.iter().map(|&c| columns[c].0 + GAP).sum::<usize>().saturating_sub(GAP);
+        let keys: Vec<usize> = (0..self.key.min(columns.len())).collect();
+        let mut parts = vec![keys.clone()];
+        for column in keys.len()..columns.len() {
+            let last = parts.len() - 1;
+            let longer = [parts[last].as_slice(), &[column]].concat();
+            if parts[last].len() > keys.len() && width.is_some_and(|width| long(&longer) > width) {
+                parts.push([keys.as_slice(), &[column]].concat());
+            } else {
+                parts[last] = longer;
+            }
+        }
+        let table = |part: &Vec<usize>| rows.iter().map(|row| line(row, &columns, part)).collect::<String>();
+        parts.iter().map(table).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Every column's width and whether it stands to the right; all rows, the head first.
+    fn laid_out(&self) -> (Vec<(usize, bool)>, Vec<&Vec<String>>) {
+        let cell = |row: &Vec<String>, c: usize| row.get(c).cloned().unwrap_or_default();
+        let rows: Vec<_> = std::iter::once(&self.head).chain(&self.rows).collect();
+        let column = |c: usize| {
+            let width = rows.iter().map(|row| cell(row, c).chars().count()).max().unwrap_or(0);
+            (width, !self.rows.is_empty() && self.rows.iter().all(|row| numeric(&cell(row, c))))
+        };
+        ((0..self.head.len()).map(column).collect(), rows)
+    }
+}
+
+/// The cells of the columns in `part`.
+fn line(row: &[String], columns: &[(usize, bool)], part: &[usize]) -> String {
+    let cells = part.iter().map(|&c| {
+        let (cell, (width, right)) = (row.get(c).map_or("", String::as_str), columns[c]);
+        if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+    });
+    cells.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned() + "\n"
 }
 
 fn numeric(cell: &str) -> bool {
@@ -144,7 +220,8 @@ mod tests {
     #[test]
     fn units_change_where_a_reader_expects_it() {
         assert_eq!([bytes(0), bytes(999), bytes(1000), bytes(999_960)], ["0 B", "999 B", "1.0 kB", "1.0 MB"]);
-        assert_eq!([memory(1023), memory(1 << 20), memory(u64::MAX)], ["1023 B", "1.0 MiB", "16384.0 PiB"]);
+        assert_eq!([operations(20.0), operations(2.5e6)], ["0.0 kOP", "2.5 MOP"]);
+        assert_eq!([signed_percent(-1e-6), signed_percent(-0.125)], ["+0.00 %", "-12.50 %"]);
         assert_eq!([seconds(0.0), seconds(0.0123), seconds(3.44)], ["0 us", "12 ms", "3.4 s"]);
         assert_eq!(
             [seconds(59.96), seconds(125.0), seconds(7320.0)],
@@ -152,6 +229,15 @@ mod tests {
         );
         assert_eq!([seconds(f64::NAN), seconds(-1.0)], ["?", "?"]);
         assert_eq!([count(7), count(1000), count(2_413_871)], ["7", "1,000", "2,413,871"]);
+    }
+
+    #[test]
+    fn long_lines_break_at_blanks() {
+        let told = wrapped("  -n, --new <N>  Stop after so many tokens\nshort\n", 30);
+        assert_eq!(told, "  -n, --new <N>  Stop after so\n                 many tokens\nshort\n");
+        assert_eq!(wrapped("    one two three", 11), "    one two\n    three");
+        assert_eq!(wrapped("\x1b[1mone\x1b[0m two", 7), "\x1b[1mone\x1b[0m two");
+        assert_eq!(wrapped("a/path/without/blanks b", 9), "a/path/without/blanks\nb");
     }
 
     #[test]
@@ -164,5 +250,11 @@ mod tests {
         table.row(vec!["x".into(), "10".into()]);
         table.row(vec!["yy".into(), "5".into()]);
         assert_eq!(table.text(), "name   n\nx     10\nyy     5\n");
+        let mut wide = Table::new(&["name", "a", "b", "long"]);
+        wide.row(["x", "1", "2", "3"].map(str::to_owned).to_vec());
+        assert_eq!(wide.text_within(Some(10)), "name  a  b\nx     1  2\n\nname  long\nx        3\n");
+        // What is wider than the terminal stands alone with its key.
+        assert_eq!(wide.text_within(Some(5)).matches("name").count(), 3);
+        assert_eq!(wide.text_within(Some(16)), wide.text());
     }
 }

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_format::{Checkpoint, OpenOptions, TensorType};
 use bitnet_inference::{
     ActivationChoice, EngineError, InferenceEngine, KvType, Layout, LoadOptions, LoadProgress,
     SamplingOptions, Sparsity,
 };
 
-use bitnet_model::Source;
+use bitnet_model::{GateActivation, Source};
+use bitnet_text::{Message, encode_chat};
 
 use crate::{
     args::{Activations, EngineArgs, Kv, LayoutArg, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
-    gates,
+    gates, machine,
     progress::{Progress, Unit},
-    resolve, tuning,
+    resolve, terminal, tuning,
 };
 
 /// Loads the model that the user calls `name`, to generate with.
@@ -30,11 +31,19 @@ pub fn for_evaluation(name: &str, args: &EngineArgs) -> Result<InferenceEngine> 
 
 fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEngine> {
     let source = Source::new(checkpoint(name, args.i2s_64)?).map_err(|e| failure(e.into()))?;
+    let made_for = source.config().context;
+    if let Some(asked) = args.context.filter(|&asked| asked as usize > made_for) {
+        terminal::warning(format_args!(
+            "--context {asked} is more than the {made_for} tokens that {name} was made for: what comes behind them is a guess"
+        ));
+    }
+    warn_of_settings(&source, args);
     let tuning = tuning::of(source.config(), args)?;
     let gates = gates::of(&resolve::model(name)?, &source, args);
+    tracing::debug!(family = source.config().family, context = made_for, ?tuning, "how it will run");
     let progress = Progress::new("loading", 0, Unit::Bytes);
     let options = LoadOptions {
-        threads: args.threads.map(usize::from),
+        threads: args.threads.map(machine::threads),
         kernel: args.kernel.clone(),
         activations: choice(args.activations),
         context: args.context.map(|n| n as usize),
@@ -59,6 +68,73 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
     Ok(engine)
 }
 
+/// What of the engine's settings does nothing to this model.
+fn warn_of_settings(source: &Source, args: &EngineArgs) {
+    if args.sparsity == SparsityArg::On && source.config().activation != GateActivation::SquaredRelu {
+        idle("--sparsity on", "the model's gates are not squared ReLU, so none of them is exactly zero");
+    }
+    let rounded = source.config().activations(choice(args.activations));
+    if args.layout == LayoutArg::Base3 && rounded != bitnet_quant::Activations::Int8PerToken {
+        idle("--layout base3", "it needs activations that are rounded with one step per token");
+    }
+}
+
+/// Says that something was given for nothing.
+pub fn idle(flag: &str, why: &str) {
+    terminal::warning(format_args!("{flag} does nothing here: {why}"));
+}
+
+/// Says which sampling flags were given for nothing.
+pub fn warn_of_idle(args: &SamplingArgs) {
+    args.idle().into_iter().for_each(|(flag, why)| idle(flag, why));
+}
+
+/// Warns when the model's chat form leaves out the instructions that come before a conversation.
+pub fn warn_of_instructions(engine: &InferenceEngine, system: Option<&str>) -> Result<()> {
+    let (Some(template), Some(tokenizer), Some(system)) =
+        (engine.chat_template(), engine.tokenizer(), system)
+    else {
+        return Ok(());
+    };
+    let form = |system: Option<&str>| {
+        let system = system.map(|text| Message::new("system", text));
+        let messages: Vec<_> = system.into_iter().chain([Message::new("user", "?")]).collect();
+        encode_chat(tokenizer, template, &messages, true).map_err(|e| failure(e.into()))
+    };
+    if !system.is_empty() && form(Some(system))? == form(None)? {
+        idle("--system", "the model's chat form has no place for instructions");
+    }
+    Ok(())
+}
+
+/// Refuses biases of tokens that the model does not have.
+pub fn check_biases(engine: &InferenceEngine, options: &SamplingOptions) -> Result<()> {
+    let vocabulary = engine.config().vocab;
+    match options.logit_bias.iter().find(|(id, _)| *id as usize >= vocabulary) {
+        Some((id, _)) => Err(Failure::usage(format_args!(
+            "--logit-bias names token {id}, which is outside the vocabulary of {vocabulary}"
+        ))
+        .cure("`bitnet tokenize MODEL TEXT` tells the ids of a text")),
+        None => Ok(()),
+    }
+}
+
+/// A prompt of `tokens` that does not fit into the `room` that is left.
+pub fn too_long(engine: &InferenceEngine, tokens: usize, room: usize) -> Failure {
+    /// Room for an answer.
+    const ANSWER: usize = 256;
+    let told =
+        Failure::new(format_args!("the prompt has {tokens} tokens, but the context has room for {room}"));
+    let made_for = engine.config().context;
+    if tokens < made_for {
+        told.cure(format_args!("--context {}", tokens.saturating_add(ANSWER).min(made_for)))
+    } else {
+        told.cure(format_args!(
+            "a shorter prompt: the model was made for {made_for} tokens, the answer included"
+        ))
+    }
+}
+
 /// How keys and values are kept, `default` when nobody says.
 pub fn kv(args: &EngineArgs, default: KvType) -> KvType {
     args.kv.map_or(default, kv_type)
@@ -75,8 +151,19 @@ pub fn kv_type(kv: Kv) -> KvType {
 
 /// Opens the files of the model that the user calls `name`, without loading it.
 pub fn checkpoint(name: &str, i2s_64: bool) -> Result<Checkpoint> {
-    Checkpoint::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64))
-        .map_err(|e| failure(e.into()))
+    let opened = Checkpoint::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
+    let checkpoint = opened.map_err(|e| failure(e.into()))?;
+    if i2s_64 && checkpoint.tensors().all(|tensor| tensor.ty() != TensorType::I2S64) {
+        idle("--i2s-64", &format!("no tensor of {name} is I2_S"));
+    }
+    tracing::debug!(
+        path = %checkpoint.path().display(),
+        files = checkpoint.files().len(),
+        tensors = checkpoint.tensors().len(),
+        bytes = checkpoint.file_bytes(),
+        "opened"
+    );
+    Ok(checkpoint)
 }
 
 pub fn layout(layout: LayoutArg) -> Layout {
@@ -102,9 +189,6 @@ pub fn failure(error: EngineError) -> Failure {
         EngineError::Kernel(_) => told.cure(
             "`bitnet doctor` lists the kernels of this machine; or leave --kernel and BITNET_KERNEL out",
         ),
-        EngineError::PromptTooLong { tokens, .. } => {
-            told.cure(format_args!("--context {}", tokens.saturating_add(256)))
-        }
         EngineError::NoTokenizer => told.cure("--ids-file ids.json --print ids"),
         _ => told,
     }

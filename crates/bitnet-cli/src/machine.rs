@@ -3,10 +3,12 @@
 mod bandwidth;
 mod cpu;
 mod memory;
+mod threads;
 
 pub use bandwidth::{Bandwidth, measure};
 pub use cpu::Cpu;
 pub use memory::Memory;
+pub use threads::threads;
 
 use std::{fs, path::Path};
 

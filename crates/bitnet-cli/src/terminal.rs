@@ -9,7 +9,11 @@ use std::{
 use crate::{
     args::ColorChoice,
     failure::{Failure, Result},
+    human,
 };
+
+/// Narrower terminals get lines of this length all the same.
+const LEAST_WIDTH: usize = 40;
 
 /// What a piece of text on standard error is.
 #[derive(Clone, Copy)]
@@ -53,11 +57,7 @@ pub fn choose(color: ColorChoice, quiet: bool) {
     let allowed = |terminal: bool| match color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => {
-            let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-            let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
-            terminal && !set("NO_COLOR") && !dumb
-        }
+        ColorChoice::Auto => terminal && wanted(),
     };
     let choice = Choice {
         error_color: allowed(io::stderr().is_terminal()),
@@ -66,6 +66,22 @@ pub fn choose(color: ColorChoice, quiet: bool) {
     };
     // Called once, at the start; a second call would change nothing.
     let _ = CHOICE.set(choice);
+}
+
+/// Whether a terminal gets colours.
+fn wanted() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+    !set("NO_COLOR") && !dumb
+}
+
+/// Whether help, which is printed before anything is settled, has colours.
+pub fn help_has_color(color: clap::ColorChoice) -> bool {
+    match color {
+        clap::ColorChoice::Always => true,
+        clap::ColorChoice::Never => false,
+        clap::ColorChoice::Auto => io::stdout().is_terminal() && wanted(),
+    }
 }
 
 fn choice() -> &'static Choice {
@@ -82,6 +98,19 @@ pub fn quiet() -> bool {
 pub fn live() -> bool {
     let dumb = std::env::var_os("TERM").is_none_or(|v| v == "dumb");
     io::stderr().is_terminal() && !dumb && !quiet()
+}
+
+/// Columns of the terminal on standard output; none where it is no terminal.
+pub fn width() -> Option<usize> {
+    console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns)).filter(|&n| n > 0)
+}
+
+/// `text` with lines that the terminal has room for. What goes to a file or a pipe is left as it is.
+pub fn fitted(text: String) -> String {
+    match width() {
+        Some(width) => human::wrapped(&text, width.max(LEAST_WIDTH)),
+        None => text,
+    }
 }
 
 /// `text` in `style`, for standard error.

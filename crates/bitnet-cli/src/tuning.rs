@@ -14,7 +14,7 @@ use crate::{
     args::{EngineArgs, Tune},
     failure::{Failure, Result},
     hub, load,
-    machine::Cpu,
+    machine::{self, Cpu},
     measured, terminal,
 };
 
@@ -58,7 +58,7 @@ pub fn of(config: &Config, args: &EngineArgs) -> Result<Tuning> {
     }
     let options = TuneOptions {
         kernel,
-        threads: args.threads.map(usize::from),
+        threads: args.threads.map(machine::threads),
         activations: load::choice(args.activations),
     };
     let (machine, model) = (machine(&options), model(config));

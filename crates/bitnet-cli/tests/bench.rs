@@ -78,6 +78,6 @@ fn kernels_are_compared_without_a_model() {
 fn wrong_calls_are_told() {
     bitnet(&["bench"]).fails(2, &["--synthetic"]);
     bitnet(&["bench", "box", "--synthetic", "tiny"]).fails(2, &["--synthetic"]);
-    bench(&["--synthetic", "huge"]).fails(1, &["huge", "2b4t"]);
+    bench(&["--synthetic", "huge"]).fails(2, &["huge", "2b4t"]);
     bench(&["box", "--write", "x.gguf"]).fails(2, &["--synthetic"]);
 }

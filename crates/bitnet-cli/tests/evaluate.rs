@@ -81,8 +81,8 @@ fn each_mistake_has_its_own_words() {
     let user = User::new();
     let model = oracle(MODEL);
     let evaluate = |args: &[&str]| user.run(&[&["evaluate", &model], args].concat());
-    evaluate(&[]).fails(2, &["--text"]);
-    evaluate(&["--against", "box"]).fails(2, &["--text"]);
+    evaluate(&[]).fails(2, &["--file"]);
+    evaluate(&["--against", "box"]).fails(2, &["--file"]);
     evaluate(&["--text", "nowhere.txt"]).fails(1, &["cannot read nowhere.txt"]);
     evaluate(&["--text", &user.file("empty.txt", "")]).fails(1, &["holds no text"]);
     evaluate(&["--text", &user.file("bytes.txt", [0xff])]).fails(1, &["not UTF-8"]);

@@ -130,7 +130,7 @@ fn json_says_everything_about_a_run() {
     let plain =
         user.run(&args[..6].iter().copied().chain(["--logprobs", "0", "--stats"]).collect::<Vec<_>>());
     assert_eq!(plain.ok().trim_end_matches('\n'), text.trim_end_matches('\n'));
-    assert_eq!(plain.stderr.lines().count(), 6, "{}", plain.stderr);
+    assert_eq!(plain.stderr.lines().count(), 7, "{}", plain.stderr);
     assert!(plain.stderr.contains("greedy"));
 }
 
@@ -289,7 +289,7 @@ fn a_long_conversation_forgets_its_beginning() {
         &["chat", "--context", "32"],
         &format!("{line}\n/system Be brief.\n/system\n/nonsense\n/save\n"),
     );
-    long.ok();
+    assert_eq!(long.code, 1, "lines of a script were refused: {}", long.stderr);
     for part in ["error: the prompt has", "Be brief.", "no command /nonsense", "/save needs a file name"] {
         assert!(long.stderr.contains(part), "{part} in {}", long.stderr);
     }

@@ -8,8 +8,14 @@ use common::User;
 #[cfg(not(feature = "training"))]
 #[test]
 fn a_build_without_training_says_which_has_it() {
-    User::new().run(&["train", "job.toml"]).fails(1, &["cannot train job.toml", "--features training"]);
-    User::new().run(&["twins", "--text", "a.txt"]).fails(1, &["cannot train", "--features training"]);
+    for words in [
+        &["train", "job.toml"][..],
+        &["train", "--init", "job.toml"],
+        &["finetune", "x"],
+        &["twins", "--text", "a.txt"],
+    ] {
+        User::new().run(words).fails(1, &["this build of bitnet has no training", "--features training"]);
+    }
 }
 
 #[cfg(feature = "training")]

@@ -2,28 +2,53 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use bitnet_calibration::Method;
+use clap::{Args, ValueHint, builder::PossibleValuesParser};
+
+use super::{number, words::OptionalModelArg};
 
 /// The heading of flags about the text that is looked at.
 const TEXT: &str = "Text";
 
+/// What `--init` does not look at.
+const NOT_WITH_INIT: [&str; 18] = [
+    "word",
+    "flag",
+    "output",
+    "method",
+    "group",
+    "tables",
+    "budget",
+    "bits_per_weight",
+    "sensitivity",
+    "calibration",
+    "held_out",
+    "window",
+    "tokens",
+    "held_out_tokens",
+    "damping",
+    "threads",
+    "force",
+    "json",
+];
+
 #[derive(Clone, Debug, Args)]
 pub struct QuantizeArgs {
-    /// The float model to read (see `bitnet help`)
-    #[arg(required_unless_present_any = ["job", "init"])]
-    pub model: Option<String>,
+    // A float model.
+    #[command(flatten)]
+    pub model: OptionalModelArg,
     /// The .bitnet file to write
-    #[arg(short, long, value_name = "OUT.bitnet", required_unless_present_any = ["job", "init"])]
+    #[arg(short, long, value_name = "OUT.bitnet", value_hint = ValueHint::FilePath, required_unless_present_any = ["job", "init"])]
     pub output: Option<PathBuf>,
     /// Take what is not said here from a job: a TOML file in which every value is explained
-    #[arg(long, value_name = "FILE.toml", conflicts_with = "init")]
+    #[arg(long, value_name = "FILE.toml", value_hint = ValueHint::FilePath, conflicts_with = "init")]
     pub job: Option<PathBuf>,
     /// Write a job with every value's default and meaning, and do nothing else
-    #[arg(long, value_name = "FILE.toml", conflicts_with_all = ["model", "output", "method", "calibration"])]
+    #[arg(long, value_name = "FILE.toml", value_hint = ValueHint::FilePath, conflicts_with_all = NOT_WITH_INIT)]
     pub init: Option<PathBuf>,
     /// What projections become: absmean, least-squares, asymmetric, gptq, two-planes, two-planes-gptq, int4, int4-gptq or int8
     /// [default: two-planes-gptq with calibration text, two-planes without]
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, value_name = "METHOD", value_parser = PossibleValuesParser::new(Method::ALL.map(Method::name)))]
     pub method: Option<String>,
     /// Which weights share a scale: a number of neighbours in a row, `row` or `tensor` [default: 64]
     #[arg(long, value_name = "N|row|tensor", value_parser = group)]
@@ -35,31 +60,32 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "bits_per_weight")]
     pub budget: Option<u64>,
     /// The same budget in bits for each weight of a projection
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = number::bits)]
     pub bits_per_weight: Option<f64>,
     /// Measure what each matrix alone does to the loss
     #[arg(long)]
     pub sensitivity: bool,
     /// Text whose activations are looked at; - is standard input
-    #[arg(long, value_name = "FILE", help_heading = TEXT)]
+    #[arg(long, aliases = ["file", "text"], value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TEXT)]
     pub calibration: Option<PathBuf>,
     /// Text that losses are measured on [default: the last eighth of the calibration text]
-    #[arg(long, value_name = "FILE", help_heading = TEXT)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TEXT)]
     pub held_out: Option<PathBuf>,
     /// Tokens of a window [default: 256]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..), help_heading = TEXT)]
+    #[arg(long, value_name = "N", value_parser = number::from_2::<u32>, help_heading = TEXT)]
     pub window: Option<u32>,
     /// The most tokens of calibration text [default: 32768]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = TEXT)]
+    #[arg(long, value_name = "N", value_parser = number::from_1::<u32>, help_heading = TEXT)]
     pub tokens: Option<u32>,
     /// The most tokens of held-out text [default: 8192]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = TEXT)]
+    #[arg(long, value_name = "N", value_parser = number::from_1::<u32>, help_heading = TEXT)]
     pub held_out_tokens: Option<u32>,
-    /// Share of the mean that is added to the diagonal of the inputs' statistics [default: 1 for one plane in groups, 10 for one in rows, else 0.01]
-    #[arg(long, value_name = "X", help_heading = TEXT)]
+    /// How cautiously errors are made good by later columns: this share of the mean is added to the diagonal of the inputs'
+    /// statistics [default: 1 for one plane in groups, 10 for one in rows, else 0.01]
+    #[arg(long, value_name = "X", value_parser = number::positive_f64, help_heading = TEXT)]
     pub damping: Option<f64>,
     /// Threads [default: all cores this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, short_alias = 't', value_name = "N", value_parser = number::up_to_1024)]
     pub threads: Option<u16>,
     /// Replace OUT if it exists
     #[arg(long)]

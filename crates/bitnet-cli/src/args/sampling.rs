@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use bitnet_inference::LARGEST_SHIFT;
 use clap::Args;
+
+use super::number::{self, shift};
 
 /// What is not given is left to the engine's defaults.
 #[derive(Clone, Debug, Args)]
@@ -13,34 +14,34 @@ pub struct SamplingArgs {
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
     pub greedy: bool,
     /// Higher is more surprising; 0 is greedy [default: 0.6]
-    #[arg(long, value_name = "T", value_parser = non_negative, allow_negative_numbers = true)]
+    #[arg(long, alias = "temp", value_name = "T", value_parser = number::non_negative)]
     pub temperature: Option<f32>,
-    /// Choose among the K likeliest tokens; 0 is all, which takes the head in full [default: 40]
-    #[arg(long, value_name = "K")]
+    /// Choose among the K likeliest tokens; 0 is all, which takes longer with a large vocabulary [default: 40]
+    #[arg(long, value_name = "K", value_parser = number::from_0::<u32>)]
     pub top_k: Option<u32>,
-    /// Choose among the likeliest tokens that together have this probability [default: 0.9]
-    #[arg(long, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
+    /// Choose among the likeliest tokens that together have this probability; 1 is all [default: 0.9]
+    #[arg(long, value_name = "P", value_parser = number::positive_probability)]
     pub top_p: Option<f32>,
     /// Drop tokens less likely than this share of the likeliest one [default: 0]
-    #[arg(long, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", value_parser = number::probability)]
     pub min_p: Option<f32>,
     /// Divide (or multiply, below zero) the logits of recent tokens by this [default: 1]
-    #[arg(long, value_name = "X", value_parser = ratio, allow_negative_numbers = true)]
+    #[arg(long, alias = "repeat-penalty", value_name = "X", value_parser = number::ratio)]
     pub repetition_penalty: Option<f32>,
     /// Lower a logit by this for every recent occurrence [default: 0]
-    #[arg(long, value_name = "X", value_parser = shift, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = shift)]
     pub frequency_penalty: Option<f32>,
     /// Lower a logit by this once if the token occurred recently [default: 0]
-    #[arg(long, value_name = "X", value_parser = shift, allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", value_parser = shift)]
     pub presence_penalty: Option<f32>,
     /// How many tokens count as recent [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "repeat-last-n", value_name = "N", value_parser = number::from_0::<u32>)]
     pub penalty_window: Option<u32>,
     /// Add a number to a token's logit, such as 42=-5.5; may be repeated
     #[arg(long, value_name = "ID=X")]
     pub logit_bias: Vec<LogitBias>,
-    /// The same seed gives the same text [default: a new one each time, told by --stats and --json]
-    #[arg(long, value_name = "N")]
+    /// The same seed gives the same text [default: a new one each time, told by --stats, by --json and when `chat` begins]
+    #[arg(long, value_name = "N", value_parser = number::from_0::<u64>)]
     pub seed: Option<u64>,
 }
 
@@ -61,36 +62,31 @@ impl FromStr for LogitBias {
     }
 }
 
-fn finite(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(x) if x.is_finite() => Ok(x),
-        _ => Err(format!("'{text}' is not a number")),
+/// What is given and has no effect, with the reason.
+pub type Idle = (&'static str, &'static str);
+
+impl SamplingArgs {
+    /// The flags that change nothing because of others.
+    pub fn idle(&self) -> Vec<Idle> {
+        let greedy = self.greedy || self.temperature == Some(0.0);
+        let penalizes = self.repetition_penalty.is_some_and(|x| x != 1.0)
+            || [self.frequency_penalty, self.presence_penalty].iter().flatten().any(|&x| x != 0.0);
+        const GREEDY: &str = "the likeliest token is always taken";
+        let window = self.penalty_window.is_some();
+        let flags = [
+            ("--top-k", greedy && self.top_k.is_some(), GREEDY),
+            ("--top-p", greedy && self.top_p.is_some(), GREEDY),
+            ("--min-p", greedy && self.min_p.is_some(), GREEDY),
+            ("--seed", greedy && self.seed.is_some(), GREEDY),
+            ("--penalty-window", window && !penalizes, "no penalty is given"),
+            (
+                "a penalty",
+                self.penalty_window == Some(0) && penalizes,
+                "--penalty-window 0 looks at no token",
+            ),
+        ];
+        flags.into_iter().filter_map(|(flag, idle, why)| idle.then_some((flag, why))).collect()
     }
-}
-
-fn within(text: &str, allowed: impl Fn(f32) -> bool, rule: &str) -> Result<f32, String> {
-    let x = finite(text)?;
-    if allowed(x) { Ok(x) } else { Err(format!("{text} is not {rule}")) }
-}
-
-fn non_negative(text: &str) -> Result<f32, String> {
-    within(text, |x| x >= 0.0, "0 or more")
-}
-
-fn ratio(text: &str) -> Result<f32, String> {
-    within(
-        text,
-        |x| (1.0 / LARGEST_SHIFT..=LARGEST_SHIFT).contains(&x),
-        &format!("from 0.000001 to {LARGEST_SHIFT}"),
-    )
-}
-
-fn shift(text: &str) -> Result<f32, String> {
-    within(text, |x| x.abs() <= LARGEST_SHIFT, &format!("from -{LARGEST_SHIFT} to {LARGEST_SHIFT}"))
-}
-
-fn probability(text: &str) -> Result<f32, String> {
-    within(text, |x| (0.0..=1.0).contains(&x), "between 0 and 1")
 }
 
 #[cfg(test)]
@@ -98,14 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_checked_before_the_model_is_loaded() {
+    fn a_bias_names_its_token() {
         assert_eq!("42=-5.5".parse(), Ok(LogitBias { id: 42, bias: -5.5 }));
         for wrong in ["42", "x=1", "-1=1", "1=nan", "1=inf", "1=", "1=3.4e38", "1=-1000001"] {
             assert!(wrong.parse::<LogitBias>().is_err(), "{wrong}");
         }
-        assert!(non_negative("0").is_ok() && non_negative("-0.1").is_err() && non_negative("inf").is_err());
-        assert!(ratio("0").is_err() && ratio("1e-45").is_err() && ratio("1e-3").is_ok());
-        assert!(shift("-3e38").is_err() && shift("-1000000").is_ok());
-        assert!(probability("1").is_ok() && probability("1.01").is_err());
     }
 }

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
-// A build without training only refuses, and reads half of it.
+use super::number;
+
+// A build without training only refuses, and reads nothing of it.
 #[cfg_attr(not(feature = "training"), allow(dead_code))]
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// The job: a TOML file in which every value is explained
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", value_hint = ValueHint::FilePath)]
     pub job: PathBuf,
     /// Write JOB with every value's default and meaning, and do nothing else
     #[arg(long, conflicts_with_all = ["settings", "threads", "json"])]
@@ -18,7 +20,7 @@ pub struct TrainArgs {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub settings: Vec<String>,
     /// Threads instead of the job's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, short_alias = 't', value_name = "N", value_parser = number::up_to_1024)]
     pub threads: Option<u16>,
     /// What was written, as one JSON object
     #[arg(long)]

@@ -12,11 +12,12 @@ use bitnet_inference::{HeadChoice, Sparsity};
 
 use crate::{
     args::{BenchArgs, Head},
+    boxed,
     failure::{Failure, Result, sentence},
     files::{self, Draft},
     human,
     interrupt::Guard,
-    load,
+    load, machine,
     progress::{Progress, Unit},
     resolve, terminal,
 };
@@ -27,16 +28,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.kernels {
         return kernels(args);
     }
-    match (&args.write, &args.synthetic) {
-        (Some(path), Some(shape)) => {
-            files::check_output_file(path, args.force)?;
-            return write(path, shape);
-        }
-        (Some(_), None) => return Err(Failure::usage("--write needs --synthetic SHAPE")),
-        _ => {}
+    if let (Some(path), Some(shape)) = (&args.write, &args.synthetic) {
+        files::check_output_file(path, args.force)?;
+        files::warn_of_ending(path, "gguf", "a GGUF file");
+        return write(path, shape);
     }
     if let Some(path) = &args.plot {
         files::check_output(path, args.force)?;
+        files::warn_of_ending(path, "svg", "an SVG picture");
     }
     let plan = plan(args);
     // Before minutes of measuring: there may be nothing to compare with.
@@ -136,11 +135,11 @@ fn judge(old: &[Row], rows: &[Row], args: &BenchArgs) -> Result<()> {
 
 fn plan(args: &BenchArgs) -> Plan {
     let wide = |list: &[u16]| list.iter().map(|&n| usize::from(n)).collect::<Vec<_>>();
-    let mut threads = wide(&args.threads);
+    let mut threads: Vec<_> = args.threads.iter().map(|&n| machine::threads(n)).collect();
     if threads.is_empty() {
         threads = vec![1, std::thread::available_parallelism().map_or(1, usize::from)];
-        threads.dedup();
     }
+    threads.dedup();
     Plan {
         threads,
         prompt: args.prompt as usize,
@@ -152,7 +151,7 @@ fn plan(args: &BenchArgs) -> Plan {
         load: match args.load {
             None => 0,
             Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
-            Some(n) => usize::from(n),
+            Some(n) => machine::threads(n),
         },
     }
 }
@@ -172,12 +171,21 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
         threads: plan.threads.iter().copied().max().unwrap_or(1),
         i2s_64: args.i2s_64,
     };
-    let (label, made) = match (&args.synthetic, &args.model) {
+    let (label, made) = match (&args.synthetic, args.model.name()) {
         (Some(shape), _) => ("making", Shape::named(shape).map_err(failure)?),
         (None, Some(name)) => {
             let path = resolve::model(name)?;
+            if args.i2s_64 {
+                // Opening it says whether the flag means anything to it.
+                load::checkpoint(name, true)?;
+            }
             let progress = Progress::new("loading", 0, Unit::Bytes);
-            return Subject::open(&path, &options, &|done, total| progress.set(done, total)).map_err(failure);
+            let mut subject =
+                Subject::open(&path, &options, &|done, total| progress.set(done, total)).map_err(failure)?;
+            if name == boxed::NAME {
+                subject.rename(name);
+            }
+            return Ok(subject);
         }
         (None, None) => return Err(Failure::usage("a model or --synthetic SHAPE is needed")),
     };

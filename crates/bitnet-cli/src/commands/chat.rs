@@ -6,14 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bitnet_inference::EngineError;
 use rustyline::{Config, Editor, error::ReadlineError, history::FileHistory};
+use serde::Serialize;
 
 use crate::{
     args::ChatArgs,
     boxed,
     failure::{Failure, Result},
-    files, interrupt, load,
+    files,
+    generate::{self, Speed},
+    interrupt, load,
     terminal::{self, Style, TextOut},
 };
 
@@ -26,8 +28,8 @@ const HELP: &str = "\
 /reset           begin anew; the instructions stay
 /system [TEXT]   show or set the instructions that come before the conversation; /system - removes them
 /save FILE       write the conversation as JSON; /save --force FILE replaces a file
-/speed           show or hide the speed of every answer
-/quit            leave (also Ctrl-D)
+/stats           show or hide the speed of every answer (also /speed)
+/quit            leave (also /exit, Ctrl-D)
 Ctrl-C stops an answer. A line that begins with // begins with one slash.";
 
 /// Lines of history that are kept, and far more bytes than they have.
@@ -35,105 +37,167 @@ const HISTORY: usize = 1000;
 const MOST_HISTORY: u64 = 16 << 20;
 
 pub fn run(args: &ChatArgs) -> Result<()> {
-    let name = args.model.as_deref().unwrap_or(boxed::NAME);
+    let name = args.model.name().unwrap_or(boxed::NAME);
+    load::warn_of_idle(&args.sampling);
     let engine = load::engine(name, &args.engine)?;
     if engine.chat_template().is_none() {
-        return Err(load::failure(EngineError::NoChatTemplate)
+        return Err(Failure::new("the model has no chat template, so nobody can talk with it")
             .cure(format_args!("bitnet run {name} 'the text to continue'")));
     }
-    let mut conversation = Conversation::new(&engine, args)?;
+    let conversation = Conversation::new(&engine, args)?;
     let mut lines = Lines::open(args.history.clone())?;
-    terminal::note(format_args!("{name}, {}; /help for help", engine.info().kernel));
-    let mut speed = args.speed;
+    let seed = conversation.seed().map_or_else(|| "greedy".to_owned(), |seed| format!("seed {seed}"));
+    terminal::note(format_args!("{name}, {}, {seed}; /help for help", engine.info().kernel));
+    let mut chat = Chat { conversation, stats: args.stats, json: args.json, refused: 0 };
+    chat.warn_of_instructions()?;
     while let Some(line) = lines.next()? {
         match Line::parse(&line) {
-            Line::Nothing => {}
             Line::Quit => break,
+            line => chat.obey(line)?,
+        }
+    }
+    let person = lines.person;
+    lines.close();
+    // A person has seen it; a script has to be told.
+    match chat.refused {
+        0 => Ok(()),
+        _ if person => Ok(()),
+        1 => Err(Failure::new("a line of the conversation was refused, as told above")),
+        n => Err(Failure::new(format_args!("{n} lines of the conversation were refused, as told above"))),
+    }
+}
+
+/// A conversation and how it is shown.
+struct Chat {
+    conversation: Conversation,
+    stats: bool,
+    json: bool,
+    /// Turns and commands that were not done.
+    refused: usize,
+}
+
+/// An answer as `--json` prints it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    text: &'a str,
+    ids: &'a [u32],
+    finish_reason: &'static str,
+    /// Of this answer; absent when the likeliest token is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    speed: Speed,
+}
+
+impl Chat {
+    fn obey(&mut self, line: Line<'_>) -> Result<()> {
+        match line {
+            Line::Nothing | Line::Quit => {}
             Line::Help => terminal::error_line(format_args!("{HELP}")),
             Line::Reset => {
-                conversation.reset();
+                self.conversation.reset();
                 terminal::note(format_args!("the conversation begins anew"));
             }
-            Line::Speed => {
-                speed = !speed;
-                terminal::note(format_args!("speed is {}", if speed { "shown" } else { "hidden" }));
+            Line::Stats => {
+                self.stats = !self.stats;
+                terminal::note(format_args!("speed is {}", if self.stats { "shown" } else { "hidden" }));
             }
-            Line::System(text) => system(&mut conversation, text),
-            Line::Save(path) => save(&conversation, path),
+            Line::System(text) => return self.system(text),
+            Line::Save(path) => self.save(path),
             Line::Unknown(word) => {
-                complain(&Failure::new(format_args!("there is no command {word}")).cure("/help"))
+                self.complain(&Failure::new(format_args!("there is no command {word}")).cure("/help"));
             }
-            Line::Say(text) => say(&mut conversation, text, speed)?,
+            Line::Say(text) => return self.say(text),
         }
+        Ok(())
     }
-    lines.close();
-    Ok(())
-}
 
-/// One turn. What goes wrong with it ends the turn, not the conversation; a reader who has left ends both.
-fn say(conversation: &mut Conversation, text: &str, speed: bool) -> Result<()> {
-    let mut out = TextOut::new();
-    let answer = conversation.say(text, |step| out.push(step.text));
-    out.finish()?;
-    match answer {
-        Ok(answer) => {
-            if answer.finish.is_none() {
-                terminal::note(format_args!("stopped"));
+    /// One turn. What goes wrong with it ends the turn, not the conversation; a reader who has left ends both.
+    fn say(&mut self, text: &str) -> Result<()> {
+        let (mut out, streams, seed) = (TextOut::new(), !self.json, self.conversation.seed());
+        let answer = self.conversation.say(text, |step| if streams { out.push(step.text) } else { Ok(()) });
+        out.finish()?;
+        match answer {
+            Ok(outcome) => {
+                if self.json {
+                    terminal::print_json(&Answer {
+                        text: outcome.text.trim(),
+                        ids: &outcome.ids,
+                        finish_reason: generate::finish_word(outcome.finish),
+                        seed,
+                        speed: outcome.speed,
+                    })?;
+                } else if outcome.finish.is_none() {
+                    terminal::note(format_args!("stopped"));
+                } else {
+                    generate::note_end(self.conversation.engine(), &outcome);
+                }
+                if self.stats {
+                    terminal::note(format_args!("{}", outcome.speed.words()));
+                }
+                // Ctrl-C stops the answer only; whoever asks the process to end means the conversation.
+                if interrupt::ending() {
+                    return Err(Failure::Interrupted);
+                }
             }
-            if speed {
-                terminal::note(format_args!("{}", answer.speed.words()));
+            Err(Failure::BrokenPipe) => return Err(Failure::BrokenPipe),
+            Err(failure) => self.complain(&failure),
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, failure: &Failure) {
+        self.refused += 1;
+        if let Failure::Told { what, cure, .. } = failure {
+            let cure = cure.as_ref().map_or(String::new(), |cure| format!(" (try: {cure})"));
+            let told = terminal::sentence(&format!("{what}{cure}"));
+            terminal::error_line(format_args!("{} {told}", terminal::paint(Style::Error, "error:")));
+        }
+    }
+
+    fn system(&mut self, text: &str) -> Result<()> {
+        match text {
+            "" => {
+                let told = self.conversation.system().unwrap_or("there are no instructions");
+                terminal::note(format_args!("{told}"));
             }
-            // Ctrl-C stops the answer only; whoever asks the process to end means the conversation.
-            if interrupt::ending() { Err(Failure::Interrupted) } else { Ok(()) }
+            "-" => {
+                self.conversation.set_system(None);
+                terminal::note(format_args!("no instructions from now on"));
+            }
+            text => {
+                self.conversation.set_system(Some(text.to_owned()));
+                terminal::note(format_args!("instructions set"));
+                self.warn_of_instructions()?;
+            }
         }
-        Err(Failure::BrokenPipe) => Err(Failure::BrokenPipe),
-        Err(failure) => {
-            complain(&failure);
-            Ok(())
-        }
+        Ok(())
     }
-}
 
-fn complain(failure: &Failure) {
-    if let Failure::Told { what, cure, .. } = failure {
-        let cure = cure.as_ref().map_or(String::new(), |cure| format!(" (try: {cure})"));
-        let told = terminal::sentence(&format!("{what}{cure}"));
-        terminal::error_line(format_args!("{} {told}", terminal::paint(Style::Error, "error:")));
+    fn warn_of_instructions(&self) -> Result<()> {
+        if self.conversation.system().is_some() {
+            let engine = self.conversation.engine();
+            load::warn_of_instructions(engine, self.conversation.system())?;
+        }
+        Ok(())
     }
-}
 
-fn system(conversation: &mut Conversation, text: &str) {
-    match text {
-        "" => {
-            terminal::note(format_args!("{}", conversation.system().unwrap_or("there are no instructions")))
+    fn save(&mut self, path: &str) {
+        let (path, force) = match path.strip_prefix("--force ") {
+            Some(path) => (path.trim(), true),
+            None => (path, false),
+        };
+        let done = match path {
+            "" | "--force" => Err(Failure::new("/save needs a file name").cure("/save chat.json")),
+            path => self.conversation.save(Path::new(path), force),
+        };
+        let done = done.map_err(|failure| match Path::new(path).is_file() && !force {
+            true => failure.cure(format_args!("/save --force {path}, or another name")),
+            false => failure,
+        });
+        match done {
+            Ok(()) => terminal::note(format_args!("saved to {path}")),
+            Err(failure) => self.complain(&failure),
         }
-        "-" => {
-            conversation.set_system(None);
-            terminal::note(format_args!("no instructions from now on"));
-        }
-        text => {
-            conversation.set_system(Some(text.to_owned()));
-            terminal::note(format_args!("instructions set"));
-        }
-    }
-}
-
-fn save(conversation: &Conversation, path: &str) {
-    let (path, force) = match path.strip_prefix("--force ") {
-        Some(path) => (path.trim(), true),
-        None => (path, false),
-    };
-    let done = match path {
-        "" | "--force" => Err(Failure::new("/save needs a file name").cure("/save chat.json")),
-        path => conversation.save(Path::new(path), force),
-    };
-    let done = done.map_err(|failure| match Path::new(path).is_file() && !force {
-        true => failure.cure(format_args!("/save --force {path}, or another name")),
-        false => failure,
-    });
-    match done {
-        Ok(()) => terminal::note(format_args!("saved to {path}")),
-        Err(failure) => complain(&failure),
     }
 }
 
@@ -144,7 +208,7 @@ enum Line<'a> {
     Quit,
     Help,
     Reset,
-    Speed,
+    Stats,
     System(&'a str),
     Save(&'a str),
     Unknown(&'a str),
@@ -164,11 +228,11 @@ impl<'a> Line<'a> {
             return Self::Say(&line[1..]);
         }
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        match word {
-            "/quit" | "/exit" => Self::Quit,
+        match word.to_lowercase().as_str() {
+            "/quit" | "/exit" | "/bye" => Self::Quit,
             "/help" | "/?" => Self::Help,
-            "/reset" => Self::Reset,
-            "/speed" => Self::Speed,
+            "/reset" | "/clear" => Self::Reset,
+            "/stats" | "/speed" => Self::Stats,
             "/system" => Self::System(rest.trim()),
             "/save" => Self::Save(rest.trim()),
             _ => Self::Unknown(word),
@@ -180,7 +244,8 @@ impl<'a> Line<'a> {
 struct Lines {
     editor: Editor<(), FileHistory>,
     history: Option<PathBuf>,
-    prompt: &'static str,
+    /// Whether somebody types.
+    person: bool,
 }
 
 impl Lines {
@@ -198,13 +263,13 @@ impl Lines {
         if let Some(path) = history.as_ref().filter(|path| files::is_small(path, MOST_HISTORY)) {
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor, history, prompt: if person { "> " } else { "" } })
+        Ok(Self { editor, history, person })
     }
 
     /// The next line; none at the end.
     fn next(&mut self) -> Result<Option<String>> {
         loop {
-            match self.editor.readline(self.prompt) {
+            match self.editor.readline(if self.person { "> " } else { "" }) {
                 Ok(line) => return Ok(Some(line)),
                 Err(ReadlineError::Eof) => return Ok(None),
                 Err(ReadlineError::Interrupted) => terminal::note(format_args!("/quit or Ctrl-D to leave")),
@@ -240,6 +305,7 @@ mod tests {
         assert_eq!(Line::parse("/system  Be brief. "), Line::System("Be brief."));
         assert_eq!(Line::parse("/save a b.json"), Line::Save("a b.json"));
         assert_eq!(Line::parse("/nonsense 1"), Line::Unknown("/nonsense"));
+        assert_eq!([Line::parse("/HELP"), Line::parse("/Speed")], [Line::Help, Line::Stats]);
         assert_eq!(Line::parse("//etc is a folder"), Line::Say("/etc is a folder"));
         assert_eq!(Line::parse(" Hello / you "), Line::Say("Hello / you"));
     }

@@ -8,8 +8,10 @@ use serde::Serialize;
 use crate::{
     args::ConvertArgs,
     failure::{Failure, Result, sentence},
+    files,
     human::{self, Pairs},
     interrupt::interruptible,
+    load,
     progress::{Progress, Unit},
     resolve, terminal,
 };
@@ -35,6 +37,15 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let target: Target = args.to.parse().map_err(failure)?;
     if args.output == Path::new("-") {
         return Err(Failure::usage("a model is not written to standard output").cure("give it a name"));
+    }
+    if args.i2s_64 {
+        // Opening it says whether the flag means anything to it.
+        load::checkpoint(&args.input, true)?;
+    }
+    match target.to_string().split('-').next() {
+        Some("hf") => files::warn_of_ending(&args.output, "", "a directory"),
+        Some("gguf") => files::warn_of_ending(&args.output, "gguf", "a GGUF file"),
+        _ => files::warn_of_ending(&args.output, "bitnet", "a .bitnet file"),
     }
     let report = interruptible(|guard| {
         let progress = Progress::new("converting", 0, Unit::Bytes);

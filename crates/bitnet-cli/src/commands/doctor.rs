@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::{
-    args::DoctorArgs,
+    args::{COMMIT, DoctorArgs},
     failure::{Failure, Result},
     gates::{self, Shares},
     human::{self, Pairs, Table},
@@ -18,6 +18,10 @@ use crate::{
 #[derive(Serialize)]
 struct Report {
     version: &'static str,
+    /// The commit that this was built from, where it is known.
+    commit: Option<&'static str>,
+    /// Whether `train`, `finetune` and `twins` are built in.
+    training: bool,
     cpu: Cpu,
     kernels: Vec<KernelReport>,
     /// The kernel that a model would run on.
@@ -50,7 +54,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     if let (Some(_), Err(error)) = (&args.kernel, &choice) {
         return Err(Failure::new(error).cure("leave --kernel out, or name one that `bitnet doctor` lists"));
     }
-    let all = args.threads.map_or(cpu.usable, usize::from);
+    let all = args.threads.map_or(cpu.usable, machine::threads);
     let mut bandwidth = vec![machine::measure(1, memory.free())];
     if all > 1 {
         bandwidth.push(machine::measure(all, memory.free()));
@@ -66,6 +70,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let report = Report {
         version,
+        commit: COMMIT,
+        training: cfg!(feature = "training"),
         cpu,
         kernels,
         chosen,
@@ -126,14 +132,14 @@ fn findings(cpu: &Cpu, memory: &Memory, kernels: &[KernelReport]) -> Vec<String>
     }
     if let Some(free) = memory.free().filter(|&free| free < 1 << 30) {
         found.push(format!(
-            "only {} of memory is free: a model of 2 billion weights takes about 1.2 GiB",
-            human::memory(free)
+            "only {} of memory is free: a model of 2 billion weights takes about 1.3 GB",
+            human::bytes(free)
         ));
     }
     if let Some(swap) = memory.swap_used.filter(|&swap| swap > 256 << 20) {
         found.push(format!(
             "{} lie in swap: a model that is swapped out writes very slowly",
-            human::memory(swap)
+            human::bytes(swap)
         ));
     }
     found
@@ -147,6 +153,7 @@ fn words(report: &Report) -> String {
         // Writing to a string cannot fail.
         let _ = write!(text, "{gap}{}\n{body}", heading(title));
     };
+    section("This build", build(report));
     section("Processor", processor(&report.cpu));
     section("Kernels", kernel_table(report));
     section("Memory", memory_words(&report.memory));
@@ -158,6 +165,14 @@ fn words(report: &Report) -> String {
     };
     section("What looks wrong", findings);
     text
+}
+
+fn build(report: &Report) -> String {
+    let mut pairs = Pairs::new();
+    pairs.row("version", report.version);
+    pairs.row("commit", report.commit.unwrap_or("unknown"));
+    pairs.row("training", if report.training { "built in" } else { "not built in" });
+    pairs.text()
 }
 
 fn processor(cpu: &Cpu) -> String {
@@ -199,18 +214,18 @@ fn kernel_table(report: &Report) -> String {
 }
 
 fn memory_words(memory: &Memory) -> String {
-    let size = |n: Option<u64>| n.map_or("unknown".to_owned(), human::memory);
+    let size = |n: Option<u64>| n.map_or("unknown".to_owned(), human::bytes);
     let mut pairs = Pairs::new();
     pairs.row("total", size(memory.total));
     pairs.row("available", size(memory.available));
     let limit = memory.limit.map(|limit| {
         let used =
-            memory.used_of_limit.map_or(String::new(), |used| format!(", {} used", human::memory(used)));
-        human::memory(limit) + &used
+            memory.used_of_limit.map_or(String::new(), |used| format!(", {} used", human::bytes(used)));
+        human::bytes(limit) + &used
     });
     pairs.row("limit", limit.unwrap_or_else(|| "none".into()));
     let pages = &memory.huge_pages;
-    let in_use = pages.in_use.map_or(String::new(), |n| format!(", {} in use", human::memory(n)));
+    let in_use = pages.in_use.map_or(String::new(), |n| format!(", {} in use", human::bytes(n)));
     pairs.row("huge pages", pages.transparent.clone().unwrap_or_else(|| "unknown".into()) + &in_use);
     pairs.text()
 }
@@ -219,7 +234,7 @@ fn bandwidth_table(measured: &[Bandwidth]) -> String {
     let mut table = Table::new(&["threads", "best", "median", "buffer"]);
     for speed in measured {
         let rate = |bytes: f64| format!("{:.1} GB/s", bytes / 1e9);
-        let buffer = human::memory(speed.buffer_bytes as u64);
+        let buffer = human::bytes(speed.buffer_bytes as u64);
         table.row(vec![speed.threads.to_string(), rate(speed.best), rate(speed.median), buffer]);
     }
     table.text()

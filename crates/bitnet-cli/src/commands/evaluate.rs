@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use bitnet_inference::{
     Comparison, EngineError, InferenceEngine, PerplexityOptions, TaskResult, compare, multiple_choice,
-    perplexity, read_questions, same_vocabulary,
+    perplexity as score_text, read_questions, same_vocabulary,
 };
 use bitnet_text::EncodeOptions;
 
@@ -15,6 +15,8 @@ use crate::{
     progress::{Progress, Unit},
     terminal,
 };
+
+use super::perplexity;
 
 mod report;
 
@@ -49,7 +51,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     }
     let info = engine.info();
     let report = Report {
-        model: args.model.clone(),
+        model: args.model.to_string(),
         text,
         tasks: reports,
         kernel: info.kernel,
@@ -97,15 +99,13 @@ fn judge_text(
     let (ids, bos) = tokens(engine, other.as_ref(), text)?;
     let context = other.as_ref().map_or(usize::MAX, |o| o.info().context).min(engine.info().context);
     let window = args.window.map_or(WINDOW.min(context), |n| n as usize);
-    // Of a window, all but its first token can be scored, so a longer stride would leave tokens out.
-    let most = window.saturating_sub(1);
-    let stride = args.stride.map_or(most, |n| (n as usize).min(most));
+    let stride = perplexity::stride(window, args.stride)?;
     let options = PerplexityOptions { window, stride, bos };
     let progress = Progress::new("windows", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
     let mut session = engine.session().map_err(load::failure)?;
     let (score, against) = match &other {
-        None => (perplexity(&mut session, &ids, &options, tell).map_err(load::failure)?, None),
+        None => (score_text(&mut session, &ids, &options, tell).map_err(load::failure)?, None),
         Some(other) => {
             let mut theirs = other.session().map_err(load::failure)?;
             let told: Comparison =

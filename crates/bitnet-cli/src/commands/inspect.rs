@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     args::InspectArgs,
+    boxed,
     failure::Result,
     human::{self, Pairs, Table},
     load,
@@ -91,6 +92,11 @@ struct TensorReport {
 pub fn run(args: &InspectArgs) -> Result<()> {
     let kernel =
         bitnet_kernels::select(args.engine.kernel.as_deref()).map_err(|e| load::failure(e.into()))?;
+    if args.calibration.is_none() {
+        for flag in args.engine.for_running() {
+            load::idle(flag, "`inspect` runs the model only with --quality --calibration");
+        }
+    }
     if args.quality {
         return quality::run(args);
     }
@@ -102,7 +108,16 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let context = args.engine.context.map(|n| n as usize);
     let kv = load::kv(&args.engine, KvType::default());
     let report = report(path, inspection.map_err(load::failure)?, context, kv, kernel.name());
-    if args.json { terminal::print_json(&report) } else { terminal::print(&words(&report, args.tensors)) }
+    if args.json {
+        return terminal::print_json(&report);
+    }
+    let unpacked = &*args.model == boxed::NAME && boxed::directory()?.display().to_string() == report.path;
+    let place = if unpacked {
+        format!("the model in the box, unpacked in {}", report.path)
+    } else {
+        report.path.clone()
+    };
+    terminal::print(&words(&report, &place, args.tensors))
 }
 
 fn report(
@@ -121,12 +136,18 @@ fn report(
     let counts = matrices.iter().filter_map(|m| m.trits.as_ref());
     let trits = counts.fold(Trits::default(), |sum, t| sum.plus(trits(&t.counts)));
     let context = context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
+    if context > config.context {
+        warnings.push(format!(
+            "--context {context} is more than the {} tokens that the model was made for",
+            config.context
+        ));
+    }
     let kv_bytes_per_token = kv.bytes_per_position(&config) as u64;
     let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
     let free_bytes = Memory::detect().free();
     if let Some(free) = free_bytes.filter(|&free| free < weight_bytes.saturating_add(kv_bytes)) {
         warnings
-            .push(format!("{} of memory is free, which is less than running it takes", human::memory(free)));
+            .push(format!("{} of memory is free, which is less than running it takes", human::bytes(free)));
     }
     Report {
         path,
@@ -203,9 +224,9 @@ fn config_report(config: Config) -> ConfigReport {
     }
 }
 
-fn words(report: &Report, tensors: bool) -> String {
+fn words(report: &Report, place: &str, tensors: bool) -> String {
     let heading = |text: &str| terminal::paint_output(Style::Heading, text);
-    let mut text = format!("{}\n{}", heading("Model"), model_words(report));
+    let mut text = format!("{}\n{}", heading("Model"), model_words(report, place));
     text += &format!("\n{}\n{}", heading("Memory to run it"), memory_words(report));
     let table = if tensors { tensor_table(&report.tensors) } else { kind_table(&report.tensors) };
     text += &format!("\n{}\n{table}", heading("Matrices"));
@@ -219,10 +240,10 @@ fn words(report: &Report, tensors: bool) -> String {
     text
 }
 
-fn model_words(report: &Report) -> String {
+fn model_words(report: &Report, place: &str) -> String {
     let c = &report.config;
     let mut pairs = Pairs::new();
-    pairs.row("path", &report.path);
+    pairs.row("path", place);
     pairs.row("family", format_args!("{} ({})", c.family, c.activation));
     pairs.row(
         "parameters",
@@ -286,13 +307,13 @@ fn model_words(report: &Report) -> String {
 fn memory_words(report: &Report) -> String {
     let m = &report.memory;
     let mut pairs = Pairs::new();
-    pairs.row("weights", human::memory(m.weights_bytes));
-    let (kv, each) = (human::memory(m.kv_bytes), human::memory(m.kv_bytes_per_token));
+    pairs.row("weights", human::bytes(m.weights_bytes));
+    let (kv, each) = (human::bytes(m.kv_bytes), human::bytes(m.kv_bytes_per_token));
     pairs.row(
         "keys and values",
         format_args!("{kv} for {} tokens, {each} each", human::count(m.context as u64)),
     );
-    pairs.row("free here", m.free_bytes.map_or("unknown".into(), human::memory));
+    pairs.row("free here", m.free_bytes.map_or("unknown".into(), human::bytes));
     pairs.row("kernel", report.kernel);
     pairs.text()
 }

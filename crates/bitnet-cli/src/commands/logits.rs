@@ -15,6 +15,7 @@ use crate::{
 
 pub fn run(args: &LogitsArgs) -> Result<()> {
     files::check_output(&args.out, args.force)?;
+    files::warn_of_ending(&args.out, "npy", "NumPy's .npy");
     let ids = files::read_ids(&args.ids_file)?;
     if ids.is_empty() {
         return Err(Failure::new(format_args!("{} holds no ids", args.ids_file.display()))

@@ -48,9 +48,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
     }
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let window = args.window.map_or(WINDOW.min(engine.info().context), |n| n as usize);
-    // Of a window, all but its first token can be scored, so a longer stride would leave tokens out.
-    let most = window.saturating_sub(1);
-    let stride = args.stride.map_or(most, |n| (n as usize).min(most));
+    let stride = stride(window, args.stride)?;
     let mut session = engine.session().map_err(load::failure)?;
     let progress = Progress::new("windows", 0, Unit::Items);
     let start = Instant::now();
@@ -75,16 +73,50 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
     if args.json { terminal::print_json(&report) } else { terminal::print(&words(&report)) }
 }
 
+/// By how much windows of `window` tokens move. Of a window, all but its first token can be scored, so windows that do not overlap move
+/// by one less than their length.
+pub fn stride(window: usize, asked: Option<u32>) -> Result<usize> {
+    let stride = asked.map_or(window, |n| n as usize);
+    if stride > window {
+        return Err(Failure::usage(format_args!(
+            "--stride {stride} is longer than the window of {window} tokens: what lies between would not be scored"
+        ))
+        .cure(format_args!("--stride {window} or less, or a longer --window")));
+    }
+    Ok(stride.min(window.saturating_sub(1)))
+}
+
+/// The rows that say what of a text was scored.
+pub fn coverage(pairs: &mut Pairs, scored: usize, all: usize, windows: usize, window: usize, stride: usize) {
+    let counted = |n: usize| human::count(n as u64);
+    pairs.row("scored", format_args!("{} of {} tokens", counted(scored), counted(all)));
+    if windows == 1 && all < window {
+        pairs.row("windows", format_args!("1, shorter than the {} tokens that it may have", counted(window)));
+        return;
+    }
+    pairs.row(
+        "windows",
+        format_args!("{} of {} tokens, stride {}", counted(windows), counted(window), counted(stride)),
+    );
+    // The first token of a text without one that begins it is not scored, and not left out.
+    let left = all - scored;
+    if left > 1 {
+        pairs.row(
+            "left out",
+            format_args!(
+                "{} tokens at the end, which fill no window; a smaller --window takes more of them",
+                counted(left)
+            ),
+        );
+    }
+}
+
 fn words(report: &Report) -> String {
     let mut pairs = Pairs::new();
     pairs.row("perplexity", format_args!("{:.4}", report.perplexity));
     pairs.row("mean nll", format_args!("{:.5} nats per token", report.mean_nll));
-    let (scored, all) = (human::count(report.tokens_scored as u64), human::count(report.tokens as u64));
-    pairs.row("scored", format_args!("{scored} of {all} tokens"));
-    pairs.row(
-        "windows",
-        format_args!("{} of {} tokens, stride {}", report.windows.len(), report.window, report.stride),
-    );
+    let Report { tokens, tokens_scored, window, stride, .. } = *report;
+    coverage(&mut pairs, tokens_scored, tokens, report.windows.len(), window, stride);
     let rate = report.tokens_scored as f64 / report.seconds.max(1e-9);
     pairs.row(
         "time",

@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Result, sentence},
     files,
     interrupt::interruptible,
-    load,
+    load, machine,
     progress::{Progress, Unit},
     terminal,
 };
@@ -33,19 +33,23 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     if let Some(path) = &args.init {
         return job::init(path);
     }
+    let given = args;
     let args = &match &args.job {
         Some(path) => job::filled(args.clone(), path)?,
         None => args.clone(),
     };
-    let (Some(model), Some(output)) = (&args.model, &args.output) else {
+    check_text(given, args)?;
+    let (Some(model), Some(output)) = (args.model.name(), &args.output) else {
         return Err(
             Failure::usage("a model to read and a file to write are needed").cure("MODEL -o OUT.bitnet")
         );
     };
     // Before minutes of work.
     files::check_output_file(output, args.force)?;
+    files::warn_of_ending(output, "bitnet", "a .bitnet file");
     let source = Source::new(load::checkpoint(model, false)?).map_err(|e| load::failure(e.into()))?;
     let options = options(args, &source)?;
+    warn_of_scheme(given, options.scheme);
     let (calibration, held_out) = texts(args, &source)?;
     let report = interruptible(|guard| {
         let mut shown: Option<(Step, Progress)> = None;
@@ -66,6 +70,35 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     terminal::print(&tables::words(&report, output))?;
     report.notes.iter().for_each(|note| terminal::warning(format_args!("{note}")));
     Ok(())
+}
+
+/// Refuses what says how a text is looked at where there is none. A job says it in any case, so only flags count.
+fn check_text(given: &QuantizeArgs, args: &QuantizeArgs) -> Result<()> {
+    let (calibration, held_out) = (args.calibration.is_some(), args.held_out.is_some());
+    let flags = [
+        ("--window", given.window.is_some() && !calibration && !held_out, "--calibration text.txt"),
+        ("--tokens", given.tokens.is_some() && !calibration, "--calibration text.txt"),
+        ("--damping", given.damping.is_some() && !calibration, "--calibration text.txt"),
+        ("--held-out-tokens", given.held_out_tokens.is_some() && !held_out, "--held-out text.txt"),
+    ];
+    match flags.into_iter().find(|(_, idle, _)| *idle) {
+        Some((flag, _, cure)) => Err(Failure::usage(format_args!(
+            "{flag} says how a text is looked at, and no such text is given"
+        ))
+        .cure(cure)),
+        None => Ok(()),
+    }
+}
+
+/// Says which flags the method does not look at.
+fn warn_of_scheme(given: &QuantizeArgs, scheme: Scheme) {
+    if given.damping.is_some() && !scheme.feedback {
+        load::idle("--damping", "the method has no feedback");
+    }
+    let blocks = matches!(scheme.grid, Grid::Int4 | Grid::Int8);
+    if given.group.is_some() && blocks && given.budget.is_none() && given.bits_per_weight.is_none() {
+        load::idle("--group", "blocks of integers have 32 weights each");
+    }
 }
 
 fn label(step: Step) -> &'static str {
@@ -98,7 +131,7 @@ fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
         },
         damping: args.damping,
         sensitivity: args.sensitivity,
-        threads: args.threads.map(usize::from),
+        threads: args.threads.map(machine::threads),
         force: args.force,
     })
 }
@@ -106,9 +139,6 @@ fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
 /// Bytes of all projections together.
 fn budget(args: &QuantizeArgs, source: &Source) -> Result<Option<u64>> {
     let Some(bits) = args.bits_per_weight else { return Ok(args.budget) };
-    if !(bits.is_finite() && bits > 0.0 && bits <= 32.0) {
-        return Err(Failure::usage("--bits-per-weight takes a number above 0, at most 32"));
-    }
     let config = source.config();
     let of = |p: &Projection| p.shape(config).into_iter().map(|n| n as f64).product::<f64>();
     let weights = config.layers as f64 * Projection::ALL.iter().map(of).sum::<f64>();

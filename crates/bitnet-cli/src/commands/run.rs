@@ -30,6 +30,7 @@ struct Plan {
 #[derive(Debug, PartialEq)]
 enum Input {
     Text(String),
+    File(PathBuf),
     IdsFile(PathBuf),
 }
 
@@ -64,9 +65,13 @@ struct Rival {
 
 pub fn run(args: &RunArgs) -> Result<()> {
     let plan = plan(args)?;
+    // A prompt that cannot be read is told before a model is loaded.
+    let prompt = Prompt::read(plan.input)?;
+    load::warn_of_idle(&args.sampling);
     let engine = load::engine(&plan.model, &args.engine)?;
-    let ids = prompt_ids(&engine, &plan.input, args)?;
+    let ids = prompt_ids(&engine, prompt, args)?;
     let options = options(args);
+    load::check_biases(&engine, &options.sampling)?;
     let mut session = engine.session().map_err(load::failure)?;
     let mut out = TextOut::new();
     let streams = !args.json && args.print == Print::Text;
@@ -88,6 +93,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             terminal::print_line(format_args!("{}", serde_json::json!(outcome.ids)))?;
         }
         tell_logprobs(&engine, &outcome);
+        generate::note_end(&engine, &outcome);
     }
     if args.stats {
         tell_stats(&engine, &outcome, &options);
@@ -98,13 +104,15 @@ pub fn run(args: &RunArgs) -> Result<()> {
 /// Sorts out which word is the model and which is the prompt.
 fn plan(args: &RunArgs) -> Result<Plan> {
     let mut words = [&args.first, &args.second].into_iter().flatten().cloned();
-    let by_flag = args.ids_file.clone().map(Input::IdsFile).or_else(|| args.prompt.clone().map(Input::Text));
+    let by_flag = (args.ids_file.clone().map(Input::IdsFile))
+        .or_else(|| args.file.clone().map(Input::File))
+        .or_else(|| args.prompt.clone().map(Input::Text));
     let (model, input) = match (args.model.clone(), by_flag) {
         (Some(model), Some(input)) => (model, input),
-        (Some(model), None) => (model, Input::Text(words.next().ok_or_else(no_prompt)?)),
+        (Some(model), None) => (model, Input::word(words.next().ok_or_else(no_prompt)?)),
         (None, Some(input)) => (words.next().unwrap_or_else(|| boxed::NAME.into()), input),
         (None, None) => match (words.next(), words.next()) {
-            (Some(model), Some(prompt)) => (model, Input::Text(prompt)),
+            (Some(model), Some(prompt)) => (model, Input::word(prompt)),
             (Some(only), None) => return Err(only_one(&only)),
             _ => {
                 terminal::note(format_args!(
@@ -129,6 +137,42 @@ fn no_prompt() -> Failure {
         .cure("bitnet run MODEL 'the text to continue', or - to read it from standard input")
 }
 
+impl Input {
+    /// What a word in the prompt's place means.
+    fn word(word: String) -> Self {
+        if word == "-" { Self::File(PathBuf::from(word)) } else { Self::Text(word) }
+    }
+}
+
+/// What is to be continued.
+enum Prompt {
+    Text(String),
+    Ids(Vec<u32>),
+}
+
+impl Prompt {
+    fn read(input: Input) -> Result<Self> {
+        match input {
+            Input::IdsFile(path) => Ok(Self::Ids(files::read_ids(&path)?)),
+            Input::Text(text) => Ok(Self::Text(text)),
+            Input::File(path) => {
+                let text = files::read_text(&path)?;
+                // The line end that `echo` and editors put last belongs to them, not to the prompt.
+                let text =
+                    text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+                if text.is_empty() {
+                    return Err(Failure::usage(format_args!(
+                        "there is no prompt: {} is empty",
+                        files::shown(&path)
+                    ))
+                    .cure("--prompt '' begins a text from nothing"));
+                }
+                Ok(Self::Text(text.to_owned()))
+            }
+        }
+    }
+}
+
 /// One word alone: a model without a prompt, a mistyped model, or a prompt without a model.
 fn only_one(word: &str) -> Failure {
     if resolve::is_model(word) {
@@ -145,15 +189,10 @@ fn only_one(word: &str) -> Failure {
         .cure(format_args!("bitnet run --prompt '{word}' to have it continued by the model in the box, or bitnet run MODEL '{word}'"))
 }
 
-fn prompt_ids(engine: &InferenceEngine, input: &Input, args: &RunArgs) -> Result<Vec<u32>> {
-    let text = match input {
-        Input::IdsFile(path) => return files::read_ids(path),
-        Input::Text(text) if text == "-" => {
-            let text = files::read_text(Path::new("-"))?;
-            // The line end that `echo` and editors put last belongs to them, not to the prompt.
-            text.strip_suffix('\n').map_or(text.clone(), str::to_owned)
-        }
-        Input::Text(text) => text.clone(),
+fn prompt_ids(engine: &InferenceEngine, prompt: Prompt, args: &RunArgs) -> Result<Vec<u32>> {
+    let text = match prompt {
+        Prompt::Ids(ids) => return Ok(ids),
+        Prompt::Text(text) => text,
     };
     let tokenizer = engine.tokenizer().ok_or_else(|| load::failure(EngineError::NoTokenizer))?;
     if !args.chat {
@@ -161,15 +200,22 @@ fn prompt_ids(engine: &InferenceEngine, input: &Input, args: &RunArgs) -> Result
         // An empty prompt begins a text, where the model has a token for that.
         return Ok(if ids.is_empty() { engine.config().bos.into_iter().collect() } else { ids });
     }
-    let template = engine.chat_template().ok_or_else(|| load::failure(EngineError::NoChatTemplate))?;
+    let Some(template) = engine.chat_template() else {
+        return Err(Failure::new("the model has no chat template, so nothing can be put in its chat form")
+            .cure("leave --chat out"));
+    };
+    load::warn_of_instructions(engine, args.system.as_deref())?;
     let system = args.system.iter().map(|system| Message::new("system", system));
     let messages: Vec<_> = system.chain([Message::new("user", text)]).collect();
     encode_chat(tokenizer, template, &messages, true).map_err(|e| load::failure(e.into()))
 }
 
 fn options(args: &RunArgs) -> GenerateOptions {
-    let first_look =
-        args.first.is_none() && args.model.is_none() && args.prompt.is_none() && args.ids_file.is_none();
+    let first_look = args.first.is_none()
+        && args.model.is_none()
+        && args.prompt.is_none()
+        && args.file.is_none()
+        && args.ids_file.is_none();
     GenerateOptions {
         max_new_tokens: args
             .max_new_tokens

@@ -19,8 +19,9 @@ use crate::{
 };
 
 pub fn run(args: &TokenizeArgs) -> Result<()> {
-    let (text, place) = input(args)?;
-    let tokenizer = tokenizer(&args.model)?;
+    let (model, words) = model_and_text(args)?;
+    let (text, place) = input(args, words)?;
+    let tokenizer = tokenizer(model)?;
     if args.decode {
         let ids = files::parse_ids(&text, &place)?;
         let size = tokenizer.vocab_size();
@@ -43,19 +44,41 @@ pub fn run(args: &TokenizeArgs) -> Result<()> {
     terminal::print(&table.text())
 }
 
+/// Which word is the model, and which is the text.
+fn model_and_text(args: &TokenizeArgs) -> Result<(&str, Option<&String>)> {
+    let (model, text, more) = match (&args.model, &args.first) {
+        (Some(model), text) => (model, text.as_ref(), args.second.as_ref()),
+        (None, Some(model)) => (model, args.second.as_ref(), None),
+        (None, None) => return Err(Failure::usage("there is no model").cure("bitnet tokenize MODEL 'text'")),
+    };
+    match more.or(text.filter(|_| args.file.is_some())) {
+        Some(extra) => Err(Failure::usage(format_args!(
+            "'{extra}' is one word too many: model and text are given already"
+        ))
+        .cure("put a text of several words in quotes")),
+        None => Ok((model, text)),
+    }
+}
+
 /// The text and where it came from.
-fn input(args: &TokenizeArgs) -> Result<(String, String)> {
-    if let Some(text) = &args.text {
+fn input(args: &TokenizeArgs, words: Option<&String>) -> Result<(String, String)> {
+    if let Some(text) = words {
         return Ok((text.clone(), "the argument".into()));
     }
     if let Some(path) = &args.file {
         return Ok((files::read_text(path)?, path.display().to_string()));
     }
+    let none = |what: &str| {
+        Failure::usage(what).cure("bitnet tokenize MODEL 'text', --file FILE, or a pipe into it")
+    };
     if io::stdin().is_terminal() {
-        return Err(Failure::usage("there is no text")
-            .cure("bitnet tokenize MODEL 'text', --file FILE, or a pipe into it"));
+        return Err(none("there is no text"));
     }
-    Ok((files::read_text(Path::new("-"))?, "standard input".into()))
+    let text = files::read_text(Path::new("-"))?;
+    if text.is_empty() {
+        return Err(none("there is no text: standard input is empty"));
+    }
+    Ok((text, "standard input".into()))
 }
 
 /// The tokenizer of a model, or a tokenizer.json itself; the weights are not needed.

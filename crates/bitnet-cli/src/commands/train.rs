@@ -1,5 +1,7 @@
 //! `bitnet train JOB` and `bitnet finetune JOB`.
 
+#[cfg(not(feature = "training"))]
+use crate::failure::Failure;
 use crate::{args::TrainArgs, failure::Result};
 
 #[cfg(feature = "training")]
@@ -23,21 +25,19 @@ pub fn finetune(args: &TrainArgs) -> Result<()> {
 
 /// Says which builds can.
 #[cfg(not(feature = "training"))]
-pub fn run(args: &TrainArgs) -> Result<()> {
-    refuse(args, "train")
+pub fn run(_: &TrainArgs) -> Result<()> {
+    Err(absent())
 }
 
 /// Says which builds can.
 #[cfg(not(feature = "training"))]
-pub fn finetune(args: &TrainArgs) -> Result<()> {
-    refuse(args, "finetune")
+pub fn finetune(_: &TrainArgs) -> Result<()> {
+    Err(absent())
 }
 
+/// What every verb of training says in builds without it.
 #[cfg(not(feature = "training"))]
-fn refuse(args: &TrainArgs, verb: &str) -> Result<()> {
-    let TrainArgs { job, init, .. } = args;
-    let what = if *init { "write" } else { verb };
-    let failure =
-        crate::failure::Failure::new(format_args!("this build of bitnet cannot {what} {}", job.display()));
-    Err(failure.cure("cargo build --release -p bitnet-cli --features training"))
+pub fn absent() -> Failure {
+    Failure::new("this build of bitnet has no training")
+        .cure("cargo build --release -p bitnet-cli --features training")
 }

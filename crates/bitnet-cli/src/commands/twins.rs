@@ -14,6 +14,5 @@ pub fn run(args: &TwinsArgs) -> Result<()> {
 /// Says which builds can.
 #[cfg(not(feature = "training"))]
 pub fn run(_: &TwinsArgs) -> Result<()> {
-    let failure = crate::failure::Failure::new("this build of bitnet cannot train");
-    Err(failure.cure("cargo build --release -p bitnet-cli --features training"))
+    Err(super::train::absent())
 }

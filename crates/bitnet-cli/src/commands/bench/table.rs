@@ -2,7 +2,10 @@
 
 use bitnet_benchmarks::{Change, KernelRow, Row};
 
-use crate::human::{self, Pairs, Table};
+use crate::{
+    human::{self, Pairs, Table},
+    terminal,
+};
 
 /// One row in one line.
 pub fn line(row: &Row) -> String {
@@ -35,7 +38,8 @@ pub fn report(rows: &[Row]) -> String {
         "limit",
         "of limit",
         "",
-    ]);
+    ])
+    .key(4);
     for row in rows {
         table.row(vec![
             format!("{}{}", row.test, row.tokens / row.batch),
@@ -47,7 +51,7 @@ pub fn report(rows: &[Row]) -> String {
             if memory_bound(row) {
                 human::bytes(row.bytes_per_token as u64)
             } else {
-                format!("{:.2} GOP", 1e-9 * row.ops_per_token)
+                human::operations(row.ops_per_token)
             },
             rate(row, row.rate),
             rate(row, row.limit),
@@ -56,7 +60,7 @@ pub fn report(rows: &[Row]) -> String {
         ]);
     }
     text += &table.text();
-    text += &remarks(rows);
+    text += &terminal::fitted(remarks(rows));
     if rows.iter().any(|r| r.load.is_some()) {
         text += &format!("\n{}", loads(rows));
     }
@@ -154,11 +158,11 @@ fn breakdowns(rows: &[Row], model: &Row) -> String {
             ]);
         }
         text += &table.text();
-        text += &format!(
+        text += &terminal::fitted(format!(
             "step {:.2} ms with a clock at every operation; an empty step of the thread pool takes {:.1} us\n\n",
             1e3 * total,
             1e6 * row.empty_step_s
-        );
+        ));
     }
     text.truncate(text.trim_end().len());
     text + "\n"
@@ -176,14 +180,15 @@ fn head(row: &Row) -> String {
     pairs.row("kernel", &setting.kernel);
     pairs.row("cpu", &setting.cpu);
     let in_use =
-        setting.huge_page_bytes.map_or(String::new(), |n| format!(", {} of this process", human::memory(n)));
+        setting.huge_page_bytes.map_or(String::new(), |n| format!(", {} of this process", human::bytes(n)));
     pairs.row("huge pages", format_args!("{}{in_use}", setting.huge_pages));
     let memory = &row.memory;
     pairs.row("weights", human::bytes(memory.weights.max(memory.file)));
     let size = |n: Option<u64>| n.map_or("unknown".to_owned(), human::bytes);
-    let above = memory
-        .above
-        .map_or(String::new(), |a| format!(", {:.1} % of the weights above weights and KV", 100.0 * a));
+    let above = memory.above.map_or(String::new(), |share| {
+        let bytes = (share * memory.weights.max(memory.file) as f64) as u64;
+        format!(", {} of it besides weights, keys and values", human::bytes(bytes))
+    });
     pairs.row("peak memory", size(memory.peak) + &above);
     let joules = row.joules_per_token.map_or("not available".to_owned(), |j| format!("{j:.3} J per token"));
     pairs.row("energy", joules);

@@ -41,10 +41,21 @@ impl Conversation {
             max_new_tokens: args.max_new_tokens.map_or(NEW_TOKENS, |n| n as usize),
             sampling: load::sampling(&args.sampling),
             stop: args.stop.clone(),
+            ignore_eos: args.ignore_eos,
             ..GenerateOptions::default()
         };
+        load::check_biases(engine, &options.sampling)?;
         let session = engine.session().map_err(load::failure)?;
         Ok(Self { engine: engine.clone(), session, options, system: args.system.clone(), turns: Vec::new() })
+    }
+
+    pub fn engine(&self) -> &InferenceEngine {
+        &self.engine
+    }
+
+    /// The seed of the next answer; none when the likeliest token is always taken.
+    pub fn seed(&self) -> Option<u64> {
+        Some(self.options.sampling.seed).filter(|_| self.options.sampling.temperature != 0.0)
     }
 
     pub fn system(&self) -> Option<&str> {
@@ -61,15 +72,14 @@ impl Conversation {
         self.session.reset();
     }
 
-    /// A turn of the person and the model's answer. When it fails the turn was not said.
+    /// A turn of the person and the model's answer. When it fails the turn was not said, and nothing is forgotten for it.
     pub fn say(&mut self, text: &str, show: impl FnMut(&Step<'_>) -> Result<()>) -> Result<Outcome> {
+        let turns = self.turns.clone();
         self.turns.push(Message::new("user", text));
         let answer = self.answer(show);
         match &answer {
             Ok(outcome) => self.turns.push(Message::new("assistant", outcome.text.trim())),
-            Err(_) => {
-                self.turns.pop();
-            }
+            Err(_) => self.turns = turns,
         }
         // Each answer continues the generator's stream, as one long text would.
         self.options.sampling.seed = self.options.sampling.seed.wrapping_add(1);
@@ -87,39 +97,44 @@ impl Conversation {
 
     /// The ids of the conversation, without its oldest turns if they leave no room for an answer.
     fn prompt(&mut self) -> Result<Vec<u32>> {
-        let mut forgotten = 0;
-        loop {
-            let ids = self.encode()?;
-            let fits = ids.len() + ROOM.min(self.options.max_new_tokens) <= self.session.context();
-            if fits || self.turns.len() <= 2 {
-                if forgotten > 0 {
-                    terminal::note(format_args!(
-                        "the context is full: the {forgotten} oldest turns are forgotten"
-                    ));
-                }
-                return Ok(ids);
+        let context = self.session.context();
+        let room = ROOM.min(self.options.max_new_tokens);
+        // A question and its answer go together: templates insist that turns alternate.
+        for forgotten in (0..self.turns.len()).step_by(2) {
+            let ids = self.encode(&self.turns[forgotten..])?;
+            let alone = forgotten + 1 == self.turns.len();
+            if ids.len() + room > context && !alone {
+                continue;
             }
-            // A question and its answer go together: templates insist that turns alternate.
-            self.turns.drain(..2);
-            forgotten += 2;
+            if ids.len() > context {
+                return Err(load::too_long(&self.engine, ids.len(), context));
+            }
+            if forgotten > 0 {
+                self.turns.drain(..forgotten);
+                terminal::note(format_args!(
+                    "the context is full: the {forgotten} oldest turns are forgotten"
+                ));
+            }
+            return Ok(ids);
         }
+        Ok(Vec::new())
     }
 
-    fn encode(&self) -> Result<Vec<u32>> {
+    fn encode(&self, turns: &[Message]) -> Result<Vec<u32>> {
         let (Some(tokenizer), Some(template)) = (self.engine.tokenizer(), self.engine.chat_template()) else {
             return Err(load::failure(bitnet_inference::EngineError::NoChatTemplate));
         };
-        encode_chat(tokenizer, template, &self.messages(), true).map_err(|e| load::failure(e.into()))
+        encode_chat(tokenizer, template, &self.with_system(turns), true).map_err(|e| load::failure(e.into()))
     }
 
-    fn messages(&self) -> Vec<Message> {
+    fn with_system(&self, turns: &[Message]) -> Vec<Message> {
         let system = self.system.iter().map(|text| Message::new("system", text));
-        system.chain(self.turns.iter().cloned()).collect()
+        system.chain(turns.iter().cloned()).collect()
     }
 
     /// Writes the conversation as a JSON array of `{"role", "content"}`; replaces a file only with `force`.
     pub fn save(&self, path: &Path, force: bool) -> Result<()> {
-        let said = self.messages().into_iter();
+        let said = self.with_system(&self.turns).into_iter();
         let messages: Vec<_> = said.map(|Message { role, content }| Said { role, content }).collect();
         let text = serde_json::to_string_pretty(&messages).map_err(Failure::new)?;
         let mut draft = Draft::of_output(path, force)?;

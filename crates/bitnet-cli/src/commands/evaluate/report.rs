@@ -10,6 +10,8 @@ use crate::{
     terminal::{self, Style},
 };
 
+use super::super::perplexity::coverage;
+
 #[derive(Serialize)]
 pub struct Report {
     pub model: String,
@@ -177,12 +179,8 @@ impl TextReport {
             row(&against.reference, &against.reference_score);
         }
         let mut pairs = Pairs::new();
-        let (scored, all) = (human::count(self.score.tokens_scored as u64), human::count(self.tokens as u64));
-        pairs.row("scored", format_args!("{scored} of {all} tokens"));
-        pairs.row(
-            "windows",
-            format_args!("{} of {} tokens, stride {}", self.windows.len(), self.window, self.stride),
-        );
+        let Self { tokens, window, stride, .. } = *self;
+        coverage(&mut pairs, self.score.tokens_scored, tokens, self.windows.len(), window, stride);
         format!("{}{}", table.text(), pairs.text())
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     args::InspectArgs,
     failure::{Failure, Result},
     files::{self, Draft},
-    human::Table,
+    human::{self, Table},
     load,
     progress::{Progress, Unit},
     terminal::{self, Style},
@@ -72,13 +72,20 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     if let Some(path) = &args.html {
         files::check_output_file(path, args.force)?;
     }
-    let open = |name: &String| -> Result<Source> {
+    let open = |name: &str| -> Result<Source> {
         Source::new(load::checkpoint(name, args.engine.i2s_64)?).map_err(|e| load::failure(e.into()))
     };
+    if let Some(path) = &args.html {
+        files::warn_of_ending(
+            path,
+            if path.extension().is_some_and(|e| e == "htm") { "htm" } else { "html" },
+            "an HTML page",
+        );
+    }
     let calibration = args.calibration.as_deref().map(files::read_text).transpose()?;
     let source = open(&args.model)?;
-    let masters = args.masters.as_ref().map(open).transpose()?;
-    let other = args.against.as_ref().map(open).transpose()?;
+    let masters = args.masters.as_deref().map(open).transpose()?;
+    let other = args.against.as_deref().map(open).transpose()?;
     let progress = Progress::new("matrices", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
     let matrices = judge_matrices(&source, masters.as_ref(), other.as_ref(), tell).map_err(load::failure)?;
@@ -88,7 +95,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         None => Vec::new(),
     };
     let quality = Quality {
-        model: args.model.clone(),
+        model: args.model.to_string(),
         masters: args.masters.clone(),
         against: args.against.clone(),
         calibration: args.calibration.as_ref().map(|path| path.display().to_string()),
@@ -183,6 +190,8 @@ fn projection(projection: Projection) -> &'static str {
 pub struct Cells {
     pub head: Vec<&'static str>,
     pub rows: Vec<Vec<String>>,
+    /// Columns that say what a row is of.
+    pub key: usize,
 }
 
 impl Quality {
@@ -212,11 +221,11 @@ impl Quality {
                 cells.push(m.flipped.map_or("-".into(), percent));
                 let counts = [m.flipped_to_zero, m.flipped_from_zero, m.flipped_sign];
                 cells.extend(counts.map(|n| n.map_or("-".into(), |n| n.to_string())));
-                cells.push(m.scale_drift.map_or("-".into(), |d| format!("{:+.2} %", 100.0 * d)));
+                cells.push(m.scale_drift.map_or("-".into(), |d| human::signed_percent(d)));
             }
             cells
         };
-        Cells { head, rows: self.matrices.iter().map(cells).collect() }
+        Cells { head, rows: self.matrices.iter().map(cells).collect(), key: 1 }
     }
 
     /// One row for each input of each block.
@@ -248,7 +257,7 @@ impl Quality {
                 largest.collect::<Vec<_>>().join(", "),
             ]
         };
-        Cells { head, rows: self.activations.iter().map(cells).collect() }
+        Cells { head, rows: self.activations.iter().map(cells).collect(), key: 2 }
     }
 
     fn words(&self) -> String {
@@ -262,7 +271,7 @@ impl Quality {
 }
 
 fn table(cells: Cells) -> String {
-    let mut table = Table::new(&cells.head);
+    let mut table = Table::new(&cells.head).key(cells.key);
     cells.rows.into_iter().for_each(|row| table.row(row));
     table.text()
 }

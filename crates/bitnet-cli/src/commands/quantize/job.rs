@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    args::{QuantizeArgs, group, size},
+    args::{QuantizeArgs, bits, group, size},
     failure::{Failure, Result},
     files::{self, Draft},
     terminal,
@@ -77,10 +77,10 @@ pub fn filled(mut args: QuantizeArgs, path: &Path) -> Result<QuantizeArgs> {
     let job: Job = toml::from_str(&text).map_err(|e| wrong(e.to_string().trim().replace('\n', " ")))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let named = |path: &Path| (!path.as_os_str().is_empty()).then(|| folder.join(path));
-    if args.model.is_none() && !job.model.is_empty() {
+    if args.model.name().is_none() && !job.model.is_empty() {
         let beside = folder.join(&job.model);
         let found = fs::exists(&beside).unwrap_or(false);
-        args.model = Some(if found { beside.to_string_lossy().into_owned() } else { job.model.clone() });
+        args.model.word = Some(if found { beside.to_string_lossy().into_owned() } else { job.model.clone() });
     }
     args.output = args.output.or_else(|| named(&job.output));
     args.calibration = args.calibration.or_else(|| named(&job.text.calibration));
@@ -103,7 +103,10 @@ pub fn filled(mut args: QuantizeArgs, path: &Path) -> Result<QuantizeArgs> {
         if !budget.size.is_empty() {
             args.budget = Some(size(&budget.size).map_err(|e| wrong(format!("budget.size takes {e}")))?);
         }
-        args.bits_per_weight = Some(budget.bits_per_weight).filter(|&x| x != 0.0);
+        args.bits_per_weight = match budget.bits_per_weight {
+            0.0 => None,
+            x => Some(bits(&x.to_string()).map_err(|e| wrong(format!("budget.bits_per_weight: {e}")))?),
+        };
     }
     args.sensitivity |= budget.sensitivity;
     if job.text.window < 2 || job.text.tokens == 0 || job.text.held_out_tokens == 0 {

@@ -112,7 +112,7 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
         config.vocab
     ));
     let memory = trainer.memory();
-    let of = |bytes: usize| human::memory(bytes as u64);
+    let of = |bytes: usize| human::bytes(bytes as u64);
     terminal::note(format_args!(
         "memory of a step: masters {}, gradients {}, optimizer {}, activations and rounded weights {}: {} and the text",
         of(memory.masters),
@@ -189,8 +189,8 @@ fn tell(
     pairs.row("steps", human::count(steps));
     pairs.row("validation", format_args!("{validation:.4} nats per token"));
     if let Some(peak) = peak {
-        let step = human::memory(memory.total() as u64);
-        pairs.row("memory", format_args!("{} at the peak, {step} of them for steps", human::memory(peak)));
+        let step = human::bytes(memory.total() as u64);
+        pairs.row("memory", format_args!("{} at the peak, {step} of them for steps", human::bytes(peak)));
     }
     for e in exported {
         let proof = match e.agreement {

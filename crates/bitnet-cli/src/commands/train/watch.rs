@@ -184,7 +184,7 @@ impl Seen {
     }
 
     fn memory(&self) -> String {
-        self.memory.map_or_else(String::new, |bytes| format!("  {}", human::memory(bytes)))
+        self.memory.map_or_else(String::new, |bytes| format!("  {}", human::bytes(bytes)))
     }
 
     /// The run in one line.
@@ -272,11 +272,11 @@ mod tests {
         let lines: Vec<&str> = frame.lines().collect();
         assert_eq!(lines[0], "step 240/400  [==================            ]  60 %  1 min 20 s left");
         assert_eq!(lines[1], "loss 2.0000  validation 2.7500 behind step 200, lowest 2.5000 behind 100");
-        assert_eq!(lines[2], "rate 1.00e-3  gradient 0.50  1000 tokens/s  5.0 MiB");
+        assert_eq!(lines[2], "rate 1.00e-3  gradient 0.50  1000 tokens/s  5.2 MB");
         assert_eq!(lines[3], "zeros 31.2 %  1,500 trits flipped in 100 steps, 15.0 a step of 90,000");
         assert_eq!(lines.len(), 4 + CELLS[1]);
         let line =
-            "step 240/400  loss 2.0000  rate 1.00e-3  gradient 0.50  1000 tokens/s  5.0 MiB  1 min 20 s left";
+            "step 240/400  loss 2.0000  rate 1.00e-3  gradient 0.50  1000 tokens/s  5.2 MB  1 min 20 s left";
         assert_eq!(seen.line(400), line);
         seen.last = seen.last.map(|last| StepReport { relations: Some(0.125), ..last });
         assert_eq!(seen.line(400), line.replace("2.0000", "2.0000  relations 0.1250"));

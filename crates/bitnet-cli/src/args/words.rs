@@ -1,0 +1,90 @@
+//! Arguments that several commands take under one name, and closed lists of words.
+
+use std::{fmt, ops::Deref};
+
+use clap::{
+    Args, ValueHint,
+    builder::{PossibleValue, PossibleValuesParser},
+};
+
+/// MODEL, as a word of its own or behind `-m`.
+#[derive(Debug, Args)]
+pub struct ModelArg {
+    /// The model (see `bitnet help`)
+    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath, required_unless_present = "model_flag")]
+    model: Option<String>,
+    /// The model, if not as a word of its own
+    #[arg(
+        short = 'm',
+        long = "model",
+        id = "model_flag",
+        value_name = "MODEL",
+        value_hint = ValueHint::AnyPath,
+        conflicts_with = "model"
+    )]
+    flag: Option<String>,
+}
+
+impl Deref for ModelArg {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // One of the two is there, or the arguments were refused.
+        self.model.as_deref().or(self.flag.as_deref()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ModelArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+/// MODEL where it may be left out.
+#[derive(Clone, Debug, Args)]
+pub struct OptionalModelArg {
+    /// The model (see `bitnet help`)
+    #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath)]
+    pub word: Option<String>,
+    /// The model, if not as a word of its own
+    #[arg(short = 'm', long = "model", value_name = "MODEL", value_hint = ValueHint::AnyPath, conflicts_with = "word")]
+    pub flag: Option<String>,
+}
+
+impl OptionalModelArg {
+    /// The name that was given.
+    pub fn name(&self) -> Option<&str> {
+        self.word.as_deref().or(self.flag.as_deref())
+    }
+}
+
+/// The short names of this build's kernels; their full names are taken as well.
+pub fn kernels() -> PossibleValuesParser {
+    // `x86_64-t2-i8-avx2`: the instruction set stands last.
+    let short = |full: &'static str| full.rsplit('-').next().unwrap_or(full);
+    let value = |full: &'static str| {
+        let value = PossibleValue::new(short(full)).alias(full);
+        if short(full) == "avx512vnni" { value.alias("avx512") } else { value }
+    };
+    PossibleValuesParser::new(bitnet_kernels::all_names().map(value))
+}
+
+/// A text that can be found: each text contains the empty one.
+pub fn stop_text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("an empty text would stop nothing".into()) } else { Ok(text.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitnet_kernels::{KernelError, by_name};
+
+    #[test]
+    fn every_kernel_can_be_named_shortly() {
+        for full in bitnet_kernels::all_names() {
+            let short = full.rsplit('-').next().unwrap();
+            let found = by_name(short);
+            assert!(!matches!(found, Err(KernelError::Unknown { .. })), "{short}");
+            assert!(found.is_err() || found.unwrap().name() == full, "{short} is another kernel than {full}");
+        }
+    }
+}
