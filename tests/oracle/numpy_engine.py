@@ -10,6 +10,7 @@ anything else is refused.
 """
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -52,7 +53,7 @@ class Model:
         self.head_dim = c.get("head_dim") or c["hidden_size"] // self.heads
         self.eps = 1e-6 if FAULT == "eps-1e-6" else c["rms_norm_eps"]
         self.linears = {}
-        self.frequencies = self.rope_frequencies()
+        self.frequencies, self.magnitude = self.rope_frequencies()
 
     def rope_frequencies(self):
         c = self.config
@@ -60,13 +61,41 @@ class Model:
         scaling = c.get("rope_scaling") or rope
         theta = c.get("rope_theta") or rope["rope_theta"]
         inv = (1.0 / theta ** (np.arange(0, self.head_dim, 2) / self.head_dim)).astype(F)
-        if (scaling.get("rope_type") or scaling.get("type")) != "llama3" or FAULT == "no-rope-scaling":
-            return inv
+        kind = scaling.get("rope_type") or scaling.get("type")
+        if kind == "yarn" and FAULT != "no-rope-scaling":
+            return self.yarn(scaling, theta)
+        if kind != "llama3" or FAULT == "no-rope-scaling":
+            return inv, F(1)
         old, low, high, factor = scaling["original_max_position_embeddings"], scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["factor"]
         wavelength = 2 * np.pi / inv
         t = (old / wavelength - low) / (high - low)
         middle = (1 - t) * inv / factor + t * inv
-        return np.where(wavelength > old / low, inv / factor, np.where(wavelength < old / high, inv, middle)).astype(F)
+        return np.where(wavelength > old / low, inv / factor, np.where(wavelength < old / high, inv, middle)).astype(F), F(1)
+
+    def yarn(self, scaling, theta):
+        """Frequencies and the factor of queries and keys (arXiv:2309.00071): Python's doubles for the ramp's ends, f32 for the rest."""
+        dim, factor = self.head_dim, float(scaling["factor"])
+        old = scaling.get("original_max_position_embeddings", self.config["max_position_embeddings"])
+
+        def turning(turns):
+            return dim * math.log(old / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+        def magnitude(mscale):
+            return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+        low, high = turning(scaling.get("beta_fast") or 32), turning(scaling.get("beta_slow") or 1)
+        if scaling.get("truncate", True):
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, dim - 1)
+        high += 0.001 if low == high else 0
+        power = np.power(np.float64(theta), (np.arange(0, dim, 2).astype(F) / F(dim)).astype(np.float64)).astype(F)
+        kept, divided = F(1) / power, F(1) / (F(factor) * power)
+        share = F(1) - np.clip((np.arange(dim // 2).astype(F) - F(low)) / F(high - low), F(0), F(1))
+        whole = scaling.get("attention_factor")
+        if whole is None:
+            one, every = scaling.get("mscale"), scaling.get("mscale_all_dim")
+            whole = magnitude(one) / magnitude(every) if one and every else magnitude(1)
+        return divided * (F(1) - share) + kept * share, F(whole)
 
     def f32(self, name):
         value = self.tensors.get(name)
@@ -125,7 +154,7 @@ class Model:
 
     def rope(self, x):
         angles = np.arange(x.shape[0], dtype=F)[:, None] * self.frequencies
-        cos, sin = np.cos(angles)[:, None].astype(F), np.sin(angles)[:, None].astype(F)
+        cos, sin = (f(angles)[:, None].astype(F) * self.magnitude for f in (np.cos, np.sin))
         if FAULT == "interleaved-rope":
             a, b = x[..., 0::2], x[..., 1::2]
             return np.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)

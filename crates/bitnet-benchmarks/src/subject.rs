@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
-use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_format::OpenOptions;
 use bitnet_kernels::Kernel;
 use bitnet_model::{
     ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, SkipZeros, Source,
@@ -63,8 +63,21 @@ impl Subject {
         options: &SubjectOptions,
         progress: OnBytes<'_>,
     ) -> Result<Self, BenchmarkError> {
+        let source = Source::new(bitnet_model::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?)?;
+        Self::from_source(source, options, progress)
+    }
+
+    /// The model of a source that somebody has opened already.
+    ///
+    /// # Errors
+    /// As [`Subject::open`].
+    pub fn from_source(
+        source: Source,
+        options: &SubjectOptions,
+        progress: OnBytes<'_>,
+    ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
-        let source = Source::new(Checkpoint::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?)?;
+        let path = source.checkpoint().path();
         let (backend, threads, skips) = backend(options, source.config())?;
         let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
         let model = Model::load(&source, backend, &threads, options.activations, progress)?;

@@ -30,7 +30,7 @@ pub fn for_evaluation(name: &str, args: &EngineArgs) -> Result<InferenceEngine> 
 }
 
 fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEngine> {
-    let source = Source::new(checkpoint(name, args.i2s_64)?).map_err(|e| failure(e.into()))?;
+    let source = source(name, args.i2s_64)?;
     let made_for = source.config().context;
     if let Some(asked) = args.context.filter(|&asked| asked as usize > made_for) {
         terminal::warning(format_args!(
@@ -66,6 +66,15 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
         gates.measure(&engine)?;
     }
     Ok(engine)
+}
+
+/// Reads what the model that the user calls `name` is, and says once what of its file is left out or doubtful.
+pub fn source(name: &str, i2s_64: bool) -> Result<Source> {
+    let source = Source::new(checkpoint(name, i2s_64)?).map_err(|e| failure(e.into()))?;
+    for warning in source.warnings() {
+        terminal::warning(format_args!("{warning}"));
+    }
+    Ok(source)
 }
 
 /// What of the engine's settings does nothing to this model.
@@ -151,7 +160,7 @@ pub fn kv_type(kv: Kv) -> KvType {
 
 /// Opens the files of the model that the user calls `name`, without loading it.
 pub fn checkpoint(name: &str, i2s_64: bool) -> Result<Checkpoint> {
-    let opened = Checkpoint::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
+    let opened = bitnet_model::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
     let checkpoint = opened.map_err(|e| failure(e.into()))?;
     if i2s_64 && checkpoint.tensors().all(|tensor| tensor.ty() != TensorType::I2S64) {
         idle("--i2s-64", &format!("no tensor of {name} is I2_S"));

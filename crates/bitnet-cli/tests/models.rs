@@ -294,3 +294,55 @@ fn a_long_conversation_forgets_its_beginning() {
         assert!(long.stderr.contains(part), "{part} in {}", long.stderr);
     }
 }
+
+/// A copy of a model with one more tensor.
+fn with_tensor(user: &User, model: &str, tensor: &str) -> String {
+    use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType};
+    let path = user.path(tensor);
+    fs::create_dir_all(&path).unwrap();
+    let from = oracle(model);
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(format!("{from}/{file}"), path.join(file)).unwrap();
+    }
+    let checkpoint = Checkpoint::open(&from, &Default::default()).unwrap();
+    let mut specs: Vec<TensorSpec> =
+        checkpoint.tensors().map(|t| TensorSpec::new(t.name(), t.ty(), t.shape())).collect();
+    specs.push(TensorSpec::new(tensor, TensorType::F32, [2]));
+    let file = path.join("model.safetensors");
+    let mut writer = SafetensorsWriter::create(&file, &Default::default(), &specs).unwrap();
+    for info in checkpoint.tensors() {
+        writer.write(info.name(), checkpoint.view(info).unwrap().bytes()).unwrap();
+    }
+    writer.write(tensor, &[0; 8]).unwrap();
+    writer.finish().unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn tensors_that_nobody_reads_are_told_once_listed_or_refused() {
+    let user = User::new();
+    let seeing = with_tensor(&user, "llama-b-bitlinear-packed", "vision_tower.patch.weight");
+    let ids = user.file("ids.json", "[1, 2, 3]");
+    let out = user.path("out.npy").to_str().unwrap().to_owned();
+    for args in [
+        &["run", &seeing, "--ids-file", &ids, "-n", "2", "--print", "ids"][..],
+        &["logits", &seeing, "--ids-file", &ids, "--out", &out],
+        &["perplexity", &seeing, "--file", &format!("{ORACLE_MADE}/tinyshakespeare-6000.txt")],
+    ] {
+        let done = user.run(args);
+        done.ok();
+        assert_eq!(done.stderr.matches("vision_tower.patch.weight").count(), 1, "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains("warning"), "{}", done.stderr);
+    }
+    let listed = user.run(&["inspect", &seeing]);
+    assert!(
+        listed.ok().contains("1 tensor is no part of the model: 'vision_tower.patch.weight'"),
+        "{}",
+        listed.out()
+    );
+    let lora =
+        with_tensor(&user, "llama-b-bitlinear-packed", "model.layers.0.self_attn.q_proj.lora_A.weight");
+    user.run(&["run", &lora, "--ids-file", &ids, "-n", "2"]).fails(1, &["lora_A", "not merged", "--adapter"]);
+    let listed = user.run(&["inspect", &lora]);
+    assert!(listed.ok().contains("it will not run") && listed.out().contains("lora_A"), "{}", listed.out());
+}

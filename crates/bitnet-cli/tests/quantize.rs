@@ -71,3 +71,29 @@ fn what_is_ternary_already_is_refused() {
     user.run(&["quantize", TWIN, "-o", out, "--group", "3"]).fails(2, &["--group"]);
     assert!(!output.exists());
 }
+
+/// The biases of Qwen2's class and its rotary scaling are those of the float model.
+#[test]
+fn qwen2_keeps_its_biases_and_its_scaling() {
+    let user = User::new();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/numpy-made/qwen2-dense-yarn");
+    let output = user.path("out.bitnet");
+    let out = output.to_str().unwrap();
+    user.run(&["quantize", model, "-o", out, "--method", "int8"]).ok();
+    let inspected = user.run(&["inspect", out, "--json"]).json();
+    assert_eq!(inspected["config"]["family"], "qwen2");
+    assert!(inspected["config"]["rope_scaling"].as_str().unwrap().starts_with("yarn, factor 4"));
+    // int8 is close to the floats, which a model without its biases would not be.
+    let ids = user.file("ids.json", fs::read_to_string(format!("{model}/expected/prompt.json")).unwrap());
+    let logits = |model: &str, name: &str| {
+        let path = user.path(name);
+        user.run(&["logits", model, "--ids-file", &ids, "--out", path.to_str().unwrap()]).ok();
+        let bytes = fs::read(path).unwrap();
+        let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        bytes[end..].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>()
+    };
+    let (before, after) = (logits(model, "a.npy"), logits(out, "b.npy"));
+    let worst = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let largest = before.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    assert!(worst < 0.1 * largest && worst > 0.0, "{worst} of {largest}");
+}

@@ -39,10 +39,11 @@ pub(crate) fn plan(
     let mut items = Vec::new();
     for m in &survey.matrices {
         match &m.held {
-            Held::Table(ty) => items.push(hf::table(source, m, *ty, notes)),
+            Held::Table(ty) => items.push(hf::table(source, m, *ty)),
             Held::Trits(trits) => items.push(strips(m, trits, &mut metadata)?),
         }
     }
+    notes.extend(hf::widened(source, survey));
     items.extend(screen(filler)?);
     for part in source.vectors() {
         items.push(hf::vector(source, part)?);

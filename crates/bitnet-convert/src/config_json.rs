@@ -1,8 +1,8 @@
 //! `config.json` from a configuration.
 
 use bitnet_model::{
-    Config, GateActivation, RopeScaling,
-    family::{LLAMA, QWEN3},
+    Config, GateActivation, RopeScaling, Yarn,
+    family::{LLAMA, QWEN2, QWEN3},
 };
 use serde_json::{Map, Value, json};
 
@@ -49,17 +49,19 @@ pub(crate) fn quantization(config: &Config, q: &QuantizationJson) -> Value {
 
 /// The text of a `config.json` that transformers and this engine read back as `config`.
 ///
-/// `scaling` is the rotary scaling, by parameters where there are such, `biases` says which projections have
-/// one (attention, feed-forward), `dtype` names the type of most float tensors, and `quantization` is that of a BitNet model.
+/// `scaling` is the rotary scaling, by parameters where there are such, `biases` says which projections have one (attention's
+/// inputs, its output, feed-forward), `dtype` names the type of most float tensors, and `quantization` is that of a BitNet model.
 pub fn to_config_json(
     config: &Config,
     scaling: &RopeScaling,
-    biases: (bool, bool),
+    biases: [bool; 3],
     dtype: &str,
     quantization: Option<&QuantizationJson>,
 ) -> Value {
     let (class, model_type) = match config.family {
-        LLAMA => ("LlamaForCausalLM", "llama"),
+        // Llama's class has biases of all attention's projections or of none; Qwen2's is the same model with those of its inputs.
+        LLAMA | QWEN2 if biases == [true, false, false] => ("Qwen2ForCausalLM", "qwen2"),
+        LLAMA | QWEN2 => ("LlamaForCausalLM", "llama"),
         QWEN3 => ("Qwen3ForCausalLM", "qwen3"),
         _ => ("BitNetForCausalLM", "bitnet"),
     };
@@ -82,7 +84,7 @@ pub fn to_config_json(
         "rms_norm_eps": number(config.norm_eps),
         "rope_theta": number(config.rope.theta),
         "rope_scaling": rope_scaling(scaling, config.context),
-        "attention_bias": biases.0,
+        "attention_bias": biases[0] || biases[1],
         "tie_word_embeddings": config.tied_head,
         "bos_token_id": config.bos,
         "eos_token_id": match &config.eos[..] {
@@ -94,10 +96,10 @@ pub fn to_config_json(
         "use_cache": true,
     });
     if let Some(map) = json.as_object_mut() {
-        if config.family == LLAMA {
-            map.insert("mlp_bias".into(), json!(biases.1));
+        if model_type == "llama" {
+            map.insert("mlp_bias".into(), json!(biases[2]));
         }
-        if config.family == QWEN3 {
+        if matches!(model_type, "qwen2" | "qwen3") {
             map.insert("use_sliding_window".into(), json!(false));
         }
         if let Some(q) = quantization {
@@ -123,6 +125,18 @@ fn rope_scaling(scaling: &RopeScaling, context: usize) -> Value {
             })
         }
         RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": number(*factor) }),
+        RopeScaling::Yarn(yarn) => {
+            let Yarn { factor, original_context, beta_fast, beta_slow, attention_factor, truncate } = *yarn;
+            json!({
+                "rope_type": "yarn",
+                "factor": number(factor),
+                "original_max_position_embeddings": count(original_context),
+                "beta_fast": number(beta_fast),
+                "beta_slow": number(beta_slow),
+                "attention_factor": number(attention_factor),
+                "truncate": truncate,
+            })
+        }
         RopeScaling::Llama3 { factor, low, high, original_context } => json!({
             "rope_type": "llama3",
             "factor": number(*factor),

@@ -1,14 +1,13 @@
 //! The conversion: survey, plan, write, prove, publish.
 
 use std::{
-    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
-use bitnet_format::{Checkpoint, GgufWriter, Metadata, OpenOptions, SafetensorsWriter, TensorType};
-use bitnet_model::{Part, Source, family};
+use bitnet_format::{Checkpoint, GgufWriter, OpenOptions, SafetensorsWriter};
+use bitnet_model::{Part, Source};
 
 use crate::{
     ConvertError, Report, Target, bitnet_file, gguf, hf,
@@ -56,7 +55,7 @@ pub fn convert(
     target: Target,
     options: &ConvertOptions,
 ) -> Result<Report, ConvertError> {
-    let checkpoint = Checkpoint::open(input, &OpenOptions::default().i2s_64(options.i2s_64))?;
+    let checkpoint = bitnet_model::open(input, &OpenOptions::default().i2s_64(options.i2s_64))?;
     let files: Vec<PathBuf> = checkpoint.files().map(Path::to_path_buf).collect();
     place::check(&files, input, output, target, options.force)?;
     let source = Source::new(checkpoint)?;
@@ -133,34 +132,12 @@ fn check_losses(survey: &Survey, target: Target) -> Result<(), ConvertError> {
 
 /// Tensors of the file that are no part of the model.
 fn left_out(source: &Source) -> Vec<String> {
-    let mut used: HashSet<String> = ["rope_freqs.weight".to_owned()].into();
-    for part in source.matrices().chain(source.vectors()) {
-        let name = source.name(part);
-        used.extend([
-            format!("{name}_scale"),
-            family::bitnet_file::strips_name(&name),
-            family::bitnet_file::scales_name(&name),
-            family::bitnet_file::screen_name(&name),
-        ]);
-        let second = family::bitnet_file::second_name(&name);
-        used.extend([
-            family::bitnet_file::strips_name(&second),
-            family::bitnet_file::scales_name(&second),
-            family::bitnet_file::blocks_name(&name, TensorType::Q4_0),
-            family::bitnet_file::blocks_name(&name, TensorType::Q8_0),
-        ]);
-        if let (Part::Weight(layer, projection), Metadata::Gguf(_)) = (part, source.checkpoint().metadata()) {
-            used.insert(family::gguf::scale_name(layer, projection));
-        }
-        used.insert(name);
-    }
-    let others: Vec<&str> =
-        source.checkpoint().tensors().map(|t| t.name()).filter(|name| !used.contains(*name)).collect();
-    match others[..] {
+    match &source.unread()[..] {
         [] => Vec::new(),
-        [first, ..] => vec![format!(
+        [one] => vec![format!("tensor '{one}' is no part of the model and is not in the output")],
+        [first, others @ ..] => vec![format!(
             "{} tensors that are no part of the model are not in the output (the first is '{first}')",
-            others.len()
+            others.len() + 1
         )],
     }
 }
@@ -193,6 +170,9 @@ fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u
         scales_equal: proof.scales_equal,
         scales: proof.scales,
         max_scale_loss: proof.max_scale_loss,
+        // One that is not equal ends the comparison.
+        dense_equal: proof.dense,
+        dense: proof.dense,
         vectors_equal: proof.vectors_equal,
         vectors: proof.vectors,
         notes,

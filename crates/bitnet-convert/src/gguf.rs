@@ -2,12 +2,12 @@
 
 use bitnet_format::{GgufKeys, Metadata, TensorType};
 use bitnet_model::{
-    Config, GateActivation, Part, Projection, Source,
-    family::{BITNET, BITNET_B158, LLAMA, QWEN3, gguf},
+    Config, GateActivation, Part, Projection, RopeScaling, Source,
+    family::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, gguf},
 };
 
 use crate::{
-    ConvertError, Target, encode,
+    ConvertError, Target, encode, hf,
     items::{How, Item, stem},
     rope,
     survey::{Held, Survey, Surveyed},
@@ -35,6 +35,7 @@ fn architecture(config: &Config, target: Target) -> Result<&'static str, Convert
             refuse("architectures of GGUF without sub-norms have SiLU gates, and this model has not")
         }
         (false, true) => Ok(QWEN3),
+        (false, false) if config.family == QWEN2 => Ok(QWEN2),
         (false, false) => Ok(LLAMA),
     }
 }
@@ -53,10 +54,7 @@ pub(crate) fn plan(
     let config = source.config();
     let architecture = architecture(config, target)?;
     if let Some(module) = survey.dense_modules().first() {
-        let reason = format!(
-            "'{module}' is dense, and readers of GGUF would take it for ternary. `--to bitnet`, `--to hf-master` and \
-             `--to hf-packed` hold this model"
-        );
+        let reason = hf::not_ternary(module, "readers of GGUF would take it for ternary");
         return Err(ConvertError::Refused { target, reason });
     }
     let mut keys = GgufKeys::new();
@@ -109,6 +107,9 @@ fn peers(config: &Config, architecture: &str, source: &Source, notes: &mut Vec<S
     let biased = |part: &Part| matches!(part, Part::Bias(..));
     if matches!(architecture, BITNET | BITNET_B158) && source.vectors().iter().any(biased) {
         notes.push(format!("other readers know no biases of architecture {architecture}"));
+    }
+    if matches!(&config.rope.scaling, RopeScaling::Yarn(yarn) if !yarn.truncate) {
+        notes.push("other readers round the ends of YaRN's ramp, which this model does not".into());
     }
     if config.input_norm_eps.is_some() {
         notes.push("norms in front of projections are read by this engine only".into());

@@ -51,8 +51,9 @@ pub(crate) fn plan(
     let layout = Layout { source, survey, mode, head: ternary_head(source.config(), survey, mode) };
     let mut items = Vec::new();
     for m in &survey.matrices {
-        items.extend(layout.matrix(m, notes)?);
+        items.extend(layout.matrix(m)?);
     }
+    notes.extend(widened(source, survey));
     for part in source.vectors() {
         items.push(layout.vector(part)?);
     }
@@ -85,11 +86,15 @@ pub(crate) fn config(source: &Source, dtype: &str, quantization: Option<&Quantiz
         Metadata::Bitnet(m) => config_json::patched(&m.hf.config, config, dtype, quantization),
         _ => {
             let scaling = rope::parameters(config);
-            let attention = [Projection::Query, Projection::Key, Projection::Value, Projection::Output];
-            let has = |of: &dyn Fn(Projection) -> bool| {
-                source.vectors().iter().any(|part| matches!(part, Part::Bias(_, p) if of(*p)))
-            };
-            let biases = (has(&|p| attention.contains(&p)), has(&|p| !attention.contains(&p)));
+            let groups: [&[Projection]; 3] = [
+                &[Projection::Query, Projection::Key, Projection::Value],
+                &[Projection::Output],
+                &[Projection::Gate, Projection::Up, Projection::Down],
+            ];
+            let vectors = source.vectors();
+            let biases = groups.map(|group| {
+                vectors.iter().any(|part| matches!(part, Part::Bias(_, p) if group.contains(p)))
+            });
             config_json::to_config_json(config, &scaling, biases, dtype, quantization)
         }
     }
@@ -153,6 +158,14 @@ fn in_one_type(source: &Source, items: Vec<Item>, ty: TensorType) -> Result<Vec<
     items.into_iter().map(cast).collect()
 }
 
+/// Why a target of trits does not hold a model whose `module` is dense.
+pub(crate) fn not_ternary(module: &str, because: &str) -> String {
+    format!(
+        "'{module}' is dense, not ternary, and {because}. `bitnet quantize` makes a ternary model of a float model; `--to bitnet` \
+         and `--to hf-master` hold this one as it is"
+    )
+}
+
 /// Numbers next to a first guess.
 fn around(guess: f32) -> [f32; 5] {
     let (up, down) = (guess.next_up(), guess.next_down());
@@ -172,6 +185,9 @@ fn reciprocal(scale: f32) -> Option<f32> {
 /// `autobitlinear`, unless its biases, which are multiplied with the scale, come out exact only as `bitlinear`'s.
 fn packed_mode(source: &Source, survey: &Survey) -> Result<(Mode, bool), ConvertError> {
     let refused = |reason: String| Err(ConvertError::Refused { target: Target::HfPacked, reason });
+    if let Some(module) = survey.dense_modules().first().filter(|_| !source.config().trained_int8) {
+        return refused(not_ternary(module, "the packed form holds trits"));
+    }
     if !source.config().trained_int8 {
         return refused(
             "it was trained with float activations, and readers of the packed form round activations to int8. `--to \
@@ -251,19 +267,36 @@ pub(crate) fn name_of(part: Part) -> String {
     huggingface::names(part).swap_remove(0)
 }
 
+/// One sentence for all matrices that are written wider than they were.
+pub(crate) fn widened(source: &Source, survey: &Survey) -> Option<String> {
+    let wide = |m: &&Surveyed| matches!(m.held, Held::Table(ty) if !is_copied(source, m, ty));
+    let mut wide = survey.matrices.iter().filter(wide);
+    let (first, others) = (wide.next()?, wide.count());
+    let ty = source.stored_as(first.part);
+    Some(match others {
+        0 => format!("'{}' was {ty} and is written as F32 with the same values", first.name),
+        n => format!(
+            "{} matrices ('{}' and others) were {ty} or the like and are written as F32 with the same values",
+            n + 1,
+            first.name
+        ),
+    })
+}
+
+/// Whether safetensors can hold the floats as they lie in the file. Planes and blocks of our own file are no tensors of that name.
+fn is_copied(source: &Source, m: &Surveyed, ty: TensorType) -> bool {
+    ty.is_float() && source.checkpoint().info(&m.name).is_some()
+}
+
 /// A matrix of floats: copied where safetensors can hold it, else decoded to f32.
-pub(crate) fn table(source: &Source, m: &Surveyed, ty: TensorType, notes: &mut Vec<String>) -> Item {
+pub(crate) fn table(source: &Source, m: &Surveyed, ty: TensorType) -> Item {
     let name = name_of(m.part);
-    // Planes and blocks of our own file are no tensors of that name.
-    let stored = source.checkpoint().info(&m.name).is_some();
-    if ty.is_float() && stored {
+    if is_copied(source, m, ty) {
         return match source.reorders(m.part) {
             true => Item::matrix(name, ty, m.shape, m.part, How::Floats),
             false => Item::copied(name, ty, m),
         };
     }
-    let ty = source.stored_as(m.part);
-    notes.push(format!("'{}' was {ty} and is written as F32 with the same values", m.name));
     Item::matrix(name, TensorType::F32, m.shape, m.part, How::Floats)
 }
 
@@ -279,9 +312,9 @@ pub(crate) fn vector(source: &Source, part: Part) -> Result<Item, ConvertError> 
 }
 
 impl Layout<'_> {
-    fn matrix(&self, m: &Surveyed, notes: &mut Vec<String>) -> Result<Vec<Item>, ConvertError> {
+    fn matrix(&self, m: &Surveyed) -> Result<Vec<Item>, ConvertError> {
         let trits = match &m.held {
-            Held::Table(ty) => return Ok(vec![table(self.source, m, *ty, notes)]),
+            Held::Table(ty) => return Ok(vec![table(self.source, m, *ty)]),
             Held::Trits(trits) => trits,
         };
         let name = name_of(m.part);

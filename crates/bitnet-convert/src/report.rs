@@ -18,6 +18,10 @@ pub struct Report {
     pub scales: u64,
     /// The largest relative difference of a scale; 0 when all are equal.
     pub max_scale_loss: f32,
+    /// Dense matrices, embedding and head among them, whose values read back bit for bit.
+    pub dense_equal: u64,
+    /// Dense matrices.
+    pub dense: u64,
     /// Vectors (norms and biases) that read back bit for bit.
     pub vectors_equal: u64,
     /// Vectors.
@@ -31,10 +35,11 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { matrices, trits_equal, trits, scales_equal, scales, vectors_equal, vectors, .. } = self;
+        let Self { dense_equal, dense, .. } = self;
         write!(
             f,
             "read back and compared: {trits_equal} of {trits} trits and {scales_equal} of {scales} scales of {matrices} \
-             matrices are equal, {vectors_equal} of {vectors} vectors bit for bit"
+             matrices are equal, the values of {dense_equal} of {dense} dense matrices and {vectors_equal} of {vectors} vectors bit for bit"
         )?;
         if self.max_scale_loss > 0.0 {
             write!(f, "; the largest relative loss of a scale is {:.2e}", self.max_scale_loss)?;

@@ -14,7 +14,7 @@ pub(crate) fn divisors(config: &Config) -> Option<Vec<f32>> {
     match &config.rope.scaling {
         RopeScaling::Divisors(divisors) => return Some(divisors.clone()),
         RopeScaling::Llama3 { .. } => {}
-        RopeScaling::None | RopeScaling::Linear { .. } => return None,
+        RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Yarn(_) => return None,
     }
     let plain = Rope { theta: config.rope.theta, scaling: RopeScaling::None }.frequencies(config.head_dim);
     let bent = config.rope.frequencies(config.head_dim);
@@ -56,9 +56,9 @@ pub(crate) fn parameters(config: &Config) -> RopeScaling {
     exact.next().unwrap_or_else(|| config.rope.scaling.clone())
 }
 
-/// Whether two configurations rotate alike but for rounding.
+/// Whether two configurations rotate alike but for rounding, and scale what they have rotated alike.
 pub(crate) fn close(a: &Config, b: &Config) -> bool {
-    difference(a, b) <= CLOSE
+    difference(a, b) <= CLOSE && a.rope.attention_factor() == b.rope.attention_factor()
 }
 
 #[cfg(test)]

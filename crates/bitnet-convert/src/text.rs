@@ -48,12 +48,20 @@ pub(crate) fn files(
         Metadata::HuggingFace(_) => {
             let directory = directory(checkpoint);
             let there = TEXT_FILES.into_iter().chain(TERMS).filter(|name| directory.join(name).is_file());
-            there
-                .map(|name| {
-                    let path = directory.join(name);
-                    Ok((name.to_owned(), std::fs::read(&path).map_err(ConvertError::io(&path))?))
-                })
-                .collect()
+            let read = |name: &str| {
+                let path = directory.join(name);
+                Ok((name.to_owned(), std::fs::read(&path).map_err(ConvertError::io(&path))?))
+            };
+            let mut files = there.map(read).collect::<Result<Files, ConvertError>>()?;
+            if !directory.join("tokenizer.json").is_file()
+                && let Some(tokenizer) = vocabulary::tokenizer(checkpoint)?
+            {
+                match tokenizer.to_json() {
+                    Ok(text) => files.push(("tokenizer.json".into(), text.into_bytes())),
+                    Err(error) => notes.push(format!("the output has no tokenizer.json: {error}")),
+                }
+            }
+            Ok(files)
         }
         Metadata::Bitnet(m) => {
             let text =

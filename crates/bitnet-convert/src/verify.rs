@@ -17,6 +17,8 @@ pub(crate) struct Proof {
     pub(crate) scales: u64,
     pub(crate) scales_equal: u64,
     pub(crate) max_scale_loss: f32,
+    /// Matrices that held no trits before; all of them are equal.
+    pub(crate) dense: u64,
     pub(crate) vectors: u64,
     pub(crate) vectors_equal: u64,
     /// The largest relative difference of rotary frequencies.
@@ -54,6 +56,7 @@ pub(crate) fn compare(
             (Matrix::Trits(a), Matrix::Trits(b)) => trits(&name, &a, &b, allowed, &mut proof)?,
             (a, b) => {
                 same_values(&name, &a, &b)?;
+                proof.dense += u64::from(!matches!(a, Matrix::Trits(_)));
                 if let Matrix::Trits(a) = &a {
                     let (n, scales) = ((a.rows() * a.cols()) as u64, a.scales().values().len() as u64);
                     proof.matrices += 1;

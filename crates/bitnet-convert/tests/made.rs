@@ -42,6 +42,7 @@ fn check(made: &Made, want: [Want; 7]) -> Vec<Option<Report>> {
             let text = result.expect_err(&format!("{target} refuses")).to_string();
             assert!(text.contains(words) && text.contains("--to "), "{target}: {text}");
             assert!(!output.exists());
+            cures_work(&input, &text);
             reports.push(None);
             continue;
         }
@@ -61,6 +62,73 @@ fn check(made: &Made, want: [Want; 7]) -> Vec<Option<Report>> {
         reports.push(Some(report));
     }
     reports
+}
+
+/// Every target that a refusal names takes the model.
+fn cures_work(input: &std::path::Path, refusal: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let named: Vec<Target> =
+        Target::ALL.into_iter().filter(|t| refusal.contains(&format!("`--to {t}`"))).collect();
+    assert!(!named.is_empty(), "{refusal}");
+    for target in named {
+        let output = place(directory.path(), "cure", target);
+        if let Err(error) = to(input, &output, target) {
+            panic!("{refusal}, and then: {error}");
+        }
+    }
+}
+
+#[test]
+fn refusals_of_a_float_model_name_what_takes_it() {
+    let twin = common::oracle("../float-twin");
+    let directory = tempfile::tempdir().unwrap();
+    for target in Target::ALL {
+        let output = place(directory.path(), "twin", target);
+        match to(&twin, &output, target) {
+            Ok(report) => {
+                assert!(matches!(target, Target::Bitnet | Target::HfMaster), "{target}");
+                assert_eq!((report.matrices, report.dense_equal), (0, report.dense));
+                assert!(report.dense > 7, "embedding and projections: {report}");
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("not ternary") && text.contains("`bitnet quantize`"), "{text}");
+                cures_work(&twin, &text);
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_that_become_wider_are_told_of_in_one_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = common::oracle("../oracle-made/gguf/llama-l-ropefreqs-TQ1_0-TQ2_0.gguf");
+    let report = to(&input, &place(directory.path(), "wide", Target::Bitnet), Target::Bitnet).unwrap();
+    let wide: Vec<&String> = report.notes.iter().filter(|note| note.contains("F32")).collect();
+    assert!(matches!(&wide[..], [one] if one.contains("2 matrices") && one.contains("Q8_0")), "{wide:?}");
+}
+
+#[test]
+fn yarn_with_and_without_a_factor_of_its_own() {
+    let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
+    let want = [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact];
+    check(&Made { more: json!({ "rope_scaling": yarn }), ..Made::default() }, want);
+    let all = json!({
+        "rope_type": "yarn", "factor": 3.7, "original_max_position_embeddings": 16, "beta_fast": 8.5, "beta_slow": 2,
+        "attention_factor": 1.3, "truncate": false,
+    });
+    check(&Made { more: json!({ "rope_parameters": all }), ..Made::default() }, want);
+}
+
+#[test]
+fn qwen2_keeps_the_biases_of_queries_keys_and_values() {
+    let want = [Exact, Exact, Exact, Rounded, Rounded, Rounded, Exact];
+    let made = Made { class: "Qwen2ForCausalLM", biases: true, tied: false, ..Made::default() };
+    check(&made, want);
+    // Of floats: only forms that hold floats.
+    let dense = Refused("not ternary");
+    let floats = Made { quantization: Some(json!(null)), ..made };
+    check(&floats, [dense, Exact, dense, dense, dense, dense, Exact]);
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub const TEXT_FILES: [&str; 10] = [
 ];
 
 /// `config.json` and its companions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HfMetadata {
     /// `config.json`, an object.
     pub config: Value,
@@ -69,10 +69,59 @@ pub struct HfMetadata {
     pub generation_config: Option<Value>,
     /// `tokenizer_config.json`.
     pub tokenizer_config: Option<Value>,
+    /// `special_tokens_map.json`.
+    pub special_tokens_map: Option<Value>,
     /// `tokenizer.json`.
     pub tokenizer_json: Option<TextSource>,
-    /// The chat template: `chat_template.jinja`, else the one in `tokenizer_config.json`.
+    /// The tokenizer in another form, where there is no `tokenizer.json`.
+    pub other_tokenizer: Option<OtherTokenizer>,
+    /// The chat template: `chat_template.jinja`, else the one in `tokenizer_config.json`, else `chat_template.json`.
     pub chat_template: Option<String>,
+    /// Names of chat templates of which none is the default, where there are several.
+    pub named_templates: Vec<String>,
+}
+
+/// Forms of a tokenizer that are older than `tokenizer.json`.
+#[derive(Clone, Debug)]
+pub enum OtherTokenizer {
+    /// `tokenizer.model`, sentencepiece's own file.
+    SentencePiece(PathBuf),
+    /// `vocab.json` and `merges.txt` of byte-level vocabularies.
+    VocabAndMerges {
+        /// `vocab.json`.
+        vocab: TextSource,
+        /// `merges.txt`.
+        merges: TextSource,
+        /// `added_tokens.json`.
+        added: Option<Value>,
+    },
+}
+
+impl OtherTokenizer {
+    fn find(directory: &Path) -> Result<Option<Self>, FormatError> {
+        let file = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
+        if let Some(path) = file("tokenizer.model") {
+            return Ok(Some(Self::SentencePiece(path)));
+        }
+        let (Some(vocab), Some(merges)) = (file("vocab.json"), file("merges.txt")) else { return Ok(None) };
+        let (vocab, merges) = (TextSource::File(vocab), TextSource::File(merges));
+        Ok(Some(Self::VocabAndMerges { vocab, merges, added: json_at(directory, "added_tokens.json")? }))
+    }
+}
+
+/// The bytes of a `tokenizer.model`.
+///
+/// # Errors
+/// When it cannot be read, is no file, or has more than 512 MiB.
+pub fn read_sentencepiece(path: &Path) -> Result<Vec<u8>, FormatError> {
+    read_bytes(path, "a tokenizer", MAX_TOKENIZER)
+}
+
+/// A JSON object beside the weights, or `None` when there is no such file.
+fn json_at(directory: &Path, name: &str) -> Result<Option<Value>, FormatError> {
+    let path = directory.join(name);
+    let Some(text) = read_if_there(&path, "a JSON file")? else { return Ok(None) };
+    parse_object(&text, name).map(Some).map_err(|e| e.at(&path))
 }
 
 impl HfMetadata {
@@ -81,21 +130,26 @@ impl HfMetadata {
     /// # Errors
     /// When `config.json` is missing, or any of them is not the JSON object it should be.
     pub fn read(directory: &Path) -> Result<Self, FormatError> {
-        let json = |name: &str| -> Result<Option<Value>, FormatError> {
-            let path = directory.join(name);
-            let Some(text) = read_if_there(&path, "a JSON file")? else { return Ok(None) };
-            parse_object(&text, name).map(Some).map_err(|e| e.at(&path))
-        };
+        let json = |name: &str| json_at(directory, name);
         let config = json("config.json")?.ok_or_else(|| FormatError::from(Kind::NoConfig).at(directory))?;
         let tokenizer_config = json("tokenizer_config.json")?;
         let template = read_if_there(&directory.join("chat_template.jinja"), "a chat template")?;
+        let older = json("chat_template.json")?;
+        let templates = match template {
+            Some(text) => Templates::of(text),
+            None => Templates::first([tokenizer_config.as_ref(), older.as_ref()]),
+        };
         let tokenizer = directory.join("tokenizer.json");
+        let tokenizer_json = tokenizer.is_file().then_some(TextSource::File(tokenizer));
         Ok(Self {
             config,
             generation_config: json("generation_config.json")?,
-            chat_template: template.or_else(|| template_in(tokenizer_config.as_ref()?)),
+            chat_template: templates.chosen,
+            named_templates: templates.names,
             tokenizer_config,
-            tokenizer_json: tokenizer.is_file().then_some(TextSource::File(tokenizer)),
+            special_tokens_map: json("special_tokens_map.json")?,
+            other_tokenizer: if tokenizer_json.is_none() { OtherTokenizer::find(directory)? } else { None },
+            tokenizer_json,
         })
     }
 
@@ -106,12 +160,18 @@ impl HfMetadata {
     pub fn embedded(entries: &BTreeMap<String, String>) -> Result<Self, FormatError> {
         let json = |key: &str| entries.get(key).map(|text| parse_object(text, key)).transpose();
         let tokenizer_config = json(bitnet_keys::TOKENIZER_CONFIG)?;
-        let template = entries.get(bitnet_keys::CHAT_TEMPLATE).cloned();
+        let templates = match entries.get(bitnet_keys::CHAT_TEMPLATE) {
+            Some(text) => Templates::of(text.clone()),
+            None => Templates::first([tokenizer_config.as_ref(), None]),
+        };
         Ok(Self {
             config: json(bitnet_keys::CONFIG)?.ok_or_else(|| FormatError::from(Kind::NoConfig))?,
             generation_config: json(bitnet_keys::GENERATION_CONFIG)?,
-            chat_template: template.or_else(|| template_in(tokenizer_config.as_ref()?)),
+            chat_template: templates.chosen,
+            named_templates: templates.names,
             tokenizer_config,
+            special_tokens_map: None,
+            other_tokenizer: None,
             tokenizer_json: entries.get(bitnet_keys::TOKENIZER).cloned().map(TextSource::Inline),
         })
     }
@@ -122,13 +182,7 @@ pub(crate) fn adapter(directory: &Path) -> Result<HfMetadata, FormatError> {
     const NAME: &str = "adapter_config.json";
     let path = directory.join(NAME);
     let config = parse_object(&read_text(&path, "a JSON file", MAX_TEXT)?, NAME).map_err(|e| e.at(&path))?;
-    Ok(HfMetadata {
-        config,
-        generation_config: None,
-        tokenizer_config: None,
-        tokenizer_json: None,
-        chat_template: None,
-    })
+    Ok(HfMetadata { config, ..HfMetadata::default() })
 }
 
 /// The metadata for a lone safetensors file: what lies beside it.
@@ -148,15 +202,45 @@ pub(crate) fn beside(file: &Path) -> Result<HfMetadata, FormatError> {
     HfMetadata::read(directory)
 }
 
-/// The template named "default", where there are several.
-fn template_in(tokenizer_config: &Value) -> Option<String> {
-    match tokenizer_config.get("chat_template")? {
-        Value::String(template) => Some(template.clone()),
-        Value::Array(list) => {
-            let default = list.iter().find(|t| t.get("name").and_then(Value::as_str) == Some("default"))?;
-            default.get("template")?.as_str().map(Into::into)
+/// What a model ships for writing conversations.
+#[derive(Default)]
+struct Templates {
+    chosen: Option<String>,
+    /// Set when there are several and none is the default.
+    names: Vec<String>,
+}
+
+impl Templates {
+    /// A template alone, with its line's ends as Python reads them.
+    fn of(text: String) -> Self {
+        let text = if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text };
+        Self { chosen: Some(text), names: Vec::new() }
+    }
+
+    /// Those of the first file that has any.
+    fn first(files: [Option<&Value>; 2]) -> Self {
+        let found = files.into_iter().flatten().filter_map(|file| file.get("chat_template"));
+        found.map(Self::named).find(|t| t.chosen.is_some() || !t.names.is_empty()).unwrap_or_default()
+    }
+
+    /// A text, or named ones as a list of `{"name", "template"}` or as a mapping: the default one, or the only one.
+    fn named(value: &Value) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let named: Vec<(String, String)> = match value {
+            Value::String(template) => return Self { chosen: Some(template.clone()), names: Vec::new() },
+            Value::Array(list) => {
+                let pair = |t: &Value| Some((text(t.get("name")?)?, text(t.get("template")?)?));
+                list.iter().filter_map(pair).collect()
+            }
+            Value::Object(map) => map.iter().filter_map(|(name, t)| Some((name.clone(), text(t)?))).collect(),
+            _ => Vec::new(),
+        };
+        match (named.iter().find(|(name, _)| name == "default"), &named[..]) {
+            (Some((_, template)), _) | (None, [(_, template)]) => {
+                Self { chosen: Some(template.clone()), names: Vec::new() }
+            }
+            _ => Self { chosen: None, names: named.into_iter().map(|(name, _)| name).collect() },
         }
-        _ => None,
     }
 }
 
@@ -169,7 +253,17 @@ fn read_if_there(path: &Path, what: &'static str) -> Result<Option<String>, Form
     }
 }
 
+/// A file's text, without the byte order mark that some editors put before it.
 fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, FormatError> {
+    let mut bytes = read_bytes(path, what, limit)?;
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        bytes.drain(..3);
+    }
+    let at = |kind: Kind| FormatError::from(kind).at(path);
+    String::from_utf8(bytes).map_err(|_| at(Kind::NotUtf8 { what: what.into() }))
+}
+
+fn read_bytes(path: &Path, what: &'static str, limit: u64) -> Result<Vec<u8>, FormatError> {
     let at = |kind: Kind| FormatError::from(kind).at(path);
     let metadata = path.metadata().map_err(|e| at(e.into()))?;
     if !metadata.is_file() {
@@ -178,8 +272,7 @@ fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, Form
     if metadata.len() > limit {
         return Err(at(Kind::TextLength { what, len: metadata.len(), limit }));
     }
-    let bytes = fs::read(path).map_err(|e| at(e.into()))?;
-    String::from_utf8(bytes).map_err(|_| at(Kind::NotUtf8 { what: what.into() }))
+    fs::read(path).map_err(|e| at(e.into()))
 }
 
 fn json_error(what: &str, message: impl ToString) -> FormatError {

@@ -32,7 +32,7 @@ mod write;
 pub use checkpoint::{BitnetMetadata, Checkpoint, Metadata, OpenOptions};
 pub use error::{FormatError, FormatErrorKind};
 pub use gguf::{GgufArray, GgufMetadata, GgufValue};
-pub use huggingface::{HfMetadata, TEXT_FILES, TextSource};
+pub use huggingface::{HfMetadata, OtherTokenizer, TEXT_FILES, TextSource, read_sentencepiece};
 pub use packed_rows::hf_packed_to_ternary;
 pub use recognize::recognize_ternary;
 pub use tensor::{TensorInfo, TensorView};

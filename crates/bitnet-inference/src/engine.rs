@@ -93,6 +93,10 @@ pub(crate) struct Inner {
     pub(crate) model: Model<Cpu>,
     pub(crate) tokenizer: Option<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
+    /// Names of templates where there are several and none is the default.
+    template_names: Vec<String>,
+    /// What ends a generation.
+    stops: Vec<u32>,
     pub(crate) context: usize,
     pub(crate) prefill: usize,
     activations: Activations,
@@ -124,7 +128,7 @@ impl InferenceEngine {
     /// # Errors
     /// When the file is not a ternary model that this engine runs, says so with the cure; when memory is short.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, EngineError> {
-        let checkpoint = Checkpoint::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?;
+        let checkpoint = bitnet_model::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?;
         Self::from_checkpoint(checkpoint, options)
     }
 
@@ -147,6 +151,8 @@ impl InferenceEngine {
             Arc::new(ThreadPool::new(options.threads.or(tuning.threads).unwrap_or_else(granted_threads)));
         let tokenizer = vocabulary::tokenizer(source.checkpoint())?;
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
+        let template_names = vocabulary::template_names(source.checkpoint()).to_vec();
+        let stops = vocabulary::stop_tokens(source.checkpoint(), source.config(), tokenizer.as_ref());
         let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
             .with_kv(options.kv)
             .rows_per_chunk(tuning.rows_per_chunk)
@@ -165,7 +171,7 @@ impl InferenceEngine {
             |parts: &dyn PartSource| Model::load(parts, backend, &threads, options.activations, &progress);
         let model = match &options.adapter {
             Some(path) => {
-                let adapter = Adapter::new(&Checkpoint::open_adapter(path)?, source.config())?;
+                let adapter = Adapter::open(path, source.config())?;
                 load(&Adapted::new(&source, &adapter))?
             }
             None => load(&source)?,
@@ -177,6 +183,8 @@ impl InferenceEngine {
                 model,
                 tokenizer,
                 template,
+                template_names,
+                stops,
                 context,
                 prefill: tuning.prefill.clamp(1, context),
                 activations,
@@ -198,6 +206,26 @@ impl InferenceEngine {
     /// The model's chat template, if it came with one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.inner.template.as_ref()
+    }
+
+    /// The model's chat template and tokenizer, for a conversation.
+    ///
+    /// # Errors
+    /// [`EngineError::NoTokenizer`], [`EngineError::NoChatTemplate`], and [`EngineError::NamedTemplates`] where there are several
+    /// and none is the default.
+    pub fn chat(&self) -> Result<(&Tokenizer, &ChatTemplate), EngineError> {
+        let tokenizer = self.tokenizer().ok_or(EngineError::NoTokenizer)?;
+        let names = &self.inner.template_names;
+        let missing = || match &names[..] {
+            [] => EngineError::NoChatTemplate,
+            names => EngineError::NamedTemplates { names: names.join(", ") },
+        };
+        Ok((tokenizer, self.chat_template().ok_or_else(missing)?))
+    }
+
+    /// The tokens that end a generation, ascending; see [`vocabulary::stop_tokens`].
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.inner.stops
     }
 
     /// The kernel in use.

@@ -20,11 +20,22 @@ pub enum EngineError {
     #[error(transparent)]
     Core(#[from] bitnet_core::Error),
     /// Text was given or asked for, and the model came without a tokenizer.
-    #[error("the model has no tokenizer: give token ids, or put its tokenizer.json beside it")]
+    #[error(
+        "the model has no tokenizer: give token ids, or put its tokenizer.json, its tokenizer.model, or its vocab.json and merges.txt beside it"
+    )]
     NoTokenizer,
     /// A conversation was asked for, and the model came without a chat template.
     #[error("the model has no chat template: use `run` with a plain prompt")]
     NoChatTemplate,
+    /// A conversation was asked for, and the model came with several chat templates, none of them the default.
+    #[error(
+        "the model has several chat templates and none is the default: {names}; put the one you mean beside it as \
+         chat_template.jinja"
+    )]
+    NamedTemplates {
+        /// Their names, separated by commas.
+        names: String,
+    },
     /// There is nothing to continue.
     #[error("the prompt is empty and the model has no token that begins a text: give at least one token")]
     EmptyPrompt,

@@ -180,7 +180,7 @@ impl<'s> Generation<'s> {
             },
         };
         self.stats.decode_time = self.began.elapsed();
-        if !self.options.ignore_eos && self.session.engine.config().eos.contains(&id) {
+        if !self.options.ignore_eos && self.session.engine.stop_tokens().contains(&id) {
             return Ok(self.end(FinishReason::EndOfText));
         }
         self.session.sampler.accept(id);

@@ -4,7 +4,7 @@ use bitnet_format::Checkpoint;
 use bitnet_model::{Config, ModelError, Part, Source, Weight};
 use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix, TritCounts};
 
-use crate::EngineError;
+use crate::{EngineError, vocabulary};
 
 /// One matrix.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct Inspection {
     pub projections: usize,
     /// Those of them that hold floats, or blocks that stand for floats: they take activations as they are.
     pub dense_projections: usize,
+    /// The tokens that end a generation, with their texts.
+    pub stop_tokens: Vec<(u32, String)>,
     /// What looks wrong or deserves a word.
     pub warnings: Vec<String>,
 }
@@ -61,10 +63,10 @@ pub fn inspect(
     checkpoint: Checkpoint,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Inspection, EngineError> {
-    let source = Source::new(checkpoint)?;
+    let source = Source::to_look_at(checkpoint)?;
     let config = source.config().clone();
     let parts: Vec<Part> = source.matrices().collect();
-    let (mut matrices, mut weight_bytes, mut warnings) = (Vec::new(), 0, Vec::new());
+    let (mut matrices, mut weight_bytes, mut warnings) = (Vec::new(), 0, leftovers(&source));
     let (mut projections, mut dense_projections) = (0, 0);
     for (done, &part) in parts.iter().enumerate() {
         let weight = source.weight(part)?;
@@ -92,6 +94,7 @@ pub fn inspect(
     for part in source.vectors() {
         vector_parameters += source.vector(part)?.map_or(0, |v| v.len());
     }
+    let stop_tokens = ends_of_turns(&source, &mut warnings);
     let file_bytes = source.checkpoint().file_bytes();
     Ok(Inspection {
         config,
@@ -101,8 +104,48 @@ pub fn inspect(
         weight_bytes,
         projections,
         dense_projections,
+        stop_tokens,
         warnings,
     })
+}
+
+/// What is wrong with the tensors that no part of the model reads: whether the model is refused for it, and their names.
+fn leftovers(source: &Source) -> Vec<String> {
+    const SHOWN: usize = 20;
+    let refusal = source.refused().map(|error| format!("it will not run: {error}"));
+    let unread = source.unread();
+    let more = unread.len().saturating_sub(SHOWN);
+    let list = (!unread.is_empty()).then(|| {
+        let names = unread.iter().take(SHOWN).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        match unread.len() {
+            1 => format!("1 tensor is no part of the model: {names}"),
+            n => format!("{n} tensors are no part of the model: {names}{more}"),
+        }
+    });
+    refusal.into_iter().chain(list).chain(source.doubts()).collect()
+}
+
+/// The stop tokens with their texts. Warns of a tokenizer or template that cannot be read, and of ends of turns outside the set.
+fn ends_of_turns(source: &Source, warnings: &mut Vec<String>) -> Vec<(u32, String)> {
+    let (checkpoint, config) = (source.checkpoint(), source.config());
+    let tokenizer = vocabulary::tokenizer(checkpoint).unwrap_or_else(|error| {
+        warnings.push(format!("the tokenizer cannot be read: {error}"));
+        None
+    });
+    let stops = vocabulary::stop_tokens(checkpoint, config, tokenizer.as_ref());
+    match (vocabulary::chat_template(checkpoint, tokenizer.as_ref()), &tokenizer) {
+        (Ok(Some(template)), Some(tokenizer)) => {
+            warnings.extend(vocabulary::end_outside(&template, tokenizer, &stops));
+        }
+        (Err(error), _) => warnings.push(format!("the chat template cannot be used: {error}")),
+        _ => {}
+    }
+    let text = |id: u32| {
+        let bytes = tokenizer.as_ref().and_then(|t| t.token_bytes(id)).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    stops.into_iter().map(|id| (id, text(id))).collect()
 }
 
 /// Bytes of a matrix in memory.

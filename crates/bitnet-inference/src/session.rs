@@ -165,17 +165,17 @@ impl Session {
             self.tokens.extend_from_slice(ids);
             let chosen = match model.outcome(&self.state, 0) {
                 Outcome::Part(support) => self.sampler.sample_support(kernel, &support),
-                Outcome::All(logits) => Some(self.sampler.sample(kernel, logits)),
+                Outcome::All(logits) => Some(self.sampler.sample(kernel, finite(logits)?)),
             };
             if let Some(id) = chosen {
                 return Ok((id, None));
             }
             self.unproven += 1;
-            return Ok((self.sampler.sample(kernel, model.complete(&mut self.state)), None));
+            return Ok((self.sampler.sample(kernel, finite(model.complete(&mut self.state))?), None));
         }
         let logits = model.forward(&mut self.state, ids, &mut spans, Logits::Last, |_, _| {})?;
         self.tokens.extend_from_slice(ids);
-        let id = self.sampler.sample(kernel, logits);
+        let id = self.sampler.sample(kernel, finite(logits)?);
         Ok((id, logprobs.map(|count| TokenLogprobs::of(kernel, logits, id, count))))
     }
 
@@ -248,4 +248,13 @@ impl Session {
         }
         Generation::new(self, ids, options)
     }
+}
+
+/// Logits among which a token can be chosen: none of them is NaN, and the largest is finite.
+fn finite(logits: &[f32]) -> Result<&[f32], EngineError> {
+    // One pass without a branch, a hundredth of what the head takes.
+    let (nan, largest) = logits.iter().fold((false, f32::NEG_INFINITY), |(nan, largest), &x| {
+        (nan | x.is_nan(), if x > largest { x } else { largest })
+    });
+    if nan || !largest.is_finite() { Err(EngineError::NotANumber) } else { Ok(logits) }
 }

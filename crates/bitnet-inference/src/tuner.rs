@@ -90,12 +90,16 @@ pub struct Tuned {
     pub seconds: f64,
 }
 
-/// Finds the fastest way to run models of `config` here.
+/// Finds the fastest way to run models of `config` here. Models with blocks of more than 1 GiB are run in the usual way: no
+/// sample of them is small.
 ///
 /// # Errors
 /// When memory for the sample is short, or the sizes cannot be.
 pub fn tune(config: &Config, options: &TuneOptions) -> Result<Tuned, EngineError> {
     let started = Instant::now();
+    if Sample::is_too_large(config) {
+        return Ok(Tuned { tuning: Tuning::default(), trials: Vec::new(), layers: 0, seconds: 0.0 });
+    }
     let most = options.threads.unwrap_or_else(granted_threads);
     let mut bench = Bench::new(config, options, most)?;
     let mut tuning = Tuning::default();

@@ -109,3 +109,14 @@ fn callers_at_once_load_once() {
     });
     assert_eq!((LOADS.load(Ordering::Relaxed), cache.usage().loads, cache.usage().hits), (4, 1, 3));
 }
+
+/// A model is charged with its files and with what it holds in memory beside them.
+#[test]
+fn a_model_is_charged_with_its_files_and_its_weights() {
+    let cache = cache(u64::MAX);
+    let engine = cache.get(oracle(MODELS[0])).unwrap();
+    let file: u64 = fs::metadata(oracle(MODELS[0]).join("model.safetensors")).unwrap().len();
+    let weights = engine.memory().usage(bitnet_core::Purpose::Weights).current as u64;
+    assert!(weights > 0, "packed trits are laid out anew");
+    assert_eq!(cache.usage().bytes, file + weights);
+}

@@ -271,6 +271,9 @@ fn measured_gates_do_not_change_a_bit() {
         assert_eq!(alternating.info().skipping_blocks, shares.len().div_ceil(2));
         assert!(bits(&alternating, &prompt, 37) == reference, "{}", kernel.name());
         assert_eq!(load(vec![1.0; shares.len()]).info().skipping_blocks, 0);
+        // A block is worth it below 35 %.
+        assert_eq!(load(vec![0.34; shares.len()]).info().skipping_blocks, shares.len());
+        assert_eq!(load(vec![0.36; shares.len()]).info().skipping_blocks, 0);
     }
 }
 

@@ -4,7 +4,7 @@
 //! A projection with a side path gives `y + (B factor) (A x)`, where `x` is its input before it is quantized, in f32 and in
 //! the kernels' order of sums: the same bits for any kernel, number of threads and batch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use bitnet_core::DenseMatrix;
 use bitnet_format::{Checkpoint, Metadata};
@@ -17,6 +17,9 @@ use crate::{
 
 /// What every tensor of PEFT's files is called in front of the module's own name.
 const PREFIX: &str = "base_model.model.";
+/// The file of weights beside `adapter_config.json`, and what older versions of PEFT wrote instead.
+const WEIGHTS: &str = "adapter_model.safetensors";
+const PICKLE: &str = "adapter_model.bin";
 /// Larger ranks are taken for damage.
 const MAX_RANK: usize = 1 << 14;
 
@@ -27,6 +30,22 @@ pub struct Adapter {
 }
 
 impl Adapter {
+    /// Opens the adapter in a directory, for models of `config`.
+    ///
+    /// # Errors
+    /// As [`Adapter::new`], and for files that cannot be read or are PyTorch pickles.
+    pub fn open(path: &Path, config: &Config) -> Result<Self, ModelError> {
+        if path.is_dir() && !path.join(WEIGHTS).exists() && path.join(PICKLE).exists() {
+            return Err(ModelError::Unsupported {
+                what: format!(
+                    "an adapter whose weights are a PyTorch pickle ({PICKLE}), which can run code when it is read"
+                ),
+                cure: format!("save it again with `safe_serialization=True`, as {WEIGHTS}"),
+            });
+        }
+        Self::new(&Checkpoint::open_adapter(path)?, config)
+    }
+
     /// Reads an adapter for models of `config`.
     ///
     /// # Errors
@@ -84,12 +103,12 @@ impl Adapter {
 fn settings(json: &Value) -> Result<(usize, f32), ModelError> {
     let fields = Fields::new(json, "adapter_config.json")?;
     let refuse = |what: &str, got: String| Err(ModelError::config(what, "plain LoRA", got));
-    match fields.optional_str("peft_type") {
+    match fields.optional_str("peft_type")? {
         Some("LORA") => {}
         other => return refuse("peft_type in adapter_config.json", format!("{other:?}")),
     }
     for key in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
-        if fields.optional_bool(key) == Some(true) {
+        if fields.optional_bool(key)? == Some(true) {
             return refuse(&format!("{key} in adapter_config.json"), "true".into());
         }
     }
@@ -101,7 +120,7 @@ fn settings(json: &Value) -> Result<(usize, f32), ModelError> {
             return refuse(&format!("{key} in adapter_config.json"), said.to_string());
         }
     }
-    if let Some(bias) = fields.optional_str("bias").filter(|bias| *bias != "none") {
+    if let Some(bias) = fields.optional_str("bias")?.filter(|bias| *bias != "none") {
         return refuse("bias in adapter_config.json", bias.into());
     }
     let rank = fields.size("r")?;
@@ -110,7 +129,7 @@ fn settings(json: &Value) -> Result<(usize, f32), ModelError> {
     }
     let alpha = fields.number("lora_alpha")?;
     let over =
-        if fields.optional_bool("use_rslora") == Some(true) { (rank as f32).sqrt() } else { rank as f32 };
+        if fields.optional_bool("use_rslora")? == Some(true) { (rank as f32).sqrt() } else { rank as f32 };
     Ok((rank, alpha / over))
 }
 

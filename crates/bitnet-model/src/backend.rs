@@ -257,9 +257,15 @@ pub trait Backend: Send + Sync + Sized {
     /// How often the screen was enough.
     fn screen_counts(&self, room: &Self::ScreenRoom) -> ScreenCounts;
 
-    /// Cosines and sines of every token's position, `[tokens, head_dim]` (cosines, then sines); made once a batch.
-    /// `frequencies` are radians per position.
-    fn angles(&self, frequencies: &Self::Vector, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows);
+    /// Cosines and sines of every token's position, each times `factor`, `[tokens, head_dim]` (cosines, then sines); made once
+    /// a batch. `frequencies` are radians per position.
+    fn angles(
+        &self,
+        frequencies: &Self::Vector,
+        factor: f32,
+        spans: &[Span<'_, Self::Kv>],
+        out: &mut Self::Rows,
+    );
 
     /// Rotates every head of rows of queries or keys: `(a, b) -> (a cos - b sin, b cos + a sin)` for dimension `i`
     /// and `i + head_dim / 2`.

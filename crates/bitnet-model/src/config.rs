@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bitnet_quant::Activations;
 
-use crate::ModelError;
+use crate::{ModelError, Rope};
 
 /// Whether feed-forward layers of squared ReLU leave out what is exactly 0: results are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,73 +60,6 @@ pub enum GateActivation {
     Silu,
     /// `max(x, 0)^2`: BitNet b1.58 2B-4T.
     SquaredRelu,
-}
-
-/// How rotary frequencies are bent for contexts longer than the model was first trained on.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// Not at all.
-    None,
-    /// All frequencies divided by a factor.
-    Linear {
-        /// The divisor.
-        factor: f32,
-    },
-    /// Llama 3's: low frequencies divided, high ones kept, a ramp between.
-    Llama3 {
-        /// The divisor of low frequencies.
-        factor: f32,
-        /// Wavelengths above `original_context / low` are divided.
-        low: f32,
-        /// Wavelengths below `original_context / high` are kept.
-        high: f32,
-        /// The context of the first training.
-        original_context: f32,
-    },
-    /// A divisor for each frequency, as GGUF files store Llama 3's scaling.
-    Divisors(Vec<f32>),
-}
-
-/// Rotary position embedding (arXiv:2104.09864), dimension `i` paired with `i + head_dim / 2`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rope {
-    /// The base of the frequencies.
-    pub theta: f32,
-    /// How frequencies are bent.
-    pub scaling: RopeScaling,
-}
-
-impl Rope {
-    /// The frequencies of a head of `head_dim` dimensions, `[head_dim / 2]`, in radians per position.
-    ///
-    /// Rounded as `1 / theta^(2 j / head_dim)` in f32 rounds in the models' own code: the exponent, the power and the
-    /// reciprocal each once. The power is libm's in f64, so that every platform has the same bits.
-    pub fn frequencies(&self, head_dim: usize) -> Vec<f32> {
-        let base = |j: usize| {
-            let exponent = (2 * j) as f32 / head_dim as f32;
-            1.0 / libm::pow(f64::from(self.theta), f64::from(exponent)) as f32
-        };
-        (0..head_dim / 2).map(|j| self.bend(base(j), j)).collect()
-    }
-
-    fn bend(&self, frequency: f32, j: usize) -> f32 {
-        match &self.scaling {
-            RopeScaling::None => frequency,
-            RopeScaling::Linear { factor } => frequency / factor,
-            RopeScaling::Divisors(divisors) => frequency / divisors[j],
-            RopeScaling::Llama3 { factor, low, high, original_context } => {
-                let wavelength = 2.0 * std::f32::consts::PI / frequency;
-                if wavelength > original_context / low {
-                    frequency / factor
-                } else if wavelength < original_context / high {
-                    frequency
-                } else {
-                    let t = (original_context / wavelength - low) / (high - low);
-                    (1.0 - t) * frequency / factor + t * frequency
-                }
-            }
-        }
-    }
 }
 
 /// What activations the projections take.
@@ -253,31 +186,7 @@ impl Config {
         if !eps_sane(self.norm_eps) || !self.input_norm_eps.is_none_or(eps_sane) {
             return Err(ModelError::config("norm epsilon", "a small positive number", self.norm_eps));
         }
-        if !(self.rope.theta.is_finite() && self.rope.theta > 0.0) {
-            return Err(ModelError::config("rope theta", "a positive number", self.rope.theta));
-        }
-        self.check_rope_scaling()?;
+        self.rope.check(self.head_dim)?;
         Ok(self)
-    }
-
-    fn check_rope_scaling(&self) -> Result<(), ModelError> {
-        let positive = |x: f32| x.is_finite() && x > 0.0;
-        match &self.rope.scaling {
-            RopeScaling::None => Ok(()),
-            RopeScaling::Linear { factor } if positive(*factor) => Ok(()),
-            RopeScaling::Llama3 { factor, low, high, original_context }
-                if [*factor, *low, *high, *original_context].into_iter().all(positive) && high > low =>
-            {
-                Ok(())
-            }
-            RopeScaling::Divisors(d) if d.len() == self.head_dim / 2 && d.iter().all(|&x| positive(x)) => {
-                Ok(())
-            }
-            other => Err(ModelError::config(
-                "rope scaling",
-                "positive factors for every frequency",
-                format!("{other:?}"),
-            )),
-        }
     }
 }

@@ -342,7 +342,7 @@ impl Backend for Cpu {
         room.counts()
     }
 
-    fn angles(&self, frequencies: &Buffer<f32>, spans: &[Span<'_, KvCache>], out: &mut Rows) {
+    fn angles(&self, frequencies: &Buffer<f32>, factor: f32, spans: &[Span<'_, KvCache>], out: &mut Rows) {
         let mut rows = out.data.chunks_exact_mut(out.width);
         for span in spans {
             let first = span.sequence.len();
@@ -350,9 +350,9 @@ impl Backend for Cpu {
                 let (cos, sin) = row.split_at_mut(frequencies.len());
                 for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies.iter()) {
                     // The angle is rounded to f32 as in the models' own code; its functions are libm's in f64,
-                    // rounded once, so that every platform has the same bits.
+                    // rounded once, so that every platform has the same bits, and rounded again when they are scaled.
                     let angle = f64::from(position as f32 * frequency);
-                    (*cos, *sin) = (libm::cos(angle) as f32, libm::sin(angle) as f32);
+                    (*cos, *sin) = (libm::cos(angle) as f32 * factor, libm::sin(angle) as f32 * factor);
                 }
             }
         }

@@ -233,7 +233,7 @@ impl<B: Backend> Model<B> {
         let (b, w) = (&self.backend, &self.weights);
         b.embed(&w.embedding, ids, &mut state.h);
         observe(Stage::Embedding, b.read(&state.h, tokens));
-        b.angles(&w.frequencies, spans, &mut state.angles);
+        b.angles(&w.frequencies, self.config.rope.attention_factor(), spans, &mut state.angles);
         for (layer, block) in w.blocks.iter().enumerate() {
             self.attention(layer, block, state, tokens, spans, observe);
             self.feed_forward(layer, block, state, tokens, observe);

@@ -27,9 +27,37 @@ pub enum ModelError {
         /// What to do instead.
         cure: String,
     },
+    /// What training leaves behind beside a model.
+    #[error("this is an adapter for {base}: give that model, and --adapter {directory}")]
+    Adapter {
+        /// The model that it belongs to.
+        base: String,
+        /// Where it lies.
+        directory: String,
+    },
     /// A tensor that the model needs is not there.
     #[error("tensor '{name}' is missing")]
     MissingTensor {
+        /// Its name in the file.
+        name: String,
+    },
+    /// A tensor whose weights the model's class does not compute with.
+    #[error(
+        "tensor '{name}'{others} is no part of this model, and leaving it out would change what it computes: {reason}"
+    )]
+    Unread {
+        /// Its name in the file.
+        name: String,
+        /// How many more of its kind there are, in words; empty for none.
+        others: String,
+        /// What it is, and what to do.
+        reason: String,
+    },
+    /// Numbers that are infinite or no numbers.
+    #[error(
+        "tensor '{name}' holds numbers that are not finite: the file is damaged, or training went astray"
+    )]
+    NotFinite {
         /// Its name in the file.
         name: String,
     },

@@ -5,8 +5,10 @@
 //! | `bitnet-b1.58` | `BitNetForCausalLM`; GGUF `bitnet-b1.58`, `bitnet-25` | `hidden_act`; ReLU^2 in GGUF | yes | no | yes |
 //! | `bitnet` | `BitnetForCausalLM` (1bitLLM); GGUF `bitnet` | SiLU | yes | no | yes |
 //! | `llama` | `LlamaForCausalLM`, `MistralForCausalLM`; GGUF `llama` | SiLU | no | no | when quantized as BitNet |
+//! | `qwen2` | `Qwen2ForCausalLM`; GGUF `qwen2` | SiLU | no | no; biases of q, k, v | when quantized as BitNet |
 //! | `qwen3` | `Qwen3ForCausalLM`; GGUF `qwen3` | SiLU | no | yes | when quantized as BitNet |
 
+mod arithmetic;
 pub mod bitnet_file;
 pub mod gguf;
 pub mod huggingface;
@@ -17,5 +19,7 @@ pub const BITNET_B158: &str = "bitnet-b1.58";
 pub const BITNET: &str = "bitnet";
 /// Llama-class blocks with ternary projections: Falcon3, Llama3-8B-1.58, Falcon-E, TriLM.
 pub const LLAMA: &str = "llama";
+/// Llama-class blocks whose queries, keys and values have biases: Qwen2 and Qwen2.5.
+pub const QWEN2: &str = "qwen2";
 /// Qwen3-class blocks with group-scaled projections: Ternary-Bonsai.
 pub const QWEN3: &str = "qwen3";

@@ -18,19 +18,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn get(&self, key: &str) -> Option<&'a Value> {
+    /// The value of a key, unless it is null.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
-    fn wrong(&self, key: &str, expected: &str) -> ModelError {
-        let got = self.get(key).map_or("nothing".into(), Value::to_string);
+    pub(crate) fn wrong(&self, key: &str, expected: &str) -> ModelError {
+        let got = self.get(key).map_or("nothing".into(), |v| short(&v.to_string()));
         ModelError::config(format!("{key} in {}", self.file), expected, got)
     }
 
     pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let size = value.as_u64().and_then(|n| usize::try_from(n).ok());
-        size.map(Some).ok_or_else(|| self.wrong(key, "a whole number"))
+        self.optional(key, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
     }
 
     pub(crate) fn size(&self, key: &str) -> Result<usize, ModelError> {
@@ -38,20 +37,70 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f32>, ModelError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        number(Some(value)).map(Some).ok_or_else(|| self.wrong(key, "a number"))
+        self.optional(key, "a number", |v| number(Some(v)))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<f32, ModelError> {
         self.optional_number(key)?.ok_or_else(|| self.wrong(key, "a number"))
     }
 
-    pub(crate) fn optional_str(&self, key: &str) -> Option<&'a str> {
-        self.get(key).and_then(Value::as_str)
+    pub(crate) fn optional_str(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
+        self.optional(key, "a text", Value::as_str)
     }
 
-    pub(crate) fn optional_bool(&self, key: &str) -> Option<bool> {
-        self.get(key).and_then(Value::as_bool)
+    pub(crate) fn optional_bool(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.optional(key, "true or false", Value::as_bool)
+    }
+
+    pub(crate) fn optional_list(&self, key: &str) -> Result<Option<&'a Vec<Value>>, ModelError> {
+        self.optional(key, "a list", Value::as_array)
+    }
+
+    /// An object; errors in it name `key`.
+    pub(crate) fn optional_object(&self, key: &'static str) -> Result<Option<&'a Value>, ModelError> {
+        self.optional(key, "a JSON object", |v| v.is_object().then_some(v))
+    }
+
+    /// A token id or a list of them; empty when nothing is said.
+    pub(crate) fn ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
+        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        let ids = |v: &Value| match v {
+            Value::Array(items) => items.iter().map(id).collect::<Option<Vec<u32>>>(),
+            one => id(one).map(|id| vec![id]),
+        };
+        Ok(self.optional(key, "a token id or a list of them", ids)?.unwrap_or_default())
+    }
+
+    /// A list of finite numbers.
+    pub(crate) fn optional_numbers(&self, key: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        let numbers = |v: &Value| v.as_array()?.iter().map(|v| number(Some(v))).collect::<Option<Vec<f32>>>();
+        self.optional(key, "a list of numbers", numbers)
+    }
+
+    /// A finite number in the width in which Python reads it.
+    pub(crate) fn optional_double(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        let fits = |v: &Value| v.as_f64().filter(|x| (*x as f32).is_finite());
+        self.optional(key, "a number", fits)
+    }
+
+    fn optional<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        take: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        take(value).map(Some).ok_or_else(|| self.wrong(key, expected))
+    }
+
+    /// Every key whose value is not null.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.object.iter().filter(|(_, v)| !v.is_null()).map(|(key, _)| key.as_str())
+    }
+
+    /// Whether the key is there at all, be it with null.
+    pub(crate) fn names(&self, key: &str) -> bool {
+        self.object.contains_key(key)
     }
 }
 
@@ -60,7 +109,12 @@ pub(crate) fn number(value: Option<&Value>) -> Option<f32> {
     value.and_then(Value::as_f64).map(|x| x as f32).filter(|x| x.is_finite())
 }
 
-/// A token id.
-pub(crate) fn int(value: Option<&Value>) -> Option<u32> {
-    value.and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok())
+/// What a file says, cut to what a person reads.
+fn short(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut cut: String = text.chars().take(MOST).collect();
+    if text.chars().nth(MOST).is_some() {
+        cut.push_str("...");
+    }
+    cut
 }

@@ -13,7 +13,10 @@ use crate::{
     },
 };
 
+mod accounts;
+mod finite;
 mod learned;
+mod names;
 mod projection;
 
 pub use learned::Learned;
@@ -23,6 +26,11 @@ pub struct Source {
     checkpoint: Checkpoint,
     config: Config,
     convention: Convention,
+    /// What stands before every name, where a wrapper has left its own there.
+    prefix: String,
+    /// Whether the class has biases of attention's inputs, of its output, of the feed-forward layer. GGUF has no word for them
+    /// but the tensors themselves.
+    biases: [bool; 3],
 }
 
 /// How tensors are named and meant.
@@ -36,11 +44,26 @@ enum Convention {
 }
 
 impl Source {
-    /// Reads the configuration and checks that every part is there with its shape.
+    /// Reads the configuration and checks that every part is there with its shape, and that nothing else is there that would
+    /// change what the model computes.
     ///
     /// # Errors
-    /// When the model is of no known family, a value is impossible, or a tensor is missing or misshapen.
+    /// When the model is of no known family, a value is impossible, a tensor is missing or misshapen, or one is left over
+    /// ([`ModelError::Unread`]).
     pub fn new(checkpoint: Checkpoint) -> Result<Self, ModelError> {
+        let source = Self::to_look_at(checkpoint)?;
+        match source.refused() {
+            Some(error) => Err(error),
+            None => Ok(source),
+        }
+    }
+
+    /// The same without the last of these checks, to tell what a file holds that will not run: [`Source::refused`] is the
+    /// error, and [`Source::unread`] lists the tensors.
+    ///
+    /// # Errors
+    /// As [`Source::new`], what is left over excepted.
+    pub fn to_look_at(checkpoint: Checkpoint) -> Result<Self, ModelError> {
         let (config, convention) = match checkpoint.metadata() {
             Metadata::HuggingFace(m) => {
                 let (config, quantization) = huggingface::config(&m.config, m.generation_config.as_ref())?;
@@ -64,19 +87,56 @@ impl Source {
                 ));
             }
         };
-        let mut source = Self { checkpoint, config, convention };
-        if !source.has(Part::Head) {
-            // A file without a head means the embedding, whatever its configuration forgot to say.
-            source.config.tied_head = true;
-        }
+        let prefix = match convention {
+            Convention::HuggingFace(_) => names::prefix(&checkpoint)?,
+            _ => String::new(),
+        };
+        let biases = match checkpoint.metadata() {
+            Metadata::HuggingFace(m) => huggingface::biases(&m.config)?,
+            Metadata::Bitnet(m) => huggingface::biases(&m.hf.config)?,
+            _ => [true; 3],
+        };
+        let mut source = Self { checkpoint, config, convention, prefix, biases };
+        source.tie()?;
         source.check_shapes()?;
+        source.check_biases()?;
         Ok(source)
+    }
+
+    /// A file without a head means the embedding, unless its configuration says that it does not.
+    fn tie(&mut self) -> Result<(), ModelError> {
+        if self.has(Part::Head) {
+            return Ok(());
+        }
+        let said = self.config_json().and_then(|json| json.get("tie_word_embeddings"));
+        if said == Some(&serde_json::Value::Bool(false)) {
+            return Err(ModelError::config(
+                "head",
+                format!(
+                    "a tensor '{}', since config.json says that tie_word_embeddings is false",
+                    self.name(Part::Head)
+                ),
+                "none; set tie_word_embeddings to true if the embedding is the head",
+            ));
+        }
+        self.config.tied_head = true;
+        Ok(())
+    }
+
+    /// The `config.json` of a file that has one.
+    fn config_json(&self) -> Option<&serde_json::Value> {
+        match self.checkpoint.metadata() {
+            Metadata::HuggingFace(m) => Some(&m.config),
+            Metadata::Bitnet(m) => Some(&m.hf.config),
+            _ => None,
+        }
     }
 
     fn gguf_config(
         checkpoint: &Checkpoint,
         metadata: &bitnet_format::GgufMetadata,
     ) -> Result<Config, ModelError> {
+        gguf::known(metadata)?;
         let missing = |name: String| ModelError::MissingTensor { name };
         let embedding = gguf::name(Part::Embedding);
         let vocab = checkpoint.info(&embedding).ok_or_else(|| missing(embedding))?.rows();
@@ -112,7 +172,7 @@ impl Source {
     /// The name of `part` in the file, or the name that it should have.
     pub fn name(&self, part: Part) -> String {
         let mut names = match self.convention {
-            Convention::HuggingFace(_) | Convention::Bitnet => huggingface::names(part),
+            Convention::HuggingFace(_) | Convention::Bitnet => names::with(&self.prefix, part),
             Convention::Gguf { .. } => vec![gguf::name(part)],
         };
         let present = names.iter().position(|name| self.holds(name));
@@ -163,7 +223,10 @@ impl Source {
         let layers = 0..self.config.layers;
         let norms = layers.clone().flat_map(|l| Norm::of(&self.config).map(move |n| Part::Norm(l, n)));
         let biases = layers.clone().flat_map(|l| Projection::ALL.map(|p| Part::Bias(l, p)));
+        let biases =
+            biases.filter(|part| matches!(part, Part::Bias(_, p) if self.biases[accounts::group(*p)]));
         let inputs = layers.flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
+        let inputs = inputs.filter(|_| self.config.input_norm_eps.is_some());
         let optional = biases.chain(inputs).filter(|&part| self.has(part));
         std::iter::once(Part::FinalNorm).chain(norms).chain(optional).collect()
     }
@@ -200,17 +263,20 @@ impl Source {
                     ]
                 }
                 (_, Some(info)) => info.shape().to_vec(),
-                (None, None) => return Err(ModelError::MissingTensor { name }),
+                (None, None) => return Err(self.missing(part)),
             };
             if got != expected {
                 return Err(shape_error(name, expected, &got));
+            }
+            if let Some(entry) = self.entry(&name)? {
+                entry.check(&self.checkpoint, &name)?;
             }
         }
         if self.config.input_norm_eps.is_some() {
             let parts = (0..self.config.layers).flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
             let absent = parts.into_iter().find(|&part| !self.has(part));
             if let Some(part) = absent {
-                return Err(ModelError::MissingTensor { name: self.name(part) });
+                return Err(self.missing(part));
             }
         }
         Ok(())
@@ -233,6 +299,9 @@ impl Source {
             return Ok(None);
         }
         let mut values = self.checkpoint.tensor(&name)?.to_f32()?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(ModelError::NotFinite { name });
+        }
         if let Part::Bias(layer, projection) = part {
             if let Some(order) = self.row_order(projection) {
                 values = order.iter().map(|&row| values[row]).collect();
@@ -272,8 +341,19 @@ impl Source {
     /// A matrix in its exact form.
     ///
     /// # Errors
-    /// When the tensor cannot be read, holds no trits, or is a dense projection that nothing says should be one.
+    /// When the tensor cannot be read, holds numbers that are not finite, or holds no trits and nothing says that it should
+    /// not.
     pub fn weight(&self, part: Part) -> Result<Weight, ModelError> {
+        let weight = self.weight_as_stored(part)?;
+        match &weight {
+            Weight::Table(table) if !finite::is_finite(table) => {
+                Err(ModelError::NotFinite { name: self.name(part) })
+            }
+            _ => Ok(weight),
+        }
+    }
+
+    fn weight_as_stored(&self, part: Part) -> Result<Weight, ModelError> {
         let name = self.name(part);
         if let Some(entry) = self.entry(&name)? {
             return entry.read(&self.checkpoint, &name);

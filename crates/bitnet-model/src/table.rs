@@ -214,6 +214,11 @@ pub struct BlockTable {
 }
 
 impl BlockTable {
+    /// The type of the blocks and their bytes.
+    pub(crate) fn stored(&self) -> (TensorType, &[u8]) {
+        (self.info.ty(), &self.bytes)
+    }
+
     fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         let view = TensorView::from_parts(&self.info, self.bytes.clone());
         // `Table::new` has decoded a row: type and sizes are right.

@@ -241,8 +241,14 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         self.inner.screen_counts(room)
     }
 
-    fn angles(&self, frequencies: &Self::Vector, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows) {
-        self.watch.run(Operation::Rope, 0, || self.inner.angles(frequencies, spans, out));
+    fn angles(
+        &self,
+        frequencies: &Self::Vector,
+        factor: f32,
+        spans: &[Span<'_, Self::Kv>],
+        out: &mut Self::Rows,
+    ) {
+        self.watch.run(Operation::Rope, 0, || self.inner.angles(frequencies, factor, spans, out));
     }
 
     fn rope(&self, x: &mut Self::Rows, tokens: usize, angles: &Self::Rows) {

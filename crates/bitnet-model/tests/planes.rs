@@ -194,3 +194,67 @@ fn blocks_are_read_back_and_other_sizes_are_named() {
     let other = write(&path, part, "48 32 q4_0", &tensor(vec![48, 34], bytes)).and_then(|s| s.weight(part));
     assert!(other.unwrap_err().to_string().contains("q4_0"), "the tensor has another name");
 }
+
+/// The name of a tensor of the embedding, which the tests call x.
+fn whole(name: &str) -> String {
+    name.replacen('x', "model.embed_tokens.weight", 1)
+}
+
+/// The metadata of a file whose embedding is `entry`.
+fn claims(entry: Entry) -> BTreeMap<String, String> {
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_size": entry.cols, "intermediate_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 32, "vocab_size": entry.rows,
+    });
+    [
+        (bitnet_keys::FORMAT.to_owned(), bitnet_keys::VERSION.to_owned()),
+        (bitnet_keys::CONFIG.to_owned(), config.to_string()),
+        (bitnet_file::key("model.embed_tokens.weight"), entry.to_text()),
+    ]
+    .into()
+}
+
+/// An entry of the metadata is a claim until its tensors are there with the bytes of its shape: nothing is made for it before.
+#[test]
+fn an_entry_without_its_bytes_is_refused_when_the_file_is_opened() {
+    let entry = |rows, cols, form| Entry { rows, cols, form };
+    let row = Granularity::Row;
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("claims.bitnet");
+    let strips = PackedTernary::byte_len(16, 32).unwrap();
+    let q8 = TensorType::Q8_0.byte_len(16, 32).unwrap();
+    let cases: [(Entry, &[(&str, TensorType, usize)], &str); 6] = [
+        (entry(1 << 17, 1 << 17, Form::Trits(row)), &[], "x.t2"),
+        (entry(16, 32, Form::Trits(row)), &[("x.t2", TensorType::U8, strips)], "x.scales"),
+        (
+            entry(16, 32, Form::Trits(row)),
+            &[("x.t2", TensorType::U8, strips - 64), ("x.scales", TensorType::F32, 16)],
+            "x.t2",
+        ),
+        (
+            entry(16, 32, Form::Trits(row)),
+            &[("x.t2", TensorType::U8, strips), ("x.scales", TensorType::F32, 15)],
+            "x.scales",
+        ),
+        (
+            entry(16, 32, Form::Planes([row, row])),
+            &[("x.t2", TensorType::U8, strips), ("x.scales", TensorType::F32, 16)],
+            "x.second.t2",
+        ),
+        (entry(16, 32, Form::Blocks(TensorType::Q8_0)), &[("x.q8_0", TensorType::U8, q8 - 1)], "x.q8_0"),
+    ];
+    for (entry, tensors, part) in cases {
+        let _ = std::fs::remove_file(&path);
+        let specs: Vec<TensorSpec> =
+            tensors.iter().map(|(name, ty, len)| TensorSpec::new(whole(name), *ty, [*len])).collect();
+        let mut writer = SafetensorsWriter::create(&path, &claims(entry), &specs).unwrap();
+        for spec in &specs {
+            writer.write(&spec.name, &vec![0; spec.ty.byte_len(1, spec.shape[0]).unwrap()]).unwrap();
+        }
+        writer.finish().unwrap();
+        let error = match Source::new(Checkpoint::open(&path, &Default::default()).unwrap()) {
+            Ok(_) => panic!("{part} was believed"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(&format!("'{}'", whole(part))), "{part}: {error}");
+    }
+}

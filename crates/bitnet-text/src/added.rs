@@ -32,6 +32,21 @@ fn yes() -> bool {
     true
 }
 
+impl AddedToken {
+    /// A control token that is searched in the text as given.
+    pub(crate) fn control(id: u32, content: String) -> Self {
+        Self {
+            id,
+            content,
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: true,
+        }
+    }
+}
+
 /// A stretch of text, and the id that it is as a whole, if it is one.
 pub(crate) type Section = (Option<u32>, Range<usize>);
 

@@ -3,6 +3,7 @@
 mod export;
 
 use crate::added::{AddedToken, AddedTokens};
+use crate::ends::{is_end, is_ordinary};
 use crate::error::TextError;
 use crate::json::{Sections, Steps};
 use crate::pieces::{DecodePlan, Entry, Pieces, byte_token};
@@ -38,6 +39,10 @@ pub struct GgufVocabulary {
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`.
     pub eos: Option<u32>,
+    /// `tokenizer.ggml.eot_token_id`, the end of a turn.
+    pub eot: Option<u32>,
+    /// `tokenizer.ggml.eom_token_id`, the end of a message that calls a tool.
+    pub eom: Option<u32>,
     /// `tokenizer.ggml.unknown_token_id`.
     pub unk: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`; absent means what llama.cpp takes it for (yes for `llama` and LLaMA-3).
@@ -58,8 +63,9 @@ impl Tokenizer {
     /// # Errors
     /// Another vocabulary kind, an unknown splitter, tables of unequal length, ids outside the vocabulary, tokens that are
     /// not UTF-8.
-    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TextError> {
+    pub fn from_gguf(mut vocabulary: GgufVocabulary) -> Result<Self, TextError> {
         let texts = check(&vocabulary)?;
+        type_ends(&mut vocabulary, &texts);
         match vocabulary.model.as_str() {
             "gpt2" => byte_level(vocabulary, texts),
             "llama" => sentencepiece(vocabulary, texts),
@@ -89,6 +95,8 @@ fn check(vocabulary: &GgufVocabulary) -> Result<Vec<String>, TextError> {
     for (part, id) in [
         ("tokenizer.ggml.bos_token_id", vocabulary.bos),
         ("tokenizer.ggml.eos_token_id", vocabulary.eos),
+        ("tokenizer.ggml.eot_token_id", vocabulary.eot),
+        ("tokenizer.ggml.eom_token_id", vocabulary.eom),
         ("tokenizer.ggml.unknown_token_id", vocabulary.unk),
     ] {
         if let Some(id) = id.filter(|&id| id as usize >= count) {
@@ -100,6 +108,26 @@ fn check(vocabulary: &GgufVocabulary) -> Result<Vec<String>, TextError> {
             .map_err(|_| TextError::invalid("tokenizer.ggml.tokens", format!("token {id} is not UTF-8")))
     };
     vocabulary.tokens.iter().enumerate().map(text).collect()
+}
+
+/// What ends a text or a turn is a control token, whatever type a converter gave it.
+fn type_ends(vocabulary: &mut GgufVocabulary, texts: &[String]) {
+    let named = [vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom];
+    let named = named.into_iter().flatten().filter(|&id| !is_ordinary(&texts[id as usize]));
+    let spelled = (0u32..).zip(texts).filter(|(_, text)| is_end(text)).map(|(id, _)| id);
+    let ids: Vec<u32> = named.chain(spelled).collect();
+    if ids.is_empty() {
+        return;
+    }
+    vocabulary.token_types.resize(texts.len(), token_type::NORMAL);
+    for id in ids {
+        let kind = &mut vocabulary.token_types[id as usize];
+        if matches!(*kind, token_type::NORMAL | token_type::USER_DEFINED)
+            && byte_token(&texts[id as usize]).is_none()
+        {
+            *kind = token_type::CONTROL;
+        }
+    }
 }
 
 fn type_of(vocabulary: &GgufVocabulary, id: usize) -> i32 {
@@ -115,17 +143,7 @@ fn added_tokens(vocabulary: &GgufVocabulary, texts: &[String]) -> Vec<AddedToken
             token_type::USER_DEFINED => false,
             _ => continue,
         };
-        let content = content.clone();
-        let plain = AddedToken {
-            id,
-            content,
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: false,
-            special,
-        };
-        added.push(plain);
+        added.push(AddedToken { special, ..AddedToken::control(id, content.clone()) });
     }
     // Of two with the same text the first is meant, as in the vocabulary.
     let mut seen = ahash::AHashSet::new();
@@ -257,7 +275,15 @@ fn sentencepiece(vocabulary: GgufVocabulary, texts: Vec<String>) -> Result<Token
         }
         types.push(kind);
     }
-    let rules = SentencePiece { scores: vocabulary.scores.clone(), types, unknown, bytes };
+    let rules = SentencePiece {
+        scores: vocabulary.scores.clone(),
+        types,
+        unknown,
+        bytes,
+        fuse_unknown: false,
+        unigram: None,
+        charsmap: None,
+    };
     let prefix = vocabulary.add_space_prefix.unwrap_or(true);
     let plan = DecodePlan::sentencepiece(prefix);
     let bos = bos_id.filter(|_| vocabulary.add_bos.unwrap_or(true));
@@ -298,7 +324,7 @@ fn finish(
 ) -> Result<Tokenizer, TextError> {
     // Added tokens of GGUF files are searched in the text as given, so nothing is normalized here.
     let added = AddedTokens::new(added_tokens(&vocabulary, texts), |text| Ok(text.to_string()))?;
-    Ok(Tokenizer {
+    let mut tokenizer = Tokenizer {
         steps: Steps::from_sections(&sections)?,
         sections,
         model,
@@ -309,5 +335,8 @@ fn finish(
         unknown: vocabulary.unk,
         bos: vocabulary.bos,
         eos: vocabulary.eos,
-    })
+        ends: vocabulary.eot.into_iter().chain(vocabulary.eom).collect(),
+    };
+    tokenizer.find_ends();
+    Ok(tokenizer)
 }

@@ -3,6 +3,7 @@
 mod post_processor;
 
 use crate::added::{AddedToken, AddedTokens};
+use crate::ends::{SPELLINGS, is_end};
 use crate::error::TextError;
 use crate::pieces::{DecodePlan, Entry, Pieces};
 use ahash::AHashMap;
@@ -131,7 +132,7 @@ impl Parsed {
             });
         }
         check_kind(file.model.kind.as_deref())?;
-        let added = assign_ids(file.added_tokens, &file.model.vocab)?;
+        let added = assign_ids(with_ends(file.added_tokens, &file.model.vocab), &file.model.vocab)?;
         let size = table_size(&file.model.vocab, &added)?;
         let sections = Sections {
             normalizer: file.normalizer.filter(|v| !v.is_null()),
@@ -207,6 +208,19 @@ fn check_kind(kind: Option<&str>) -> Result<(), TextError> {
             Err(TextError::Unsupported { part: "model.type", found: other.to_string(), supported: "BPE" })
         }
     }
+}
+
+/// What ends a turn by its spelling is a control token, even where the file lists it among ordinary text.
+fn with_ends(mut tokens: Vec<AddedToken>, vocab: &AHashMap<String, u32>) -> Vec<AddedToken> {
+    tokens.iter_mut().filter(|t| is_end(&t.content)).for_each(|t| t.special = true);
+    for end in SPELLINGS {
+        if let Some(&id) = vocab.get(end)
+            && !tokens.iter().any(|t| t.content == end)
+        {
+            tokens.push(AddedToken::control(id, end.to_owned()));
+        }
+    }
+    tokens
 }
 
 /// Gives added tokens their ids as the library does: the vocabulary's id where it has the text, else the next free one.

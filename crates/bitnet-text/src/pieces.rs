@@ -139,7 +139,7 @@ pub(crate) struct Entry<'a> {
 }
 
 /// Bytes of every id, in one block of memory. Built once; a lookup is two loads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pieces {
     bytes: Vec<u8>,
     /// Token `id` is `bytes[spans[id].0 .. spans[id].1]`; an id the vocabulary skips has `ABSENT`.
@@ -200,6 +200,12 @@ impl Pieces {
 
     pub(crate) fn is_special(&self, id: u32) -> bool {
         self.special.get(id as usize).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn set_special(&mut self, id: u32) {
+        if let Some(special) = self.special.get_mut(id as usize) {
+            *special = true;
+        }
     }
 
     /// Length in bytes of the longest token.

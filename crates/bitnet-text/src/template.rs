@@ -2,18 +2,20 @@
 
 mod armour;
 mod budget;
+mod depth;
+mod guard;
 mod python;
 
 use crate::error::TextError;
 use budget::Budget;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr};
+use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, Error, UndefinedBehavior, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Larger templates are refused; the longest that models ship have some tens of thousands of bytes.
-const MAX_SOURCE: usize = 1 << 20;
+const MAX_SOURCE: usize = 256 << 10;
 
 /// The format of BitNet b1.58 2B-4T: `Role: content<|eot_id|>` without newlines, then `Assistant: `.
 ///
@@ -63,7 +65,9 @@ impl ChatTemplate {
             return Err(TextError::Limit(format!("{MAX_SOURCE} bytes of source")));
         }
         let source = if source.contains("BITNET") { BITNET_2B_4T } else { source };
-        let armoured = armour::armour(&without_markers(source), syntax()?)?;
+        let plain = without_markers(source);
+        depth::check(&plain, syntax()?)?;
+        let armoured = armour::armour(&plain, syntax()?)?;
         let template = Self {
             source: source.to_string(),
             armoured,
@@ -71,8 +75,7 @@ impl ChatTemplate {
             eos: eos.map(str::to_string),
         };
         // The engine's own compiler has the last word on names and arguments.
-        let mut env = Environment::new();
-        template.load(&mut env)?;
+        template.load(&mut Environment::empty())?;
         Ok(template)
     }
 
@@ -99,11 +102,10 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         let said: usize = messages.iter().map(|m| m.role.len() + m.content.len() + 64).sum();
         let budget = Budget::new(said + self.source.len());
-        let mut env = Environment::new();
+        let mut env = Environment::empty();
         env.set_undefined_behavior(UndefinedBehavior::Lenient);
         env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        budget::install(&mut env, &budget);
-        env.add_filter("tojson", |value: Value, options: Kwargs| python::to_json(&value, &options));
+        guard::install(&mut env, &budget);
         env.add_function("strftime_now", |format: &str| python::strftime_now(format));
         self.load(&mut env)?;
         let turns: Vec<Value> = messages.iter().map(|m| Value::from_object(Turn(m.clone()))).collect();

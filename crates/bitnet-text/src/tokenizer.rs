@@ -38,6 +38,8 @@ pub struct Tokenizer {
     pub(crate) unknown: Option<u32>,
     pub(crate) bos: Option<u32>,
     pub(crate) eos: Option<u32>,
+    /// Ids that end a text or a turn, ascending.
+    pub(crate) ends: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -50,7 +52,7 @@ impl Tokenizer {
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self, TextError> {
         let parsed = Parsed::read(json.as_ref())?;
         let unknown = parsed.model.get_unk_token().as_ref().and_then(|unk| parsed.model.token_to_id(unk));
-        Ok(Self {
+        let mut tokenizer = Self {
             bos: parsed.around.0.first().copied(),
             eos: parsed.around.1.last().copied(),
             around: parsed.around,
@@ -61,15 +63,25 @@ impl Tokenizer {
             added: parsed.added,
             pieces: Arc::new(parsed.pieces),
             unknown,
-        })
+            ends: Vec::new(),
+        };
+        tokenizer.find_ends();
+        Ok(tokenizer)
     }
 
     /// Names the BOS and EOS tokens by their text, as tokenizer_config.json does (tokenizer.json does not say which they
-    /// are). A name that is not in the vocabulary is ignored.
-    pub fn with_bos_eos(mut self, bos: Option<&str>, eos: Option<&str>) -> Self {
-        self.bos = bos.and_then(|t| self.id_of(t)).or(self.bos);
-        self.eos = eos.and_then(|t| self.id_of(t)).or(self.eos);
-        self
+    /// are). They are control tokens from then on, unless they are single characters or white space. A name that is not in the
+    /// vocabulary is ignored.
+    ///
+    /// # Errors
+    /// When there are more control tokens than can be searched for.
+    pub fn with_bos_eos(mut self, bos: Option<&str>, eos: Option<&str>) -> Result<Self, TextError> {
+        let named = [bos, eos].map(|text| text.and_then(|text| self.id_of(text)));
+        self.control(&named.into_iter().flatten().collect::<Vec<_>>())?;
+        self.bos = named[0].or(self.bos);
+        self.eos = named[1].or(self.eos);
+        self.find_ends();
+        Ok(self)
     }
 
     /// Ids of `text`. A long text takes memory for its ids and for a part of it at a time, where the splitter is one that cannot
@@ -107,6 +119,9 @@ impl Tokenizer {
             .split(|_, piece| cut(&piece, self.added.cut_raw(piece.get(), gate)))
             .and_then(|()| {
                 split.split(|_, mut piece| {
+                    if let Some(map) = self.sentencepiece.as_ref().and_then(|s| s.charsmap.as_ref()) {
+                        piece = NormalizedString::from(map.apply(piece.get())?);
+                    }
                     if let Some(normalizer) = &self.steps.normalizer {
                         normalizer.normalize(&mut piece)?;
                     }
@@ -211,8 +226,13 @@ impl Tokenizer {
     /// The tokenizer as a tokenizer.json that gives the same ids.
     ///
     /// # Errors
-    /// A vocabulary that the format cannot say (two tokens of a GGUF file with the same text).
+    /// A vocabulary that the format cannot say (two tokens of a GGUF file with the same text, a `tokenizer.model`).
     pub fn to_json(&self) -> Result<String, TextError> {
+        if self.sentencepiece.as_ref().is_some_and(|s| s.charsmap.is_some() || s.unigram.is_some()) {
+            let reason = "it has no tokenizer.json that this crate writes; `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` \
+                          of the Python package transformers writes one";
+            return Err(TextError::invalid("tokenizer.model", reason));
+        }
         let with_merges = self.model_with_merges()?;
         let model = with_merges.as_ref().unwrap_or(&self.model);
         let written = Written::new(&self.sections, self.added.tokens(), model);

@@ -11,7 +11,7 @@ const EOS: &str = "<|end_of_text|>";
 
 fn tokenizer() -> Tokenizer {
     let json = fs::read(format!("{DIR}/tokenizer.json")).unwrap();
-    Tokenizer::from_json(json).unwrap().with_bos_eos(Some(BOS), Some(EOS))
+    Tokenizer::from_json(json).unwrap().with_bos_eos(Some(BOS), Some(EOS)).unwrap()
 }
 
 fn template(source: &str) -> ChatTemplate {

@@ -169,13 +169,7 @@ pub fn load_last(
 pub fn load(path: &Path, like: &Parameters, options: AdamWOptions) -> Result<Saved, TrainError> {
     let damaged = |what: String| TrainError::Damaged { path: path.into(), what };
     let bytes = std::fs::read(path).map_err(|error| TrainError::Io { path: path.into(), error })?;
-    let metadata = HfMetadata {
-        config: serde_json::Value::Null,
-        generation_config: None,
-        tokenizer_config: None,
-        tokenizer_json: None,
-        chat_template: None,
-    };
+    let metadata = HfMetadata::default();
     let file =
         Checkpoint::from_safetensors(vec![bytes.into()], metadata).map_err(|e| damaged(e.to_string()))?;
     let tensor = |name: &str| file.tensor(name).map_err(|e| damaged(e.to_string()));
@@ -214,13 +208,7 @@ pub fn load(path: &Path, like: &Parameters, options: AdamWOptions) -> Result<Sav
 /// What a checkpoint says of the run that wrote it, whatever its parameters are; `None` when it says nothing that can be read.
 pub(crate) fn identity(path: &Path) -> Option<Vec<(String, String)>> {
     let bytes = std::fs::read(path).ok()?;
-    let metadata = HfMetadata {
-        config: serde_json::Value::Null,
-        generation_config: None,
-        tokenizer_config: None,
-        tokenizer_json: None,
-        chat_template: None,
-    };
+    let metadata = HfMetadata::default();
     let file = Checkpoint::from_safetensors(vec![bytes.into()], metadata).ok()?;
     let state: State = serde_json::from_slice(file.tensor(STATE).ok()?.bytes()).ok()?;
     Some(state.identity)

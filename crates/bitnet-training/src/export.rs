@@ -150,7 +150,7 @@ fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path)
     let files = [
         (
             "config.json",
-            text(&to_config_json(config, &config.rope.scaling, (false, false), "float32", online.as_ref())),
+            text(&to_config_json(config, &config.rope.scaling, [false; 3], "float32", online.as_ref())),
         ),
         ("generation_config.json", text(&json!({ "bos_token_id": config.bos, "eos_token_id": config.eos }))),
         ("tokenizer.json", tokenizer.json.clone()),

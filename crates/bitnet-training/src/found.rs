@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bitnet_format::{Checkpoint, HfMetadata, Metadata, OpenOptions};
+use bitnet_format::{HfMetadata, Metadata, OpenOptions};
 use bitnet_inference::vocabulary;
 use bitnet_model::{Config, Learned, Part, Projection, Source, Weight};
 use bitnet_quant::{Granularity, TernaryMatrix, weights};
@@ -25,7 +25,7 @@ impl Found {
     /// # Errors
     /// When it cannot be read, has biases, or mixes ternary and dense projections.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let source = Source::new(Checkpoint::open(path, &OpenOptions::default())?)?;
+        let source = Source::new(bitnet_model::open(path, &OpenOptions::default())?)?;
         let wrong = |what: &str| TrainError::Start { path: path.into(), what: what.into() };
         let all = || {
             (0..source.config().layers)

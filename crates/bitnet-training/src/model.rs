@@ -139,8 +139,9 @@ impl Transformer {
         let angles: Vec<f64> = (0..config.context)
             .flat_map(|position| frequencies.iter().map(move |f| f64::from(position as f32 * f)))
             .collect();
-        let cos = angles.iter().map(|&a| libm::cos(a) as f32).collect();
-        let sin = angles.iter().map(|&a| libm::sin(a) as f32).collect();
+        let factor = config.rope.attention_factor();
+        let cos = angles.iter().map(|&a| libm::cos(a) as f32 * factor).collect();
+        let sin = angles.iter().map(|&a| libm::sin(a) as f32 * factor).collect();
         Ok(Self { config, quantization, kernel, recomputes: false, cos, sin, side_factor: 1.0 })
     }
 

@@ -154,7 +154,7 @@ fn tokenizer(job: &Job, found: Option<&Found>) -> Result<(Tokenizer, TokenizerFi
         }
     };
     let tokenizer =
-        Tokenizer::from_json(&files.json)?.with_bos_eos(files.bos.as_deref(), files.eos.as_deref());
+        Tokenizer::from_json(&files.json)?.with_bos_eos(files.bos.as_deref(), files.eos.as_deref())?;
     Ok((tokenizer, files))
 }
 

@@ -71,7 +71,7 @@ mod tests {
         let text = "the cat sat on the mat, and the cat sat still.\nnaïve café\n".repeat(4);
         let json = train_tokenizer(std::slice::from_ref(&text), 280).unwrap();
         assert_eq!(json, train_tokenizer(std::slice::from_ref(&text), 280).unwrap());
-        let tokenizer = Tokenizer::from_json(&json).unwrap().with_bos_eos(Some(BOS), Some(EOS));
+        let tokenizer = Tokenizer::from_json(&json).unwrap().with_bos_eos(Some(BOS), Some(EOS)).unwrap();
         assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(0), Some(1)));
         assert!(tokenizer.vocab_size() <= 280 && tokenizer.vocab_size() > MIN_VOCAB);
         let other = "ein Käse, 奶酪 \u{1f9c0}\n\n\tend";

@@ -81,13 +81,7 @@ fn loss_and_gradients_are_those_of_transformers() {
 /// The gradients that are known element by element.
 fn full_gradients() -> Checkpoint {
     let bytes = std::fs::read(testdata("qat-a/gradients.safetensors")).unwrap();
-    let metadata = HfMetadata {
-        config: Value::Null,
-        generation_config: None,
-        tokenizer_config: None,
-        tokenizer_json: None,
-        chat_template: None,
-    };
+    let metadata = HfMetadata::default();
     Checkpoint::from_safetensors(vec![bytes.into()], metadata).unwrap()
 }
 

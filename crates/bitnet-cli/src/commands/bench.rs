@@ -19,7 +19,7 @@ use crate::{
     interrupt::Guard,
     load, machine,
     progress::{Progress, Unit},
-    resolve, terminal,
+    terminal,
 };
 
 mod table;
@@ -174,14 +174,11 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
     let (label, made) = match (&args.synthetic, args.model.name()) {
         (Some(shape), _) => ("making", Shape::named(shape).map_err(failure)?),
         (None, Some(name)) => {
-            let path = resolve::model(name)?;
-            if args.i2s_64 {
-                // Opening it says whether the flag means anything to it.
-                load::checkpoint(name, true)?;
-            }
+            let source = load::source(name, options.i2s_64)?;
             let progress = Progress::new("loading", 0, Unit::Bytes);
             let mut subject =
-                Subject::open(&path, &options, &|done, total| progress.set(done, total)).map_err(failure)?;
+                Subject::from_source(source, &options, &|done, total| progress.set(done, total))
+                    .map_err(failure)?;
             if name == boxed::NAME {
                 subject.rename(name);
             }

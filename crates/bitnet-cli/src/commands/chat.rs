@@ -40,9 +40,8 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     let name = args.model.name().unwrap_or(boxed::NAME);
     load::warn_of_idle(&args.sampling);
     let engine = load::engine(name, &args.engine)?;
-    if engine.chat_template().is_none() {
-        return Err(Failure::new("the model has no chat template, so nobody can talk with it")
-            .cure(format_args!("bitnet run {name} 'the text to continue'")));
+    if let Err(error) = engine.chat() {
+        return Err(load::failure(error).cure(format_args!("bitnet run {name} 'the text to continue'")));
     }
     let conversation = Conversation::new(&engine, args)?;
     let mut lines = Lines::open(args.history.clone())?;

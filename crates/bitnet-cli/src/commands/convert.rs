@@ -26,6 +26,8 @@ struct Told<'a> {
     scales: u64,
     scales_equal: u64,
     max_scale_loss: f32,
+    dense: u64,
+    dense_equal: u64,
     vectors: u64,
     vectors_equal: u64,
     bytes_written: u64,
@@ -81,6 +83,8 @@ fn told<'a>(report: &'a Report, output: &Path, target: Target) -> Told<'a> {
         scales: report.scales,
         scales_equal: report.scales_equal,
         max_scale_loss: report.max_scale_loss,
+        dense: report.dense,
+        dense_equal: report.dense_equal,
         vectors: report.vectors,
         vectors_equal: report.vectors_equal,
         bytes_written: report.bytes_written,
@@ -93,7 +97,21 @@ fn words(report: &Report, output: &Path) -> String {
     let of = |equal: u64, all: u64| format!("{} of {} equal", human::count(equal), human::count(all));
     let mut pairs = Pairs::new();
     pairs.row("written", format_args!("{}, {}", output.display(), human::bytes(report.bytes_written)));
-    pairs.row("read back", format_args!("{} matrices", human::count(report.matrices)));
+    pairs.row(
+        "read back",
+        format_args!(
+            "{} ternary matrices, {} dense",
+            human::count(report.matrices),
+            human::count(report.dense)
+        ),
+    );
+    if report.dense > 0 {
+        pairs.row("dense matrices", of(report.dense_equal, report.dense));
+    }
+    if report.matrices == 0 {
+        pairs.row("norms, biases", of(report.vectors_equal, report.vectors));
+        return pairs.text();
+    }
     pairs.row("trits", of(report.trits_equal, report.trits));
     let loss = match report.max_scale_loss {
         loss if loss > 0.0 => format!(", the others differ by a factor of at most 1 + {loss:.1e}"),

@@ -34,8 +34,16 @@ struct Report {
     bits_per_parameter: f64,
     memory: MemoryReport,
     kernel: &'static str,
+    /// What ends a generation.
+    stop_tokens: Vec<StopToken>,
     warnings: Vec<String>,
     tensors: Vec<TensorReport>,
+}
+
+#[derive(Serialize)]
+struct StopToken {
+    id: u32,
+    text: String,
 }
 
 #[derive(Serialize)]
@@ -128,8 +136,16 @@ fn report(
     kernel: &'static str,
 ) -> Report {
     let (projections, dense_projections) = (inspection.projections, inspection.dense_projections);
-    let Inspection { config, matrices, vector_parameters, file_bytes, weight_bytes, mut warnings, .. } =
-        inspection;
+    let Inspection {
+        config,
+        matrices,
+        vector_parameters,
+        file_bytes,
+        weight_bytes,
+        stop_tokens,
+        mut warnings,
+        ..
+    } = inspection;
     let size = |m: &MatrixReport| m.shape[0] as u64 * m.shape[1] as u64;
     let parameters = matrices.iter().map(size).sum::<u64>() + vector_parameters as u64;
     let ternary_parameters = matrices.iter().filter(|m| m.trits.is_some()).map(size).sum();
@@ -168,7 +184,8 @@ fn report(
         kernel,
         warnings,
         tensors: matrices.into_iter().map(tensor).collect(),
-        config: config_report(config),
+        config: config_report(config, &stop_tokens),
+        stop_tokens: stop_tokens.into_iter().map(|(id, text)| StopToken { id, text }).collect(),
     }
 }
 
@@ -193,11 +210,15 @@ fn tensor(matrix: MatrixReport) -> TensorReport {
     TensorReport { name, shape, stored, bytes, trits: report.map(|t| trits(&t.counts)), scales, scale_range }
 }
 
-fn config_report(config: Config) -> ConfigReport {
+fn config_report(config: Config, stops: &[(u32, String)]) -> ConfigReport {
     let rope_scaling = match &config.rope.scaling {
         RopeScaling::None => "none".into(),
         RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
         RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
+        RopeScaling::Yarn(yarn) => format!(
+            "yarn, factor {} over {}, attention times {:.4}",
+            yarn.factor, yarn.original_context, yarn.attention_factor
+        ),
         RopeScaling::Divisors(_) => "by frequency, as the file says".into(),
     };
     ConfigReport {
@@ -220,7 +241,7 @@ fn config_report(config: Config) -> ConfigReport {
         tied_head: config.tied_head,
         trained_with_int8: config.trained_int8,
         bos: config.bos,
-        eos: config.eos,
+        eos: stops.iter().map(|(id, _)| *id).collect(),
     }
 }
 
@@ -291,6 +312,8 @@ fn model_words(report: &Report, place: &str) -> String {
             c.rope_scaling
         ),
     );
+    let stops: Vec<String> = report.stop_tokens.iter().map(|s| format!("{} {:?}", s.id, s.text)).collect();
+    pairs.row("stop tokens", if stops.is_empty() { "none".to_owned() } else { stops.join(", ") });
     pairs.row(
         "activations",
         if dense == all {

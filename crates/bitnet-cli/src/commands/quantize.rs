@@ -47,7 +47,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     // Before minutes of work.
     files::check_output_file(output, args.force)?;
     files::warn_of_ending(output, "bitnet", "a .bitnet file");
-    let source = Source::new(load::checkpoint(model, false)?).map_err(|e| load::failure(e.into()))?;
+    let source = load::source(model, false)?;
     let options = options(args, &source)?;
     warn_of_scheme(given, options.scheme);
     let (calibration, held_out) = texts(args, &source)?;

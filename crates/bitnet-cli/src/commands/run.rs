@@ -200,10 +200,7 @@ fn prompt_ids(engine: &InferenceEngine, prompt: Prompt, args: &RunArgs) -> Resul
         // An empty prompt begins a text, where the model has a token for that.
         return Ok(if ids.is_empty() { engine.config().bos.into_iter().collect() } else { ids });
     }
-    let Some(template) = engine.chat_template() else {
-        return Err(Failure::new("the model has no chat template, so nothing can be put in its chat form")
-            .cure("leave --chat out"));
-    };
+    let (_, template) = engine.chat().map_err(load::failure)?;
     load::warn_of_instructions(engine, args.system.as_deref())?;
     let system = args.system.iter().map(|system| Message::new("system", system));
     let messages: Vec<_> = system.chain([Message::new("user", text)]).collect();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bitnet_inference::{EngineError, vocabulary};
-use bitnet_text::{EncodeOptions, Tokenizer};
+use bitnet_text::{AroundText, EncodeOptions, Tokenizer};
 
 use crate::{
     args::TokenizeArgs,
@@ -81,14 +81,22 @@ fn input(args: &TokenizeArgs, words: Option<&String>) -> Result<(String, String)
     Ok((text, "standard input".into()))
 }
 
-/// The tokenizer of a model, or a tokenizer.json itself; the weights are not needed.
+/// The tokenizer of a model, or a tokenizer.json or tokenizer.model itself; the weights are not needed.
 fn tokenizer(model: &str) -> Result<Tokenizer> {
     let path = resolve::model(model)?;
-    let file = if path.is_dir() && fs::metadata(path.join("config.json")).is_err() {
-        path.join("tokenizer.json")
-    } else {
-        path
+    let alone = |name: &str| {
+        path.is_dir() && path.join(name).is_file() && fs::metadata(path.join("config.json")).is_err()
     };
+    let file = match ["tokenizer.json", "tokenizer.model"].into_iter().find(|name| alone(name)) {
+        Some(name) => path.join(name),
+        None => path,
+    };
+    if file.extension().is_some_and(|e| e == "model") {
+        // As LLaMA reads texts, since the file alone does not say.
+        let around = AroundText { bos: true, eos: false };
+        let bytes = bitnet_format::read_sentencepiece(&file).map_err(|e| load::failure(e.into()))?;
+        return Tokenizer::from_sentencepiece(&bytes, around).map_err(|e| load::failure(e.into()));
+    }
     if file.extension().is_some_and(|e| e == "json") {
         let json = files::read_text(&file)?;
         return Tokenizer::from_json(json).map_err(|e| load::failure(e.into()));

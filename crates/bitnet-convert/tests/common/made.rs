@@ -120,7 +120,8 @@ impl Made {
                 floats(at(&format!("{name}.weight")), &[rows, cols], &|x| {
                     if zero { 0.0 } else { self.spread * x }
                 });
-                if self.biases {
+                let inputs = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].contains(&name);
+                if self.biases && (inputs || self.class != "Qwen2ForCausalLM") {
                     floats(at(&format!("{name}.bias")), &[rows], &|x| 0.5 * x);
                 }
                 if self.input_norms {

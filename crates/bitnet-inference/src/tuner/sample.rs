@@ -16,12 +16,18 @@ pub(super) struct Sample {
     config: Config,
 }
 
+/// Larger blocks are no sample any more; those of models of 70 billion weights have a fifth of it.
+const MOST: usize = 1 << 30;
+
 impl Sample {
+    /// Whether even one block of `config` would be too much to make up and to keep in several layouts.
+    pub(super) fn is_too_large(config: &Config) -> bool {
+        block(config) > MOST
+    }
+
     /// As many blocks of `config` as exceed the caches, at most its own.
     pub(super) fn of(config: &Config) -> Result<Self, ModelError> {
-        let shapes = Projection::ALL.map(|p| p.shape(config));
-        let block: usize = shapes.iter().map(|[rows, cols]| rows * cols / 4).sum();
-        let layers = BYTES.div_ceil(block.max(1)).clamp(1, config.layers);
+        let layers = BYTES.div_ceil(block(config).max(1)).clamp(1, config.layers);
         let config = Config { layers, vocab: VOCABULARY, tied_head: true, ..config.clone() };
         Ok(Self { config: config.check()? })
     }
@@ -29,6 +35,11 @@ impl Sample {
     pub(super) fn layers(&self) -> usize {
         self.config.layers
     }
+}
+
+/// Bytes of a block's trits.
+fn block(config: &Config) -> usize {
+    Projection::ALL.map(|p| p.shape(config)).iter().map(|[rows, cols]| rows * cols / 4).sum()
 }
 
 impl PartSource for Sample {

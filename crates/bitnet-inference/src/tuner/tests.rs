@@ -64,3 +64,15 @@ fn results_do_not_depend_on_the_tuning() {
         }
     }
 }
+
+/// Nobody waits for gigabytes of made-up weights: such a model is run in the usual way.
+#[test]
+fn a_model_of_huge_blocks_is_not_tuned() {
+    let checkpoint = bitnet_format::Checkpoint::open(MODEL, &Default::default()).unwrap();
+    let small = Source::new(checkpoint).unwrap();
+    let huge = Config { hidden: 1 << 15, ffn: 1 << 17, ..small.config().clone() };
+    let kernel = bitnet_kernels::select(None).unwrap();
+    let options = TuneOptions { kernel, threads: None, activations: ActivationChoice::Auto };
+    let tuned = tune(&huge, &options).unwrap();
+    assert_eq!((tuned.tuning, tuned.layers, tuned.trials.len()), (Tuning::default(), 0, 0));
+}

@@ -158,6 +158,29 @@ impl Entry {
         }
     }
 
+    /// Whether the tensors that hold matrix `name` are there, each with the bytes of this shape.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or of another length.
+    pub(crate) fn check(self, checkpoint: &Checkpoint, name: &str) -> Result<(), ModelError> {
+        let granularities = match self.form {
+            Form::Blocks(ty) => {
+                let expected = ty.byte_len(self.rows, self.cols);
+                return has_bytes(checkpoint, &blocks_name(name, ty), expected);
+            }
+            Form::Trits(one) => vec![(name.to_owned(), one)],
+            Form::Planes([one, other]) => vec![(name.to_owned(), one), (second_name(name), other)],
+        };
+        for (name, granularity) in granularities {
+            has_bytes(checkpoint, &strips_name(&name), PackedTernary::byte_len(self.rows, self.cols))?;
+            let scales = scales_name(&name);
+            let count = Scales::count(granularity, self.rows, self.cols);
+            let ty = checkpoint.info(&scales).map(|info| info.ty());
+            has_bytes(checkpoint, &scales, count.zip(ty).and_then(|(n, ty)| ty.byte_len(1, n)))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn read(self, checkpoint: &Checkpoint, name: &str) -> Result<Weight, ModelError> {
         match self.form {
             Form::Trits(granularity) => self.plane(checkpoint, name, granularity),
@@ -203,6 +226,19 @@ impl Entry {
         // Kernels count on codes of at most 2. This reads every page once, which running the model does anyway.
         packed.check().map_err(ModelError::quant(name))?;
         Ok(Weight::Packed(packed))
+    }
+}
+
+/// Refuses a tensor that is missing or has not `expected` bytes.
+fn has_bytes(checkpoint: &Checkpoint, name: &str, expected: Option<usize>) -> Result<(), ModelError> {
+    let missing = || ModelError::MissingTensor { name: name.to_owned() };
+    let len = checkpoint.info(name).ok_or_else(missing)?.byte_len();
+    match expected {
+        Some(expected) if expected == len => Ok(()),
+        Some(expected) => {
+            Err(ModelError::config(format!("tensor '{name}'"), format!("{expected} bytes"), len))
+        }
+        None => Err(ModelError::config(format!("tensor '{name}'"), "a size that fits in memory", "more")),
     }
 }
 

@@ -2,8 +2,13 @@
 
 use bitnet_format::{GgufKeys, GgufMetadata};
 
-use super::{BITNET, BITNET_B158, LLAMA, QWEN3};
-use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope, RopeScaling};
+use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, huggingface};
+use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope};
+
+mod refusals;
+mod rope;
+
+pub use rope::{LLAMA3_ROPE_KEY, YARN_ROPE_KEY};
 
 /// The key under which our own converter says what activations the model was trained with.
 pub const ACTIVATIONS_KEY: &str = "bitnet.activations";
@@ -13,9 +18,6 @@ pub const INT8_PER_TOKEN: &str = "int8_per_token";
 pub const FLOAT: &str = "float";
 /// Our converter's key with all stop tokens; llama.cpp's own keys name at most two.
 pub const STOP_TOKENS_KEY: &str = "bitnet.eos_token_ids";
-/// Our converter's key with Llama 3's rotary scaling: factor, low, high, original context. `rope_freqs` holds the
-/// same as divisors, rounded.
-pub const LLAMA3_ROPE_KEY: &str = "bitnet.rope.llama3";
 /// Our converter's key with the epsilon of norms in front of projections; those of the other norms where it is missing.
 pub const INPUT_NORM_KEY: &str = "bitnet.input_norm_epsilon";
 /// How PrismML's keys begin that describe a transform of the inputs, which Bonsai 2 needs.
@@ -27,9 +29,50 @@ pub(crate) fn family(architecture: &str) -> Option<&'static str> {
         "bitnet-b1.58" | "bitnet-25" => Some(BITNET_B158),
         "bitnet" => Some(BITNET),
         "llama" => Some(LLAMA),
+        "qwen2" => Some(QWEN2),
         "qwen3" => Some(QWEN3),
         _ => None,
     }
+}
+
+/// What `metadata` says the file is.
+///
+/// # Errors
+/// [`ModelError::Unsupported`] for what is no decoder of an architecture in the table of families.
+pub(crate) fn known(metadata: &GgufMetadata) -> Result<&str, ModelError> {
+    // Adapters name the architecture of their base, projectors one of their own: the kind is told first.
+    let architecture = metadata.opt_str("general.architecture")?.unwrap_or("");
+    refusals::kinds(metadata, architecture)?;
+    let architecture = metadata.architecture()?;
+    refuse_folded(metadata)?;
+    match family(architecture) {
+        Some(_) => Ok(architecture),
+        None => Err(ModelError::Unsupported {
+            what: format!("a GGUF of architecture '{architecture}'"),
+            cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama, qwen2 and qwen3".into(),
+        }),
+    }
+}
+
+/// The key that says which nonlinearity the gate has.
+fn activation_key(architecture: &str) -> String {
+    format!("{architecture}.hidden_activation")
+}
+
+/// A word of doubt where a file's gate is taken to be its architecture's, and the file looks like one of another: converters
+/// have written BitNet b1.58 2B-4T, with its squared ReLU, under the architecture of 1bitLLM's models.
+pub(crate) fn doubt(metadata: &GgufMetadata, config: &Config) -> Option<String> {
+    const LLAMA3_VOCABULARY: usize = 128_256;
+    let looks = config.family == BITNET
+        && config.vocab == LLAMA3_VOCABULARY
+        && metadata.get(&activation_key(BITNET)).is_none();
+    looks.then(|| {
+        format!(
+            "architecture 'bitnet' without {}, with Llama 3's vocabulary: this is probably a BitNet b1.58 2B-4T, whose gates \
+             are squared ReLUs, and it is computed with SiLU; convert it anew from its Hugging Face form",
+            activation_key(BITNET)
+        )
+    })
 }
 
 /// Reads the hyper-parameters.
@@ -48,21 +91,10 @@ pub(crate) fn config(
     rope_divisors: Option<Vec<f32>>,
     fine_scales: bool,
 ) -> Result<Config, ModelError> {
-    let architecture = metadata.str("general.architecture")?;
-    let Some(family) = family(architecture) else {
-        return Err(ModelError::Unsupported {
-            what: format!("a GGUF of architecture '{architecture}'"),
-            cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama and qwen3".into(),
-        });
-    };
-    refuse_folded(metadata)?;
+    let architecture = known(metadata)?;
+    // `known` has found it.
+    let family = family(architecture).unwrap_or(LLAMA);
     let key = |tail: &str| format!("{architecture}.{tail}");
-    if metadata.opt_u64(&key("pooling_type"))?.is_some_and(|kind| kind != 0) {
-        return Err(ModelError::Unsupported {
-            what: "an embedding model (its GGUF names a pooling)".into(),
-            cure: "it makes one vector of a text, and this engine continues texts".into(),
-        });
-    }
     let size = |tail: &str| -> Result<usize, ModelError> { to_size(&key(tail), metadata.u64(&key(tail))?) };
     let optional = |tail: &str| -> Result<Option<usize>, ModelError> {
         metadata.opt_u64(&key(tail))?.map(|n| to_size(&key(tail), n)).transpose()
@@ -88,6 +120,12 @@ pub(crate) fn config(
     }
     let theta = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let norm_eps = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
+    let context = optional("context_length")?.unwrap_or(2048);
+    let default_activation =
+        if family == BITNET_B158 { GateActivation::SquaredRelu } else { GateActivation::Silu };
+    let named = metadata.opt_str(&activation_key(architecture))?;
+    let activation =
+        named.map(|name| huggingface::activation(&activation_key(architecture), name)).transpose()?;
     let config = Config {
         family,
         hidden,
@@ -97,10 +135,10 @@ pub(crate) fn config(
         kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
         vocab,
-        context: optional("context_length")?.unwrap_or(2048),
+        context,
         norm_eps,
-        rope: Rope { theta, scaling: scaling(metadata, architecture, rope_divisors)? },
-        activation: if family == BITNET_B158 { GateActivation::SquaredRelu } else { GateActivation::Silu },
+        rope: Rope { theta, scaling: rope::scaling(metadata, architecture, rope_divisors, context)? },
+        activation: activation.unwrap_or(default_activation),
         sub_norms: matches!(family, BITNET | BITNET_B158),
         qk_norms: family == QWEN3,
         input_norm_eps: match input_norms {
@@ -112,6 +150,7 @@ pub(crate) fn config(
         bos: metadata.opt_u64("tokenizer.ggml.bos_token_id")?.and_then(|id| u32::try_from(id).ok()),
         eos: stop_tokens(metadata)?,
     };
+    refusals::arithmetic(metadata, architecture, &config)?;
     config.check()
 }
 
@@ -130,8 +169,11 @@ fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, ModelError> {
     if let Some(ids) = metadata.opt_i64s(STOP_TOKENS_KEY)? {
         return Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect());
     }
-    let ids = ["eos_token_id", "eot_token_id"].map(|k| metadata.opt_u64(&format!("tokenizer.ggml.{k}")));
-    Ok(ids.into_iter().filter_map(|id| id.ok().flatten()).filter_map(|id| u32::try_from(id).ok()).collect())
+    let mut ids = Vec::new();
+    for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
+        ids.extend(metadata.opt_u64(key)?.and_then(|id| u32::try_from(id).ok()));
+    }
+    Ok(ids)
 }
 
 fn to_size(key: &str, value: u64) -> Result<usize, ModelError> {
@@ -139,7 +181,7 @@ fn to_size(key: &str, value: u64) -> Result<usize, ModelError> {
 }
 
 /// Whether the model was trained with int8 activations. Files do not say, ours excepted: BitNet architectures were;
-/// Llama-class files are conversions of BitNet fine-tunes, unless several scales in a matrix or the name
+/// Llama- and Qwen2-class files are conversions of BitNet fine-tunes, unless several scales in a matrix or the name
 /// give away a TriLM; Qwen3-class ternary models were not.
 fn trained_int8(metadata: &GgufMetadata, family: &str, fine_scales: bool) -> Result<bool, ModelError> {
     if let Some(said) = metadata.opt_str(ACTIVATIONS_KEY)? {
@@ -152,39 +194,9 @@ fn trained_int8(metadata: &GgufMetadata, family: &str, fine_scales: bool) -> Res
     let name = metadata.opt_str("general.name")?.unwrap_or("").to_ascii_lowercase();
     Ok(match family {
         BITNET | BITNET_B158 => true,
-        LLAMA => !fine_scales && !name.contains("trilm"),
+        LLAMA | QWEN2 => !fine_scales && !name.contains("trilm"),
         _ => false,
     })
-}
-
-fn scaling(
-    metadata: &GgufMetadata,
-    architecture: &str,
-    divisors: Option<Vec<f32>>,
-) -> Result<RopeScaling, ModelError> {
-    if let Some(parameters) = metadata.opt_f32s(LLAMA3_ROPE_KEY)? {
-        return match parameters[..] {
-            [factor, low, high, original_context] => {
-                Ok(RopeScaling::Llama3 { factor, low, high, original_context })
-            }
-            _ => Err(ModelError::config(LLAMA3_ROPE_KEY, "four numbers", parameters.len())),
-        };
-    }
-    if let Some(divisors) = divisors {
-        return Ok(RopeScaling::Divisors(divisors));
-    }
-    let kind = metadata.opt_str(&format!("{architecture}.rope.scaling.type"))?.unwrap_or("none");
-    match kind {
-        "none" => Ok(RopeScaling::None),
-        "linear" => {
-            let factor = metadata.f32(&format!("{architecture}.rope.scaling.factor"))?;
-            Ok(RopeScaling::Linear { factor })
-        }
-        other => Err(ModelError::Unsupported {
-            what: format!("a model with '{other}' rope scaling"),
-            cure: "linear scaling and per-frequency divisors (rope_freqs) are implemented".into(),
-        }),
-    }
 }
 
 /// Writes the hyper-parameters of `config` as keys of `architecture`, under the names by which files are read.
@@ -208,16 +220,7 @@ pub fn to_keys(config: &Config, architecture: &str, keys: &mut GgufKeys) {
     }
     keys.f32(&key("attention.layer_norm_rms_epsilon"), config.norm_eps);
     keys.f32(&key("rope.freq_base"), config.rope.theta);
-    match &config.rope.scaling {
-        RopeScaling::Linear { factor } => {
-            keys.str(&key("rope.scaling.type"), "linear");
-            keys.f32(&key("rope.scaling.factor"), *factor);
-        }
-        RopeScaling::Llama3 { factor, low, high, original_context } => {
-            keys.f32s(LLAMA3_ROPE_KEY, &[*factor, *low, *high, *original_context]);
-        }
-        RopeScaling::None | RopeScaling::Divisors(_) => {}
-    }
+    rope::to_keys(&config.rope.scaling, architecture, keys);
     let activations = if config.trained_int8 { INT8_PER_TOKEN } else { FLOAT };
     keys.str(ACTIVATIONS_KEY, activations);
     if let Some(eps) = config.input_norm_eps {

@@ -3,11 +3,11 @@
 use regex_lite::Regex;
 use serde_json::Value;
 
-use super::{BITNET, BITNET_B158, LLAMA, QWEN3};
-use crate::{
-    Config, GateActivation, ModelError, Norm, Part, Projection, Rope, RopeScaling,
-    json::{Fields, int, number},
-};
+use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
+use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, json::Fields};
+
+mod refusals;
+mod rope;
 
 /// Which way a stored `weight_scale` is meant (transformers, `integrations/bitnet.py`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,21 +63,10 @@ pub fn config(
     generation: Option<&Value>,
 ) -> Result<(Config, Option<Quantization>), ModelError> {
     let fields = Fields::new(json, "config.json")?;
-    let architecture = architecture(json)?;
-    let quantization = quantization(json, &architecture)?;
-    let family = match architecture.as_str() {
-        "BitNetForCausalLM" => BITNET_B158,
-        "BitnetForCausalLM" => BITNET,
-        "LlamaForCausalLM" | "MistralForCausalLM" => LLAMA,
-        "Qwen3ForCausalLM" => QWEN3,
-        other => {
-            return Err(ModelError::Unsupported {
-                what: format!("a {other}"),
-                cure: "it runs BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, MistralForCausalLM and Qwen3ForCausalLM".into(),
-            });
-        }
-    };
-    refuse_windows(json)?;
+    let architecture = architecture(&fields)?;
+    let family = family(&architecture)?;
+    refusals::forms(&fields)?;
+    let quantization = quantization(&fields, &architecture)?;
     let hidden = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
     let head_dim = match fields.optional_size("head_dim")? {
@@ -90,8 +79,13 @@ pub fn config(
         }
     };
     let sub_norms = matches!(family, BITNET | BITNET_B158);
-    let default_activation = if family == BITNET_B158 { "relu2" } else { "silu" };
-    let eos = generation.map(|g| int_list(g, "eos_token_id")).filter(|ids| !ids.is_empty());
+    let context = fields.optional_size("max_position_embeddings")?.unwrap_or(2048);
+    let eos = match generation {
+        Some(json) => Fields::new(json, "generation_config.json")?.ids("eos_token_id")?,
+        None => Vec::new(),
+    };
+    // The defaults of the classes in `transformers`.
+    let default_theta = if family == BITNET_B158 { 500_000.0 } else { 10_000.0 };
     let config = Config {
         family,
         hidden,
@@ -101,38 +95,82 @@ pub fn config(
         kv_heads: fields.optional_size("num_key_value_heads")?.unwrap_or(heads),
         head_dim,
         vocab: fields.size("vocab_size")?,
-        context: fields.optional_size("max_position_embeddings")?.unwrap_or(2048),
+        context,
         norm_eps: fields.optional_number("rms_norm_eps")?.unwrap_or(if sub_norms { 1e-5 } else { 1e-6 }),
-        // The defaults of the classes in `transformers`.
-        rope: rope(json, if family == BITNET_B158 { 500_000.0 } else { 10_000.0 })?,
-        activation: activation(fields.optional_str("hidden_act").unwrap_or(default_activation))?,
+        rope: rope::read(&fields, default_theta, context)?,
+        activation: gate(&fields, family)?,
         sub_norms,
         qk_norms: family == QWEN3,
-        input_norm_eps: input_norm_eps(json)?,
-        tied_head: fields.optional_bool("tie_word_embeddings").unwrap_or(family == BITNET),
+        input_norm_eps: input_norm_eps(&fields)?,
+        tied_head: fields.optional_bool("tie_word_embeddings")?.unwrap_or(family == BITNET),
         trained_int8: quantization.as_ref().is_some_and(|q| !q.keeps_every_projection()),
-        bos: int_list(json, "bos_token_id").first().copied(),
-        eos: eos.unwrap_or_else(|| int_list(json, "eos_token_id")),
+        bos: fields.ids("bos_token_id")?.first().copied(),
+        eos: if eos.is_empty() { fields.ids("eos_token_id")? } else { eos },
     };
+    refusals::arithmetic(&fields, &config)?;
     Ok((config.check()?, quantization))
 }
 
-fn architecture(json: &Value) -> Result<String, ModelError> {
-    let named = json.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
-    let by_type = || match json.get("model_type").and_then(Value::as_str) {
+/// What a class in `architectures` stands for.
+fn family(architecture: &str) -> Result<&'static str, ModelError> {
+    Ok(match architecture {
+        "BitNetForCausalLM" => BITNET_B158,
+        "BitnetForCausalLM" => BITNET,
+        "LlamaForCausalLM" | "MistralForCausalLM" => LLAMA,
+        "Qwen2ForCausalLM" => QWEN2,
+        "Qwen3ForCausalLM" => QWEN3,
+        other => {
+            return Err(ModelError::Unsupported {
+                what: format!("a {other}"),
+                cure: "it runs BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, MistralForCausalLM, \
+                       Qwen2ForCausalLM and Qwen3ForCausalLM"
+                    .into(),
+            });
+        }
+    })
+}
+
+fn architecture(fields: &Fields<'_>) -> Result<String, ModelError> {
+    let list = fields.optional_list("architectures")?.map_or(&[][..], Vec::as_slice);
+    let model_type = fields.optional_str("model_type")?;
+    let by_type = || match model_type {
         Some("bitnet") => Some("BitNetForCausalLM"),
         Some("llama") => Some("LlamaForCausalLM"),
+        Some("mistral") => Some("MistralForCausalLM"),
+        Some("qwen2") => Some("Qwen2ForCausalLM"),
         Some("qwen3") => Some("Qwen3ForCausalLM"),
         _ => None,
     };
-    named.or_else(by_type).map(str::to_owned).ok_or_else(|| {
-        ModelError::config("architectures in config.json", "the name of a model class", "none")
+    let named = match list.first() {
+        Some(Value::String(name)) => Some(name.as_str()),
+        Some(_) => return Err(fields.wrong("architectures", "a list of names of model classes")),
+        None => by_type(),
+    };
+    named.map(str::to_owned).ok_or_else(|| match model_type {
+        Some(other) => ModelError::Unsupported {
+            what: format!("a model of type '{other}'"),
+            cure: "config.json names no class in `architectures`; bitnet, llama, mistral, qwen2 and qwen3 are known".into(),
+        },
+        None => ModelError::config("architectures in config.json", "the name of a model class", "none"),
+    })
+}
+
+/// Which biases the class gives a model of this `config.json`: those of attention's inputs, of its output, of the feed-forward
+/// layer.
+pub(crate) fn biases(json: &Value) -> Result<[bool; 3], ModelError> {
+    let fields = Fields::new(json, "config.json")?;
+    let said = |key: &str| Ok::<bool, ModelError>(fields.optional_bool(key)?.unwrap_or(false));
+    let attention = said("attention_bias")?;
+    Ok(match family(&architecture(&fields)?)? {
+        QWEN2 => [true, false, false],
+        LLAMA => [attention, attention, said("mlp_bias")?],
+        _ => [attention, attention, false],
     })
 }
 
 /// BitNet quantization by `quantization_config`, or by what the class is known to be trained with.
-fn quantization(json: &Value, architecture: &str) -> Result<Option<Quantization>, ModelError> {
-    let Some(q) = json.get("quantization_config").filter(|q| !q.is_null()) else {
+fn quantization(fields: &Fields<'_>, architecture: &str) -> Result<Option<Quantization>, ModelError> {
+    let Some(q) = fields.optional_object("quantization_config")? else {
         // The BitNet classes have no float twin: without further words their floats are masters.
         let masters = architecture.to_ascii_lowercase().starts_with("bitnet");
         return Ok(masters.then(|| Quantization {
@@ -142,125 +180,68 @@ fn quantization(json: &Value, architecture: &str) -> Result<Option<Quantization>
             keep: Vec::new(),
         }));
     };
-    let text = |key: &str| q.get(key).and_then(Value::as_str);
-    match text("quant_method") {
+    let q = Fields::new(q, "quantization_config")?;
+    match q.optional_str("quant_method")? {
         Some("bitnet") => {}
         other => {
             return Err(ModelError::Unsupported {
                 what: format!("a model quantized with {}", other.unwrap_or("an unnamed method")),
-                cure: "take a BitNet (`quant_method: bitnet`) copy of it".into(),
+                cure: "take a BitNet (`quant_method: bitnet`) copy of it, or the floats that it was made of"
+                    .into(),
             });
         }
     }
-    let scale = match text("linear_class").unwrap_or("bitlinear") {
+    let scale = match q.optional_str("linear_class")?.unwrap_or("bitlinear") {
         "bitlinear" => ScaleMeaning::Divide,
         "autobitlinear" => ScaleMeaning::Multiply,
         other => return Err(ModelError::config("linear_class", "bitlinear or autobitlinear", other)),
     };
-    let online = match text("quantization_mode").unwrap_or("offline") {
+    let online = match q.optional_str("quantization_mode")?.unwrap_or("offline") {
         "offline" => false,
         "online" => true,
         other => return Err(ModelError::config("quantization_mode", "offline or online", other)),
     };
-    let listed = q.get("modules_to_not_convert").and_then(Value::as_array);
-    let pattern = |text: &str| Pattern {
-        text: text.to_owned(),
+    let listed = q.optional_list("modules_to_not_convert")?;
+    let pattern = |entry: &Value| {
+        let text = entry.as_str().ok_or_else(|| q.wrong("modules_to_not_convert", "a list of names"))?;
         // An entry that is no expression still matches as the end of a name.
-        regex: Regex::new(&format!("^(?:{text})")).ok(),
+        Ok(Pattern { text: text.to_owned(), regex: Regex::new(&format!("^(?:{text})")).ok() })
     };
-    let keep = listed.into_iter().flatten().filter_map(Value::as_str).map(pattern).collect();
+    let keep = listed.into_iter().flatten().map(pattern).collect::<Result<_, ModelError>>()?;
     let mut quantization = Quantization { scale, online, head: false, keep };
     quantization.head = listed.is_some() && !quantization.keeps_dense("lm_head");
     Ok(Some(quantization))
 }
 
 /// The epsilon of `use_rms_norm`'s norms, which the class takes from `quantization_config`.
-fn input_norm_eps(json: &Value) -> Result<Option<f32>, ModelError> {
-    let Some(q) = json.get("quantization_config").filter(|q| q.is_object()) else { return Ok(None) };
-    let fields = Fields::new(q, "quantization_config")?;
-    match fields.optional_bool("use_rms_norm") {
-        Some(true) => Ok(Some(fields.optional_number("rms_norm_eps")?.unwrap_or(1e-6))),
+fn input_norm_eps(fields: &Fields<'_>) -> Result<Option<f32>, ModelError> {
+    let Some(q) = fields.optional_object("quantization_config")? else { return Ok(None) };
+    let q = Fields::new(q, "quantization_config")?;
+    match q.optional_bool("use_rms_norm")? {
+        Some(true) => Ok(Some(q.optional_number("rms_norm_eps")?.unwrap_or(1e-6))),
         _ => Ok(None),
     }
 }
 
-fn activation(name: &str) -> Result<GateActivation, ModelError> {
+/// The gate's nonlinearity: `hidden_act`, or `hidden_activation`, as some classes call it.
+fn gate(fields: &Fields<'_>, family: &str) -> Result<GateActivation, ModelError> {
+    let default = if family == BITNET_B158 { "relu2" } else { "silu" };
+    let (act, activation) = (fields.optional_str("hidden_act")?, fields.optional_str("hidden_activation")?);
+    let said = self::activation("hidden_act", act.or(activation).unwrap_or(default))?;
+    match activation {
+        Some(other) if self::activation("hidden_activation", other)? != said => {
+            Err(fields.wrong("hidden_activation", "what hidden_act says"))
+        }
+        _ => Ok(said),
+    }
+}
+
+/// The nonlinearity that a file calls `name` under `key`.
+pub(super) fn activation(key: &str, name: &str) -> Result<GateActivation, ModelError> {
     match name {
         "silu" | "swish" => Ok(GateActivation::Silu),
         "relu2" => Ok(GateActivation::SquaredRelu),
-        other => Err(ModelError::config("hidden_act", "silu or relu2", other)),
-    }
-}
-
-/// Attention that does not see all earlier positions would silently be computed wrongly.
-fn refuse_windows(json: &Value) -> Result<(), ModelError> {
-    let set = |key: &str| json.get(key).is_some_and(|v| !v.is_null());
-    let off = json.get("use_sliding_window") == Some(&Value::Bool(false));
-    let sliding = json.get("use_sliding_window") == Some(&Value::Bool(true));
-    if sliding || set("sliding_window") && !off {
-        return Err(ModelError::Unsupported {
-            what: "a model with sliding-window attention".into(),
-            cure: "only full attention is implemented".into(),
-        });
-    }
-    Ok(())
-}
-
-/// `rope_theta` and `rope_scaling`, or the newer `rope_parameters` that hold both.
-fn rope(json: &Value, default_theta: f32) -> Result<Rope, ModelError> {
-    let object = |key: &str| json.get(key).filter(|v| v.is_object());
-    let scaling = object("rope_parameters").or_else(|| object("rope_scaling"));
-    let theta = number(json.get("rope_theta")).or_else(|| number(scaling.and_then(|s| s.get("rope_theta"))));
-    let theta = theta.unwrap_or(default_theta);
-    let Some(scaling) = scaling else { return Ok(Rope { theta, scaling: RopeScaling::None }) };
-    let fields = Fields::new(scaling, "rope_scaling")?;
-    let kind = fields.optional_str("rope_type").or_else(|| fields.optional_str("type")).unwrap_or("default");
-    let scaling = match kind {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: fields.number("factor")? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: fields.number("factor")?,
-            low: fields.number("low_freq_factor")?,
-            high: fields.number("high_freq_factor")?,
-            original_context: fields.number("original_max_position_embeddings")?,
-        },
-        "longrope" => RopeScaling::Divisors(long_rope(scaling)?),
-        other => {
-            return Err(ModelError::Unsupported {
-                what: format!("a model with '{other}' rope scaling"),
-                cure: "default, linear, llama3, and longrope with the same factors for short and long texts are implemented".into(),
-            });
-        }
-    };
-    Ok(Rope { theta, scaling })
-}
-
-/// The divisors of longrope, when they do not depend on the length of a text, and nothing else is scaled.
-fn long_rope(scaling: &Value) -> Result<Vec<f32>, ModelError> {
-    let list = |key: &str| -> Option<Vec<f32>> {
-        scaling.get(key)?.as_array()?.iter().map(|v| number(Some(v))).collect()
-    };
-    let (short, long) = (list("short_factor"), list("long_factor"));
-    match short {
-        Some(divisors)
-            if Some(&divisors) == long.as_ref() && number(scaling.get("attention_factor")) == Some(1.0) =>
-        {
-            Ok(divisors)
-        }
-        _ => Err(ModelError::Unsupported {
-            what: "a model whose rotary frequencies depend on the length of the text".into(),
-            cure:
-                "longrope is implemented where short_factor and long_factor agree and attention_factor is 1"
-                    .into(),
-        }),
-    }
-}
-
-/// A token id or a list of them.
-fn int_list(json: &Value, key: &str) -> Vec<u32> {
-    match json.get(key) {
-        Some(Value::Array(items)) => items.iter().filter_map(|v| int(Some(v))).collect(),
-        one => int(one).into_iter().collect(),
+        other => Err(ModelError::config(key, "silu or relu2", other)),
     }
 }
 

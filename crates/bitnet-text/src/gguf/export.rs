@@ -38,6 +38,13 @@ impl Tokenizer {
             let sentence = format!("{:?} strips white space or wants to be a single word", token.content);
             vocabulary.losses.push(sentence);
         }
+        if self.sentencepiece.as_ref().is_some_and(|s| s.unigram.is_some()) {
+            return Err(TextError::Unsupported {
+                part: "tokenizer.model",
+                found: "unigram".into(),
+                supported: "BPE, in a GGUF file",
+            });
+        }
         if self.sentencepiece.is_some() {
             self.export_sentencepiece(&mut vocabulary);
         } else if self.pieces.plan.byte_level {
@@ -87,6 +94,11 @@ impl Tokenizer {
         vocabulary.model = "llama".into();
         vocabulary.add_space_prefix = Some(self.pieces.plan.strip > 0);
         if let Some(rules) = &self.sentencepiece {
+            if rules.charsmap.is_some() {
+                let sentence =
+                    "the sentencepiece model's own table of characters and rules for spaces are left out";
+                vocabulary.losses.push(sentence.into());
+            }
             vocabulary.scores.clone_from(&rules.scores);
             vocabulary.token_types.clone_from(&rules.types);
         }
@@ -138,6 +150,9 @@ impl Tokenizer {
             types: vocabulary.token_types.clone(),
             unknown: None,
             bytes: Box::new([None; 256]),
+            fuse_unknown: false,
+            unigram: None,
+            charsmap: None,
         };
         let all: usize = tokens.iter().map(|t| self.splits(&rules, t).len()).sum();
         if scattered || all != merges.len() {

@@ -2,7 +2,8 @@
 //!
 //! The engine counts steps, but one step may double a text, and thirty doublings are a gigabyte. It has no hook for that, so
 //! the template is parsed and printed again with each operation that can make a larger value, compare two values or walk one
-//! wrapped in a call of a weighing function (see [`super::budget`]). What the template says stays the same.
+//! wrapped in a call of a weighing function (see [`super::guard`], which also charges for filters, tests and methods). What the
+//! template says stays the same.
 
 mod expressions;
 
@@ -13,6 +14,10 @@ use minijinja::syntax::SyntaxConfig;
 
 /// Weighs a value and returns it.
 pub(super) const WEIGH: &str = "__bitnet_weigh";
+/// Charges for a look at one item or character of a value and returns the value.
+pub(super) const GLANCE: &str = "__bitnet_glance";
+/// Charges for a walk along a value and returns it.
+pub(super) const WALK: &str = "__bitnet_walk";
 /// Multiplies, after looking at what the product would weigh.
 pub(super) const TIMES: &str = "__bitnet_times";
 /// A template may not use names of this kind.
@@ -221,7 +226,7 @@ impl Printer {
         Ok(())
     }
 
-    /// `name(args) | name(args)`, whose innermost input is the captured text.
+    /// `name(args) | name(args)`, whose innermost input is the captured text. Each result is weighed.
     fn filter_chain(&mut self, filter: &Expr<'_>, piped: bool) -> Printed {
         let Expr::Filter(filter) = filter else { return refuse("this filter") };
         match &filter.expr {
@@ -232,6 +237,9 @@ impl Printer {
             None => self.put(if piped { "|" } else { "" }),
         }
         self.name(filter.name)?;
-        self.args(&filter.args)
+        self.args(&filter.args)?;
+        self.put("|");
+        self.put(WEIGH);
+        Ok(())
     }
 }

@@ -99,6 +99,8 @@ pub fn vocabulary(path: impl AsRef<Path>) -> GgufVocabulary {
         merges: list("merges").into_iter().map(string).collect(),
         bos: get("bos_token_id").map(number),
         eos: get("eos_token_id").map(number),
+        eot: get("eot_token_id").map(number),
+        eom: get("eom_token_id").map(number),
         unk: get("unknown_token_id").map(number),
         add_bos: get("add_bos_token").map(|v| number(v) != 0),
         add_eos: get("add_eos_token").map(|v| number(v) != 0),

@@ -121,9 +121,7 @@ impl Conversation {
     }
 
     fn encode(&self, turns: &[Message]) -> Result<Vec<u32>> {
-        let (Some(tokenizer), Some(template)) = (self.engine.tokenizer(), self.engine.chat_template()) else {
-            return Err(load::failure(bitnet_inference::EngineError::NoChatTemplate));
-        };
+        let (tokenizer, template) = self.engine.chat().map_err(load::failure)?;
         encode_chat(tokenizer, template, &self.with_system(turns), true).map_err(|e| load::failure(e.into()))
     }
 

@@ -1,6 +1,6 @@
 //! Printing expressions.
 
-use super::{Printed, Printer, TIMES, WEIGH, refuse};
+use super::{GLANCE, Printed, Printer, TIMES, WALK, WEIGH, refuse};
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CompareOpKind, Expr, UnaryOpKind};
 use minijinja::value::ValueKind;
 
@@ -10,7 +10,11 @@ impl Printer {
     }
 
     fn wrapped(&mut self, inner: impl FnOnce(&mut Self) -> Printed) -> Printed {
-        self.put(WEIGH);
+        self.within(WEIGH, inner)
+    }
+
+    fn within(&mut self, function: &str, inner: impl FnOnce(&mut Self) -> Printed) -> Printed {
+        self.put(function);
         self.put("(");
         inner(self)?;
         self.put(")");
@@ -97,7 +101,7 @@ impl Printer {
     fn access(&mut self, expr: &Expr<'_>) -> Printed {
         match expr {
             Expr::Slice(slice) => self.wrapped(|p| {
-                p.grouped(&slice.expr)?;
+                p.within(WALK, |p| p.expr(&slice.expr))?;
                 p.put("[");
                 for (index, bound) in [&slice.start, &slice.stop, &slice.step].into_iter().enumerate() {
                     p.put(if index > 0 { ":" } else { "" });
@@ -132,9 +136,12 @@ impl Printer {
                 self.name(attr.name)
             }
             Expr::GetItem(item) => {
-                self.grouped(&item.expr)?;
+                self.within(GLANCE, |p| p.expr(&item.expr))?;
                 self.put("[");
-                self.expr(&item.subscript_expr)?;
+                match &item.subscript_expr {
+                    constant @ Expr::Const(_) => self.expr(constant)?,
+                    key => self.weighed(key)?,
+                }
                 self.put("]");
                 Ok(())
             }
