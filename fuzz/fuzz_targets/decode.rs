@@ -3,6 +3,7 @@
 use bitnet_format::{Checkpoint, hf_packed_to_ternary, recognize_ternary};
 
 pub fn all(checkpoint: &Checkpoint) {
+    let _ = checkpoint.damaged();
     // Views into a small file can be many; each is as large as the file at most.
     for info in checkpoint.tensors().take(16) {
         let view = checkpoint.tensor(info.name()).expect("a listed tensor can be viewed");

@@ -137,6 +137,9 @@ pub struct InspectArgs {
     /// Every tensor, not only a summary
     #[arg(long)]
     pub tensors: bool,
+    /// Read every byte and compare it with the digests that a .bitnet file carries
+    #[arg(long, conflicts_with = "quality")]
+    pub verify: bool,
     /// How good the ternary matrices are: zeros, scales, dead rows and columns, and what the flags below add
     #[arg(long, conflicts_with = "tensors", help_heading = QUALITY)]
     pub quality: bool,

@@ -1,6 +1,9 @@
 //! One module per subcommand.
 
-use crate::{args::Command, failure::Result};
+use crate::{
+    args::Command,
+    failure::{Failure, Result},
+};
 
 mod bench;
 mod chat;
@@ -24,6 +27,8 @@ mod twins;
 
 /// Does what the arguments say.
 pub fn run(command: Command) -> Result<()> {
+    bitnet_format::explain_lost_pages()
+        .map_err(|e| Failure::new(format_args!("cannot watch for files that are cut short: {e}")))?;
     match command {
         Command::Run(args) => run::run(&args),
         Command::Chat(args) => chat::run(&args),

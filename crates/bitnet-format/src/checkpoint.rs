@@ -8,7 +8,7 @@ use std::{
 use bitnet_core::SharedBytes;
 
 use crate::{
-    FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, TensorInfo, TensorView, gguf,
+    FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, TensorInfo, TensorView, digest, gguf,
     huggingface, map, safetensors, write::bitnet_keys,
 };
 
@@ -64,10 +64,12 @@ pub struct Checkpoint {
     tensors: Vec<TensorInfo>,
     /// Indices of `tensors`, sorted by name.
     by_name: Vec<usize>,
+    /// Where the digests of a `.bitnet` file are, when it has them.
+    digests: Option<TensorInfo>,
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face directory, a `.gguf` file (or the first of a split one), a `.safetensors` file with
+    /// Opens a Hugging Face directory, a `.gguf` file (or any part of a split one), a `.safetensors` file with
     /// `config.json` beside it, or a `.bitnet` file. Files are recognized by what they hold, not by their names.
     ///
     /// # Errors
@@ -83,12 +85,14 @@ impl Checkpoint {
         }
         recognize(&bytes).map_err(|e| e.at(path))?;
         let file = safetensors::parse(&bytes, 0).map_err(|e| FormatError::from(e).at(path))?;
-        let metadata = match bitnet_metadata(&file.metadata).map_err(|e| e.at(path))? {
-            Some(metadata) => Metadata::Bitnet(metadata),
-            None => Metadata::HuggingFace(huggingface::beside(path)?),
-        };
-        let tensors = visible(file.tensors);
-        Self::assemble(path, metadata, vec![Shard { path: path.into(), bytes }], tensors)
+        let shards = vec![Shard { path: path.into(), bytes }];
+        match bitnet_metadata(&file.metadata).map_err(|e| e.at(path))? {
+            Some(metadata) => Self::assemble_bitnet(path, metadata, shards, file.tensors),
+            None => {
+                let metadata = Metadata::HuggingFace(huggingface::beside(path)?);
+                Self::assemble(path, metadata, shards, visible(file.tensors))
+            }
+        }
     }
 
     /// Opens a GGUF or `.bitnet` file that is in memory.
@@ -105,7 +109,7 @@ impl Checkpoint {
         recognize(&bytes)?;
         let file = safetensors::parse(&bytes, 0)?;
         let Some(metadata) = bitnet_metadata(&file.metadata)? else { return Err(Kind::NoConfig.into()) };
-        Self::assemble(Path::new(""), Metadata::Bitnet(metadata), shard(bytes), visible(file.tensors))
+        Self::assemble_bitnet(Path::new(""), metadata, shard(bytes), file.tensors)
     }
 
     /// Opens the weights of a Hugging Face model, one or several safetensors files, that are in memory.
@@ -149,17 +153,44 @@ impl Checkpoint {
     }
 
     fn open_gguf(path: &Path, bytes: SharedBytes, options: &OpenOptions) -> Result<Self, FormatError> {
-        let file = gguf::parse(&bytes, options, 0).map_err(|e| FormatError::from(e).at(path))?;
-        let mut shards = vec![Shard { path: path.into(), bytes }];
-        let mut tensors = file.tensors;
-        for part in gguf::other_parts(path, &file.metadata).map_err(|e| FormatError::from(e).at(path))? {
-            let bytes = map::map(&part)?;
-            let other = gguf::parse_part(&bytes, options, shards.len(), &file.metadata);
-            tensors.extend(other.map_err(|e| FormatError::from(e).at(&part))?);
-            shards.push(Shard { path: part, bytes });
+        let at = |path: &Path, e: Kind| FormatError::from(e).at(path);
+        let file = gguf::parse(&bytes, options, 0).map_err(|e| at(path, e))?;
+        let parts = gguf::parts(path, &file.metadata).map_err(|e| at(path, e))?;
+        if parts.is_empty() {
+            let shard = Shard { path: path.into(), bytes };
+            return Self::assemble(path, Metadata::Gguf(file.metadata), vec![shard], file.tensors);
         }
-        gguf::check_total(&file.metadata, tensors.len()).map_err(|e| FormatError::from(e).at(path))?;
-        Self::assemble(path, Metadata::Gguf(file.metadata), shards, tensors)
+        let (mut shards, mut tensors, mut metadata) = (Vec::new(), Vec::new(), None);
+        for part in &parts {
+            let bytes = map::map(part)?;
+            let file =
+                gguf::parse_part(&bytes, options, shards.len(), parts.len()).map_err(|e| at(part, e))?;
+            tensors.extend(file.tensors);
+            // The keys that describe the model are the first part's.
+            metadata.get_or_insert(file.metadata);
+            shards.push(Shard { path: part.clone(), bytes });
+        }
+        let metadata = metadata.unwrap_or(file.metadata);
+        gguf::check_total(&metadata, tensors.len()).map_err(|e| at(path, e))?;
+        Self::assemble(path, Metadata::Gguf(metadata), shards, tensors)
+    }
+
+    fn assemble_bitnet(
+        path: &Path,
+        metadata: BitnetMetadata,
+        shards: Vec<Shard>,
+        tensors: Vec<TensorInfo>,
+    ) -> Result<Self, FormatError> {
+        let at = |e: Kind| {
+            let error = FormatError::from(e);
+            if path.as_os_str().is_empty() { error } else { error.at(path) }
+        };
+        let digests = match shards.first() {
+            Some(shard) => digest::find(&shard.bytes, &tensors).map_err(at)?,
+            None => None,
+        };
+        let checkpoint = Self::assemble(path, Metadata::Bitnet(metadata), shards, visible(tensors))?;
+        Ok(Self { digests, ..checkpoint })
     }
 
     fn assemble(
@@ -177,7 +208,7 @@ impl Checkpoint {
             let (tensor, first, second) = (tensors[a].name().to_owned(), file(a.min(b)), file(a.max(b)));
             return Err(FormatError::from(Kind::TwoShards { tensor, first, second }).at(path));
         }
-        Ok(Self { path: path.into(), metadata, shards, tensors, by_name })
+        Ok(Self { path: path.into(), metadata, shards, tensors, by_name, digests: None })
     }
 
     /// What was opened.
@@ -223,6 +254,19 @@ impl Checkpoint {
         let missing = || FormatError::from(Kind::NoTensor { tensor: info.name().into() }).at(&self.path);
         let shard = self.shards.get(info.shard()).ok_or_else(missing)?;
         TensorView::new(info, &shard.bytes, &shard.path).map_err(|e| e.at(&shard.path))
+    }
+
+    /// The names of the tensors whose bytes are not those that were written, by the digests that `.bitnet` files carry; reads
+    /// the whole file. `None` when the file carries none: files of other kinds, and those of the first writers of `.bitnet`.
+    /// The digest of the header is checked when a file is opened.
+    pub fn damaged(&self) -> Option<Vec<&str>> {
+        let digests = self.digests.as_ref()?;
+        let file = &self.shards.first()?.bytes;
+        let damaged = self.by_name.iter().enumerate().filter(|&(row, &i)| {
+            let found = file.get(self.tensors[i].range()).map(digest::of);
+            found.as_ref().map(|d| &d[..]) != digest::row(file, digests, row + 1)
+        });
+        Some(damaged.map(|(_, &i)| self.tensors[i].name()).collect())
     }
 
     /// The files, in the order of [`TensorInfo::shard`].

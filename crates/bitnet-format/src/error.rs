@@ -340,7 +340,7 @@ pub enum FormatErrorKind {
         what: String,
     },
     /// A file of a sharded model is not there.
-    #[error("the shard {shard:?} is missing")]
+    #[error("the shard {shard:?} is missing: all files of a model must lie in one directory")]
     ShardMissing {
         /// Its file name.
         shard: String,
@@ -374,6 +374,14 @@ pub enum FormatErrorKind {
     Split {
         /// What disagrees.
         what: String,
+    },
+    /// Bytes that are not those that were written.
+    #[error(
+        "{what} is not what was written, by its digest: the file is damaged; fetch it or convert the model anew"
+    )]
+    Damaged {
+        /// Which part.
+        what: &'static str,
     },
     /// A `.bitnet` file of another version.
     #[error(

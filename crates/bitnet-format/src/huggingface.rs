@@ -1,6 +1,7 @@
 //! Directories as the Hugging Face hub has them: JSON files, and weights in one or several safetensors files.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -9,17 +10,21 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    FormatError, FormatErrorKind as Kind, TensorInfo,
+    FormatError, FormatErrorKind as Kind, SplitName, TensorInfo,
     checkpoint::{Shard, file_name},
     map, safetensors,
     write::bitnet_keys,
 };
 
-/// Larger than any config, template or index; a tokenizer may be larger.
+/// Larger than any config or index; values take up to sixteen times their text.
+const MAX_JSON: u64 = 16 << 20;
+/// Larger than any template or list of a tokenizer's added tokens; a tokenizer may be larger.
 const MAX_TEXT: u64 = 64 << 20;
 const MAX_TOKENIZER: u64 = 512 << 20;
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// Names of models that an error lists.
+const SHOWN: usize = 8;
 
 pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
 
@@ -33,13 +38,19 @@ pub enum TextSource {
 }
 
 impl TextSource {
-    /// The text.
+    /// The text, of a file as [`json::plain`](crate::json::plain) has it.
     ///
     /// # Errors
     /// When the file cannot be read, is no text, or has more than 512 MiB.
     pub fn read(&self) -> Result<String, FormatError> {
         match self {
-            Self::File(path) => read_text(path, "a tokenizer", MAX_TOKENIZER),
+            Self::File(path) => {
+                let text = read_text(path, "a tokenizer", MAX_TOKENIZER)?;
+                Ok(match crate::json::plain(&text) {
+                    Cow::Borrowed(plain) if plain.len() == text.len() => text,
+                    plain => plain.into_owned(),
+                })
+            }
             Self::Inline(text) => Ok(text.clone()),
         }
     }
@@ -120,7 +131,8 @@ pub fn read_sentencepiece(path: &Path) -> Result<Vec<u8>, FormatError> {
 /// A JSON object beside the weights, or `None` when there is no such file.
 fn json_at(directory: &Path, name: &str) -> Result<Option<Value>, FormatError> {
     let path = directory.join(name);
-    let Some(text) = read_if_there(&path, "a JSON file")? else { return Ok(None) };
+    let limit = if matches!(name, "config.json" | "generation_config.json") { MAX_JSON } else { MAX_TEXT };
+    let Some(text) = read_if_there(&path, "a JSON file", limit)? else { return Ok(None) };
     parse_object(&text, name).map(Some).map_err(|e| e.at(&path))
 }
 
@@ -133,7 +145,7 @@ impl HfMetadata {
         let json = |name: &str| json_at(directory, name);
         let config = json("config.json")?.ok_or_else(|| FormatError::from(Kind::NoConfig).at(directory))?;
         let tokenizer_config = json("tokenizer_config.json")?;
-        let template = read_if_there(&directory.join("chat_template.jinja"), "a chat template")?;
+        let template = read_if_there(&directory.join("chat_template.jinja"), "a chat template", MAX_TEXT)?;
         let older = json("chat_template.json")?;
         let templates = match template {
             Some(text) => Templates::of(text),
@@ -181,7 +193,7 @@ impl HfMetadata {
 pub(crate) fn adapter(directory: &Path) -> Result<HfMetadata, FormatError> {
     const NAME: &str = "adapter_config.json";
     let path = directory.join(NAME);
-    let config = parse_object(&read_text(&path, "a JSON file", MAX_TEXT)?, NAME).map_err(|e| e.at(&path))?;
+    let config = parse_object(&read_text(&path, "a JSON file", MAX_JSON)?, NAME).map_err(|e| e.at(&path))?;
     Ok(HfMetadata { config, ..HfMetadata::default() })
 }
 
@@ -192,7 +204,7 @@ pub(crate) fn beside(file: &Path) -> Result<HfMetadata, FormatError> {
         _ => Path::new("."),
     };
     let name = file_name(file);
-    if let Some(index) = read_if_there(&directory.join(INDEX), "a shard index")?
+    if let Some(index) = read_if_there(&directory.join(INDEX), "a shard index", MAX_JSON)?
         && parse_index(&index)?.values().any(|shard| *shard == name)
     {
         let what =
@@ -245,9 +257,9 @@ impl Templates {
 }
 
 /// A file's text, or `None` when there is no such file.
-fn read_if_there(path: &Path, what: &'static str) -> Result<Option<String>, FormatError> {
+fn read_if_there(path: &Path, what: &'static str, limit: u64) -> Result<Option<String>, FormatError> {
     match path.try_exists() {
-        Ok(true) => read_text(path, what, MAX_TEXT).map(Some),
+        Ok(true) => read_text(path, what, limit).map(Some),
         Ok(false) => Ok(None),
         Err(error) => Err(FormatError::from(Kind::Io(error)).at(path)),
     }
@@ -280,17 +292,25 @@ fn json_error(what: &str, message: impl ToString) -> FormatError {
 }
 
 fn parse_object(text: &str, what: &str) -> Result<Value, FormatError> {
-    let value: Value = serde_json::from_str(text).map_err(|e| json_error(what, e))?;
+    let value = crate::json::parse(text).map_err(|e| json_error(what, e))?;
     if value.is_object() { Ok(value) } else { Err(json_error(what, "not a JSON object")) }
 }
 
 /// Tensor name to shard file name.
 fn parse_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
+    let wrong = |what: String| json_error(INDEX, what);
+    let Some(Value::Object(map)) = parse_object(text, INDEX)?.get_mut("weight_map").map(Value::take) else {
+        return Err(wrong("missing field `weight_map`, an object of tensor names and file names".into()));
+    };
+    let mut index = BTreeMap::new();
+    for (tensor, shard) in map {
+        let Value::String(shard) = shard else {
+            let tensor: String = tensor.chars().take(200).collect();
+            return Err(wrong(format!("the tensor {tensor:?} is in no file name")));
+        };
+        index.insert(tensor, shard);
     }
-    serde_json::from_str::<Index>(text).map(|i| i.weight_map).map_err(|e| json_error(INDEX, e))
+    Ok(index)
 }
 
 /// Where the weights of a directory are.
@@ -315,21 +335,26 @@ pub(crate) fn weights(directory: &Path) -> Result<Weights, FormatError> {
         return Ok(Weights::Safetensors(Files::Single(single)));
     }
     let index = directory.join(INDEX);
-    if let Some(text) = read_if_there(&index, "a shard index")? {
+    if let Some(text) = read_if_there(&index, "a shard index", MAX_JSON)? {
         let map = parse_index(&text).map_err(|e| e.at(&index))?;
         return Ok(Weights::Safetensors(Files::Sharded(map)));
     }
     let names = list(directory)?;
     let ending = |ext: &str| names.iter().filter(|n| n.ends_with(ext)).collect::<Vec<_>>();
-    match (ending(".safetensors")[..].as_ref(), ending(".gguf")[..].as_ref(), ending(".bitnet")[..].as_ref())
-    {
+    let ggufs = gguf_models(&ending(".gguf"));
+    match (&ending(".safetensors")[..], &ggufs[..], &ending(".bitnet")[..]) {
         ([one], _, _) => Ok(Weights::Safetensors(Files::Single(directory.join(one)))),
-        ([], [one], []) | ([], [], [one]) => Ok(Weights::Other(directory.join(one))),
-        (several, ggufs, _) => {
+        ([], [(_, part)], []) => Ok(Weights::Other(directory.join(part))),
+        ([], [], [one]) => Ok(Weights::Other(directory.join(one))),
+        (several, ggufs, bitnets) => {
             let what = if !several.is_empty() {
                 format!("there are {} safetensors files but neither {SINGLE} nor {INDEX}", several.len())
-            } else if ggufs.len() > 1 {
-                "there are several GGUF files: name one of them".to_owned()
+            } else if ggufs.len() + bitnets.len() > 1 {
+                let shown = ggufs.iter().map(|(shown, _)| shown.as_str());
+                let names: Vec<&str> = shown.chain(bitnets.iter().map(|n| n.as_str())).collect();
+                let more = if names.len() > SHOWN { ", ..." } else { "" };
+                let names = names[..names.len().min(SHOWN)].join(", ");
+                format!("there are several models: name one of them ({names}{more})")
             } else if !ending(".bin").is_empty() || !ending(".pt").is_empty() {
                 "the weights are PyTorch pickles, which can run code when they are read; convert the model to safetensors"
                     .to_owned()
@@ -339,6 +364,22 @@ pub(crate) fn weights(directory: &Path) -> Result<Weights, FormatError> {
             Err(FormatError::from(Kind::NoWeights { what }).at(directory))
         }
     }
+}
+
+/// How the models among these sorted names of GGUF files are shown, and the file that stands for each: the parts of a
+/// split one are one, and its first part that is there leads to the others.
+fn gguf_models(names: &[&String]) -> Vec<(String, String)> {
+    let mut models = Vec::new();
+    let mut last = None;
+    for name in names {
+        let split = SplitName::parse(name).map(|split| (split.stem, split.count));
+        if split.is_none() || split != last {
+            let parts = split.map_or(String::new(), |(_, count)| format!(" and its {count} parts"));
+            models.push((format!("{name}{parts}"), name.to_string()));
+        }
+        last = split;
+    }
+    models
 }
 
 /// Names of the files of a directory, sorted.

@@ -16,10 +16,12 @@
 
 mod blocks;
 mod checkpoint;
+mod digest;
 pub mod encode;
 mod error;
 mod gguf;
 mod huggingface;
+pub mod json;
 mod map;
 pub mod output;
 mod packed_rows;
@@ -31,8 +33,9 @@ mod write;
 
 pub use checkpoint::{BitnetMetadata, Checkpoint, Metadata, OpenOptions};
 pub use error::{FormatError, FormatErrorKind};
-pub use gguf::{GgufArray, GgufMetadata, GgufValue};
+pub use gguf::{GgufArray, GgufMetadata, GgufValue, SplitName};
 pub use huggingface::{HfMetadata, OtherTokenizer, TEXT_FILES, TextSource, read_sentencepiece};
+pub use map::explain_lost_pages;
 pub use packed_rows::hf_packed_to_ternary;
 pub use recognize::recognize_ternary;
 pub use tensor::{TensorInfo, TensorView};

@@ -133,3 +133,75 @@ fn misaligned_floats_are_copied_to_where_they_can_be_read() {
     dense.row_to_f32(1, &mut row);
     assert_eq!(row, [3.0, 4.0, 5.0]);
 }
+
+/// Part `number` (from 1) of a split model, with one tensor.
+fn part(number: u16, count: u16) -> Vec<u8> {
+    let values: Vec<u8> = [f32::from(number); 8].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mut raw = RawGguf::new(vec![tensor(format!("t{number}"), &[8], 0, 0)], values);
+    raw.keys.push(key("split.no", 2, (number - 1).to_le_bytes()));
+    raw.keys.push(key("split.count", 2, count.to_le_bytes()));
+    raw.keys.push(key(format!("only.in.{number}"), 7, [1]));
+    raw.bytes()
+}
+
+#[test]
+fn a_split_model_is_one_by_any_part_and_by_its_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |number: u16| folder.path().join(format!("m-{number:05}-of-00003.gguf"));
+    (1..=3).for_each(|number| fs::write(at(number), part(number, 3)).unwrap());
+    for path in [folder.path().to_owned(), at(1), at(2), at(3)] {
+        let model = Checkpoint::open(&path, &OpenOptions::default()).unwrap();
+        assert_eq!(model.files().len(), 3);
+        for number in 1..=3u8 {
+            let values = model.tensor(&format!("t{number}")).unwrap().to_f32().unwrap();
+            assert_eq!(values, [f32::from(number); 8], "{}", path.display());
+        }
+        let Metadata::Gguf(keys) = model.metadata() else { panic!("{model:?}") };
+        assert!(keys.get("only.in.1").is_some() && keys.get("only.in.2").is_none());
+    }
+    // Another file beside them is another model.
+    fs::write(folder.path().join("a.gguf"), part(1, 1)).unwrap();
+    let said = Checkpoint::open(folder.path(), &OpenOptions::default()).unwrap_err().to_string();
+    assert!(said.contains("name one of them (a.gguf, m-00001-of-00003.gguf and its 3 parts)"), "{said}");
+    fs::remove_file(folder.path().join("a.gguf")).unwrap();
+    fs::remove_file(at(2)).unwrap();
+    for path in [folder.path().to_owned(), at(1), at(3)] {
+        let said = Checkpoint::open(&path, &OpenOptions::default()).unwrap_err().to_string();
+        assert!(said.contains("the shard \"m-00002-of-00003.gguf\" is missing"), "{said}");
+    }
+}
+
+#[test]
+fn texts_are_read_as_python_writes_and_opens_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("config.json", "\u{feff}{\"hidden_size\": 8,\r\n \"limit\": [Infinity, -Infinity]}\r\n");
+    write("generation_config.json", "\u{feff}{\"x\": NaN}");
+    write("tokenizer_config.json", "{\"model_max_length\": Infinity}");
+    write("tokenizer.json", "\u{feff}{\"added_tokens\": [], \"score\": -Infinity}");
+    write("chat_template.jinja", "\u{feff}a\r\nb\rc\n");
+    let read = HfMetadata::read(folder.path()).unwrap();
+    assert_eq!(read.config["hidden_size"], 8);
+    assert_eq!(read.config["limit"][1], "-Infinity");
+    assert_eq!(read.generation_config.unwrap()["x"], "NaN");
+    assert_eq!(read.tokenizer_config.unwrap()["model_max_length"], "Infinity");
+    assert_eq!(
+        read.tokenizer_json.unwrap().read().unwrap(),
+        "{\"added_tokens\": [], \"score\": \"-Infinity\"}"
+    );
+    assert_eq!(read.chat_template.as_deref(), Some("a\nb\nc\n"));
+    for (name, text, expected) in [
+        (
+            "tokenizer_config.json",
+            "{\"a\": 1, \"a\": 1}",
+            "tokenizer_config.json: the key \"a\" stands twice",
+        ),
+        ("generation_config.json", "{\"a\": ten}", "generation_config.json: expected ident"),
+        ("config.json", "{\"a\": ten}", "at line 1 column 8, in \"{\\\"a\\\": ten}\""),
+    ] {
+        write(name, text);
+        let said = HfMetadata::read(folder.path()).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+        write(name, "{}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `bitnet inspect MODEL`: what a file holds, without running it.
 
+use bitnet_format::Checkpoint;
 use bitnet_inference::{DEFAULT_CONTEXT, Inspection, KvType, MatrixReport, inspect};
 use bitnet_model::{Config, GateActivation, RopeScaling};
 use bitnet_quant::{Granularity, TritCounts};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use crate::{
     args::InspectArgs,
     boxed,
-    failure::Result,
+    failure::{Failure, Result},
     human::{self, Pairs, Table},
     load,
     machine::Memory,
@@ -18,6 +19,9 @@ use crate::{
 
 mod page;
 mod quality;
+
+/// Damaged tensors that an error names.
+const NAMED: usize = 5;
 
 #[derive(Serialize)]
 struct Report {
@@ -36,6 +40,9 @@ struct Report {
     kernel: &'static str,
     /// What ends a generation.
     stop_tokens: Vec<StopToken>,
+    /// With `--verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digests: Option<&'static str>,
     warnings: Vec<String>,
     tensors: Vec<TensorReport>,
 }
@@ -110,12 +117,14 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     }
     let checkpoint = load::checkpoint(&args.model, args.engine.i2s_64)?;
     let path = checkpoint.path().display().to_string();
+    let digests = if args.verify { Some(verify(&checkpoint)?) } else { None };
     let progress = Progress::new("reading", 0, Unit::Items);
     let inspection = inspect(checkpoint, |done, total| progress.set(done as u64, total as u64));
     drop(progress);
     let context = args.engine.context.map(|n| n as usize);
     let kv = load::kv(&args.engine, KvType::default());
     let report = report(path, inspection.map_err(load::failure)?, context, kv, kernel.name());
+    let report = Report { digests, ..report };
     if args.json {
         return terminal::print_json(&report);
     }
@@ -126,6 +135,25 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         report.path.clone()
     };
     terminal::print(&words(&report, &place, args.tensors))
+}
+
+/// What the file's digests say of its tensors; damage is an error that names them.
+fn verify(checkpoint: &Checkpoint) -> Result<&'static str> {
+    match checkpoint.damaged().as_deref() {
+        None => Ok("this file carries none; `bitnet convert` writes them into .bitnet files"),
+        Some([]) => Ok("every tensor is what was written"),
+        Some(damaged) => {
+            let (count, of) = (damaged.len(), checkpoint.tensors().len());
+            let names: Vec<String> = damaged.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+            let more = if count > NAMED { ", ..." } else { "" };
+            Err(Failure::new(format_args!(
+                "{}: {count} of {of} tensors are not what was written: {}{more}",
+                checkpoint.path().display(),
+                names.join(", ")
+            ))
+            .cure("fetch the file again, or convert the model anew"))
+        }
+    }
 }
 
 fn report(
@@ -182,6 +210,7 @@ fn report(
             free_bytes,
         },
         kernel,
+        digests: None,
         warnings,
         tensors: matrices.into_iter().map(tensor).collect(),
         config: config_report(config, &stop_tokens),
@@ -282,6 +311,9 @@ fn model_words(report: &Report, place: &str) -> String {
             report.bits_per_parameter
         ),
     );
+    if let Some(digests) = report.digests {
+        pairs.row("digests", digests);
+    }
     let Trits { minus, zero, plus } = report.trits;
     let share = |n: u64| 100.0 * n as f64 / (minus + zero + plus).max(1) as f64;
     if report.ternary_parameters > 0 {

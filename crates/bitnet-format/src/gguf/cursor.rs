@@ -64,7 +64,8 @@ impl<'a> Cursor<'a> {
         Ok(count as usize)
     }
 
-    pub(super) fn text(&self, range: Range<usize>, what: &str) -> Result<&'a str, Kind> {
-        std::str::from_utf8(&self.bytes[range]).map_err(|_| Kind::NotUtf8 { what: what.into() })
+    /// The text in `range`, copied before it is checked: a mapped file may change in between.
+    pub(super) fn text(&self, range: Range<usize>, what: &str) -> Result<String, Kind> {
+        String::from_utf8(self.bytes[range].to_vec()).map_err(|_| Kind::NotUtf8 { what: what.into() })
     }
 }

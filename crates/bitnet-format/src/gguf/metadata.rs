@@ -11,8 +11,11 @@ use super::{
     value::{self, GgufArray, GgufValue},
 };
 
-/// The metadata of a GGUF file. Values stay in the mapped file and are decoded on demand, so a vocabulary of
-/// hundreds of thousands of strings costs nothing until it is used.
+/// Many times what the largest vocabularies take.
+const MAX_KEYS: u64 = 1 << 30;
+
+/// The metadata of a GGUF file. Values stay as bytes and are decoded on demand, so a vocabulary of hundreds of thousands of
+/// strings costs one copy until it is used. The bytes are a copy: who rewrites a mapped file changes no value that was checked.
 #[derive(Clone)]
 pub struct GgufMetadata {
     bytes: SharedBytes,
@@ -20,6 +23,34 @@ pub struct GgufMetadata {
     entries: Vec<Entry>,
     /// Indices of `entries`, sorted by key.
     by_key: Vec<usize>,
+}
+
+/// Moves the cursor past `count` keys and their values.
+fn skip(bytes: &[u8], cursor: &mut Cursor<'_>, count: usize) -> Result<(), Kind> {
+    for _ in 0..count {
+        let (key, ty) = read_key(cursor)?;
+        skip_value(bytes, cursor, &key, ty)?;
+    }
+    Ok(())
+}
+
+/// A key and the number of its value's type.
+fn read_key(cursor: &mut Cursor<'_>) -> Result<(String, u32), Kind> {
+    let range = cursor.string("a metadata key")?;
+    if range.len() > usize::from(u16::MAX) {
+        let len = range.len() as u64;
+        return Err(Kind::NameLength { what: "metadata key", len, limit: u16::MAX.into() });
+    }
+    let key = cursor.text(range, "a metadata key")?;
+    let ty = cursor.u32(&key)?;
+    Ok((key, ty))
+}
+
+/// Moves the cursor past a value.
+fn skip_value(bytes: &[u8], cursor: &mut Cursor<'_>, key: &str, ty: u32) -> Result<(), Kind> {
+    let at = cursor.position();
+    let (_, end) = value::read_top(bytes, at, ty, key)?;
+    cursor.range((end - at) as u64, key).map(|_| ())
 }
 
 #[derive(Clone)]
@@ -34,18 +65,19 @@ impl GgufMetadata {
     pub(super) fn parse(bytes: &SharedBytes, cursor: &mut Cursor<'_>, count: u64) -> Result<Self, Kind> {
         // A key's length, the type, one byte of value.
         let count = cursor.check_count(count, 13, "metadata keys")?;
+        let begin = cursor.position();
+        skip(bytes, cursor, count)?;
+        let len = cursor.position() as u64;
+        if len > MAX_KEYS {
+            return Err(Kind::HeaderLength { len, limit: MAX_KEYS });
+        }
+        let bytes = SharedBytes::from(bytes[..cursor.position()].to_vec());
+        let mut cursor = Cursor::new(&bytes, begin);
         let mut entries = Vec::with_capacity(count);
         for _ in 0..count {
-            let range = cursor.string("a metadata key")?;
-            if range.len() > usize::from(u16::MAX) {
-                let len = range.len() as u64;
-                return Err(Kind::NameLength { what: "metadata key", len, limit: u16::MAX.into() });
-            }
-            let key = cursor.text(range, "a metadata key")?.to_owned();
-            let ty = cursor.u32(&key)?;
+            let (key, ty) = read_key(&mut cursor)?;
             let at = cursor.position();
-            let (_, end) = value::read_top(bytes, at, ty, &key)?;
-            cursor.range((end - at) as u64, &key)?;
+            skip_value(&bytes, &mut cursor, &key, ty)?;
             entries.push(Entry { key, ty, at });
         }
         let mut by_key: Vec<usize> = (0..entries.len()).collect();
@@ -53,7 +85,7 @@ impl GgufMetadata {
         if let Some(pair) = by_key.windows(2).find(|w| entries[w[0]].key == entries[w[1]].key) {
             return Err(Kind::DuplicateKey { key: entries[pair[0]].key.clone() });
         }
-        Ok(Self { bytes: bytes.clone(), entries, by_key })
+        Ok(Self { bytes, entries, by_key })
     }
 
     fn decode(&self, entry: &Entry) -> Option<GgufValue<'_>> {

@@ -17,7 +17,8 @@ use geometry::Entry;
 
 pub(crate) use geometry::{matrix, type_name};
 pub use metadata::GgufMetadata;
-pub(crate) use split::{check_total, other_parts, parse_part, refuse_part};
+pub use split::SplitName;
+pub(crate) use split::{check_total, parse_part, parts, refuse_part};
 pub use value::{GgufArray, GgufValue};
 
 /// The first four bytes.
@@ -92,7 +93,7 @@ fn read_entry(cursor: &mut Cursor<'_>, alignment: u64) -> Result<Entry, Kind> {
         let len = range.len() as u64;
         return Err(Kind::NameLength { what: "tensor name", len, limit: MAX_NAME });
     }
-    let name = cursor.text(range, "a tensor's name")?.to_owned();
+    let name = cursor.text(range, "a tensor's name")?;
     let n_dims = cursor.u32(&name)?;
     if !(1..=4).contains(&n_dims) {
         let expected = "one to four dimensions (the number is shown)";

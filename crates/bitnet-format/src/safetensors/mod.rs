@@ -43,8 +43,9 @@ pub(crate) fn parse(bytes: &SharedBytes, shard: usize) -> Result<Safetensors, Ki
     let Some((text, data)) = rest.split_at_checked(len as usize) else {
         return Err(Kind::Truncated { what: "the header".into(), need: len, have: have - 8 });
     };
-    let text = std::str::from_utf8(text).map_err(|_| Kind::NotUtf8 { what: "the header".into() })?;
-    let Header { metadata, entries } = serde_json::from_str(text)
+    // Copied before it is checked: a mapped file may change in between.
+    let text = String::from_utf8(text.to_vec()).map_err(|_| Kind::NotUtf8 { what: "the header".into() })?;
+    let Header { metadata, entries } = serde_json::from_str(&text)
         .map_err(|error| Kind::Json { what: "the header".into(), message: error.to_string() })?;
     let tensors = check(entries, len as usize + 8, data.len() as u64, shard)?;
     Ok(Safetensors { metadata: metadata.unwrap_or_default(), tensors })

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{FormatError, FormatErrorKind as Kind, TensorType, gguf::matrix};
+use crate::{
+    FormatError, FormatErrorKind as Kind, TensorType,
+    digest::{self, Digest},
+    gguf::matrix,
+};
 
 use super::atomic::AtomicFile;
 
@@ -40,10 +44,15 @@ pub(super) struct Progress {
     end: u64,
 }
 
+/// What [`Progress::digests`] gives: names in order, and the digest of each.
+pub(super) type Digests<'a> = Vec<(&'a str, [u8; digest::LEN])>;
+
 struct Extent {
     start: u64,
     len: u64,
     written: u64,
+    /// Of what was written, where the file keeps digests.
+    digest: Option<Digest>,
 }
 
 impl Progress {
@@ -54,11 +63,22 @@ impl Progress {
     ) -> Result<Self, FormatError> {
         let mut map = BTreeMap::new();
         for (name, start, len) in tensors {
-            if map.insert(name.clone(), Extent { start, len, written: 0 }).is_some() {
+            if map.insert(name.clone(), Extent { start, len, written: 0, digest: None }).is_some() {
                 return Err(Kind::DuplicateTensor { tensor: name }.into());
             }
         }
         Ok(Self { tensors: map, end })
+    }
+
+    /// From here on a digest of each tensor is kept.
+    pub(super) fn keep_digests(&mut self) {
+        self.tensors.values_mut().for_each(|e| e.digest = Some(Digest::new()));
+    }
+
+    /// The digests of what was written.
+    pub(super) fn digests(&self) -> Digests<'_> {
+        let digests = self.tensors.iter().map(|(name, e)| Some((name.as_str(), e.digest.as_ref()?.finish())));
+        digests.flatten().collect()
     }
 
     /// Appends `bytes` to the tensor `name`; tensors may come in any order and in any number of pieces.
@@ -78,6 +98,9 @@ impl Progress {
         }
         file.write_at(extent.start + extent.written, bytes)?;
         extent.written = got;
+        if let Some(digest) = &mut extent.digest {
+            digest.add(bytes);
+        }
         Ok(())
     }
 

@@ -28,4 +28,6 @@ pub mod bitnet_keys {
     pub const CHAT_TEMPLATE: &str = "bitnet.chat_template";
     /// How the names of filler tensors begin, which put the next tensor on a multiple of 64; readers hide them.
     pub const FILLER: &str = "bitnet.filler.";
+    /// The tensor of digests that our writer adds, see [`Checkpoint::damaged`](crate::Checkpoint::damaged).
+    pub const DIGESTS: &str = "bitnet.filler.digests";
 }

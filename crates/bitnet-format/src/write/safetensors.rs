@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use crate::{FormatError, FormatErrorKind as Kind, TensorType, safetensors::dtype_name};
+use crate::{FormatError, FormatErrorKind as Kind, TensorType, digest, safetensors::dtype_name};
 
 use super::{
     atomic::AtomicFile,
@@ -19,10 +19,12 @@ const ALIGNMENT: u64 = 64;
 ///
 /// Tensors whose sizes are multiples of 64 bytes stand first, so that each starts on such a multiple; the others
 /// follow, the widest elements first. When the metadata make the file a `.bitnet` file ([`bitnet_keys::FORMAT`]), filler
-/// tensors put every tensor on a multiple of 64.
+/// tensors put every tensor on a multiple of 64, and a tensor of digests is added ([`bitnet_keys::DIGESTS`]).
 pub struct SafetensorsWriter {
     file: AtomicFile,
     progress: Progress,
+    /// Of the header, where the file keeps digests.
+    header: Option<[u8; digest::LEN]>,
 }
 
 impl SafetensorsWriter {
@@ -36,17 +38,27 @@ impl SafetensorsWriter {
         tensors: &[TensorSpec],
     ) -> Result<Self, FormatError> {
         let at = |e: FormatError| e.at(path);
-        let placed = place(tensors, metadata.contains_key(bitnet_keys::FORMAT)).map_err(at)?;
+        let ours = metadata.contains_key(bitnet_keys::FORMAT);
+        let mut tensors = tensors.to_vec();
+        if ours {
+            let shape = [tensors.len() + 1, digest::LEN];
+            tensors.push(TensorSpec::new(bitnet_keys::DIGESTS, TensorType::U8, shape));
+        }
+        let placed = place(&tensors, ours).map_err(at)?;
         let header = header(metadata, &placed).map_err(at)?;
         let base = header.len() as u64;
         let end = base + placed.last().map_or(0, |p| p.start + p.len);
         // Filler is zeros, which a file that was never written there has.
-        let real = placed.iter().filter(|p| !p.spec.name.starts_with(bitnet_keys::FILLER));
+        let is_filler = |name: &str| name.starts_with(bitnet_keys::FILLER) && name != bitnet_keys::DIGESTS;
+        let real = placed.iter().filter(|p| !is_filler(&p.spec.name));
         let extents = real.map(|p| (p.spec.name.clone(), base + p.start, p.len));
-        let progress = Progress::new(extents, end).map_err(at)?;
+        let mut progress = Progress::new(extents, end).map_err(at)?;
+        if ours {
+            progress.keep_digests();
+        }
         let mut file = AtomicFile::create(path)?;
         file.write_at(0, &header)?;
-        Ok(Self { file, progress })
+        Ok(Self { file, progress, header: ours.then(|| digest::of(&header)) })
     }
 
     /// Appends bytes to a tensor.
@@ -61,7 +73,13 @@ impl SafetensorsWriter {
     ///
     /// # Errors
     /// When a tensor is incomplete (then no file appears), or the disk refuses.
-    pub fn finish(self) -> Result<u64, FormatError> {
+    pub fn finish(mut self) -> Result<u64, FormatError> {
+        if let Some(header) = self.header {
+            let digests = self.progress.digests();
+            let of_tensors = digests.iter().filter(|(name, _)| *name != bitnet_keys::DIGESTS);
+            let rows: Vec<_> = std::iter::once(header).chain(of_tensors.map(|(_, digest)| *digest)).collect();
+            self.progress.append(&mut self.file, bitnet_keys::DIGESTS, rows.as_flattened())?;
+        }
         self.progress.finish(self.file)
     }
 }

@@ -48,6 +48,11 @@ fn configs() -> Vec<Case> {
         ),
         with("config-cut", b"{\"hidden_size\":".to_vec(), ("Json", "config.json: EOF while parsing a value")),
         with("config-array", b"[1, 2]".to_vec(), ("Json", "config.json: not a JSON object")),
+        with(
+            "config-twice",
+            b"{\"hidden_size\": 1, \"hidden_size\": 2}".to_vec(),
+            ("Json", "config.json: the key \"hidden_size\" stands twice in one object at line 1 column 32"),
+        ),
         with("config-bomb", bomb.into_bytes(), ("Json", "config.json: recursion limit exceeded")),
         with("config-not-utf8", b"{\"a\":\"\xff\"}".to_vec(), ("NotUtf8", "a JSON file is not UTF-8")),
     ]

@@ -340,7 +340,7 @@ fn splits() -> Vec<Case> {
             "split-second",
             vec![(SECOND, part(1, 2, 2, "b"))],
             SECOND,
-            ("Split", "this is part 2 of 2; open the first"),
+            ("ShardMissing", "\"m-00001-of-00002.gguf\" is missing"),
         ),
         split(
             "split-missing",
