@@ -26,9 +26,7 @@ pub enum QuantizeError {
         name: String,
     },
     /// Blocks need whole rows of them.
-    #[error(
-        "'{name}' has rows of {cols} weights, and blocks hold {block}: take ternary planes for this model"
-    )]
+    #[error("'{name}' has rows of {cols} weights, and integers come in whole blocks of {block}")]
     Blocks {
         /// Its name in the file.
         name: String,
@@ -36,6 +34,8 @@ pub enum QuantizeError {
         cols: usize,
         /// Weights of a block.
         block: usize,
+        /// Whether it is the embedding or the head, which `tables` speaks of.
+        table: bool,
     },
     /// Feedback needs text.
     #[error(

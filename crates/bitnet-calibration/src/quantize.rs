@@ -42,7 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            scheme: Scheme { grid: Grid::Planes, feedback: false },
+            scheme: Scheme { grid: Grid::Int8, feedback: false },
             granularity: Granularity::Group(64),
             budget: None,
             tables: None,
@@ -104,6 +104,7 @@ pub fn quantize(
     job.check()?;
     job.report.calibration_tokens = calibration.tokens();
     job.report.held_out_tokens = held_out.tokens();
+    job.report.threads = cpu.threads().threads();
     if held_out.tokens() > 0 {
         job.report.loss_before = Some(loss(source, &cpu, held_out, ActivationChoice::Auto)?);
     }
@@ -182,7 +183,13 @@ impl Job<'_> {
             Grid::Absmean | Grid::Ternary => Form::Trits(granularity),
             Grid::Shifted | Grid::Planes => Form::Planes([granularity; 2]),
             _ if !cols.is_multiple_of(BLOCK) => {
-                return Err(QuantizeError::Blocks { name: self.source.name(part), cols, block: BLOCK });
+                let table = matches!(part, Part::Embedding | Part::Head);
+                return Err(QuantizeError::Blocks {
+                    name: self.source.name(part),
+                    cols,
+                    block: BLOCK,
+                    table,
+                });
             }
             Grid::Int4 => Form::Blocks(TensorType::Q4_0),
             Grid::Int8 => Form::Blocks(TensorType::Q8_0),

@@ -65,6 +65,8 @@ pub struct Report {
     pub held_out_tokens: usize,
     /// Bytes of the file.
     pub bytes_written: u64,
+    /// Threads that did it.
+    pub threads: usize,
     /// What a person should know; one sentence each.
     pub notes: Vec<String>,
 }

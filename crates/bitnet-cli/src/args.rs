@@ -99,7 +99,7 @@ pub enum Command {
     Bench(Box<BenchArgs>),
     /// Rewrite a model in another format and prove that it is the same
     Convert(ConvertArgs),
-    /// Make a ternary model of a float one, without training
+    /// Make a float model small, without training
     Quantize(Box<QuantizeArgs>),
     /// Train a ternary model on text (in builds with the feature `training`)
     Train(TrainArgs),

@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 
 use common::{User, oracle};
+use serde_json::Value;
 
 const TWIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/float-twin");
 
@@ -35,6 +36,122 @@ fn a_float_model_becomes_ternary_and_says_how_much_it_lost() {
     let words = user.run(&told).ok().to_owned();
     assert!(words.contains("expected to add") && words.contains("Loss with that matrix alone"), "{words}");
     user.run(&[&call[..], &["--budget", "1KB", "--force"]].concat()).fails(1, &["too small", "--budget"]);
+}
+
+#[test]
+fn what_nobody_chooses_loses_little() {
+    let user = User::new();
+    let (output, text) = (user.path("out.bitnet"), format!("{TWIN}/held-out.txt"));
+    let out = output.to_str().unwrap();
+    let told = |more: &[&str]| {
+        user.run(&[&["quantize", TWIN, "-o", out, "--window", "64", "--force", "--json"], more].concat())
+            .json()
+    };
+    let without = told(&["--held-out", &text]);
+    assert_eq!((&without["matrices"][0]["form"], &without["feedback"]), (&"int8".into(), &false.into()));
+    let lost = |told: &Value| told["loss_after"].as_f64().unwrap() - told["loss_before"].as_f64().unwrap();
+    assert!(lost(&without).abs() < 0.002, "{}", lost(&without));
+    let with = told(&["--calibration", &text]);
+    assert_eq!((&with["matrices"][0]["form"], &with["feedback"]), (&"int4".into(), &true.into()));
+    assert!(lost(&with).abs() < 0.03, "{}", lost(&with));
+    // Rows that are no whole blocks have no integers; what the message says to do instead is done.
+    let narrow = format!("{}/dense-llama-f16", common::ORACLE_MADE);
+    let call = ["quantize", &narrow, "-o", out, "--force"];
+    user.run(&call).fails(1, &["rows of 48", "--method two-planes"]);
+    user.run(&[&call[..], &["--method", "two-planes"]].concat()).ok();
+}
+
+/// No method of as few bits is nearer to the float model than what is taken when nobody chooses.
+#[test]
+fn what_nobody_chooses_is_on_the_curve() {
+    let user = User::new();
+    let calibration = format!("{TWIN}/../text/tinyshakespeare-6000.txt");
+    let held_out = user.file("held-out.txt", &fs::read(format!("{TWIN}/held-out.txt")).unwrap()[..6000]);
+    let out = user.path("out.bitnet");
+    let out = out.to_str().unwrap();
+    let point = |method: &[&str]| {
+        let call = ["quantize", TWIN, "-o", out, "--window", "64", "--force", "--json"];
+        let bits =
+            user.run(&[&call[..], method].concat()).json()["bits_per_projection_weight"].as_f64().unwrap();
+        let judge = ["evaluate", out, "--against", TWIN, "--text", &held_out, "--window", "64", "--json"];
+        let kl = user.run(&judge).json()["text"]["against"]["kl"]["mean"].as_f64().unwrap();
+        (bits, kl)
+    };
+    let text = ["--calibration", &calibration];
+    let (with, without) = (point(&text), point(&[]));
+    assert!(without.1 < 0.1 * with.1, "{without:?} costs twice the bits of {with:?}");
+    for method in ["gptq", "two-planes-gptq", "int4"] {
+        let (bits, kl) = point(&[&text[..], &["--method", method]].concat());
+        assert!(bits <= with.0 && kl > 1.2 * with.1, "{method}: {bits} bits, {kl}; int4-gptq {with:?}");
+    }
+}
+
+/// Every value of a job arrives: another one gives another file, or another report.
+#[test]
+fn every_value_of_a_job_arrives() {
+    let user = User::new();
+    let template = user.path("template.toml");
+    user.run(&["quantize", "--init", template.to_str().unwrap()]).ok();
+    let template = fs::read_to_string(template).unwrap();
+    for (name, file) in
+        [("text.txt", "text/tinyshakespeare-6000.txt"), ("held.txt", "float-twin/held-out.txt")]
+    {
+        let path = format!("{TWIN}/../{file}");
+        user.file(name, &fs::read(path).unwrap()[..3000]);
+    }
+    let base = [
+        ("model", format!("{TWIN:?}")),
+        ("name", "\"gptq\"".into()),
+        ("calibration", "\"text.txt\"".into()),
+        ("held_out", "\"held.txt\"".into()),
+        ("window", "64".into()),
+        ("tokens", "600".into()),
+        ("held_out_tokens", "300".into()),
+    ];
+    let set = |job: &str, key: &str, value: &str| {
+        let mut found = 0;
+        let line = |line: &str| match line.strip_prefix(key).filter(|rest| rest.starts_with(" = ")) {
+            Some(_) => {
+                found += 1;
+                format!("{key} = {value}")
+            }
+            None => line.to_owned(),
+        };
+        let text = job.lines().map(line).collect::<Vec<_>>().join("\n");
+        assert_eq!(found, 1, "{key}");
+        text
+    };
+    let job = base.iter().fold(template, |job, (key, value)| set(&job, key, value));
+    let run = |job: &str| {
+        let told = user.run(&["quantize", "--job", &user.file("job.toml", job), "--force", "--json"]).json();
+        let path = told["output"].as_str().unwrap().to_owned();
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        (told, bytes)
+    };
+    let before = run(&job);
+    assert!(run(&job) == before, "the same job twice");
+    let changes = [
+        ("output", "\"other.bitnet\""),
+        ("name", "\"int4-gptq\""),
+        ("group", "\"row\""),
+        ("tables", "\"int8\""),
+        ("damping", "0.5"),
+        ("size", "\"45KB\""),
+        ("bits_per_weight", "3.0"),
+        ("sensitivity", "true"),
+        ("calibration", "\"held.txt\""),
+        ("held_out", "\"text.txt\""),
+        ("window", "32"),
+        ("tokens", "300"),
+        ("held_out_tokens", "200"),
+        ("threads", "3"),
+    ];
+    for (key, value) in changes {
+        assert!(run(&set(&job, key, value)) != before, "{key} = {value} changes nothing");
+    }
+    let keys = job.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
+    assert_eq!(keys, changes.len() + 1, "every value but the model's name is tried");
 }
 
 #[test]

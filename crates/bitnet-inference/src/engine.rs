@@ -177,8 +177,7 @@ impl InferenceEngine {
             None => load(&source)?,
         };
         let context = options.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT)).max(1);
-        tracing::info!(kernel = kernel.name(), threads = threads.threads(), "model loaded");
-        Ok(Self {
+        let engine = Self {
             inner: Arc::new(Inner {
                 model,
                 tokenizer,
@@ -190,7 +189,11 @@ impl InferenceEngine {
                 activations,
                 file_bytes,
             }),
-        })
+        };
+        let EngineInfo { kernel, threads, weights, skipping_blocks, .. } = engine.info();
+        let bytes = weights.current;
+        tracing::info!(kernel, threads, bytes, skipping_blocks, "model loaded");
+        Ok(engine)
     }
 
     /// Sizes and constants of the model.

@@ -1,4 +1,4 @@
-//! `bitnet quantize MODEL -o OUT.bitnet`: a float model to ternary planes and small integers.
+//! `bitnet quantize MODEL -o OUT.bitnet`: a float model to small integers and ternary planes.
 
 use std::path::Path;
 
@@ -112,8 +112,9 @@ fn label(step: Step) -> &'static str {
 fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
     let method = match &args.method {
         Some(word) => word.parse().map_err(failure)?,
-        None if args.calibration.is_some() => Method::TwoPlanesGptq,
-        None => Method::TwoPlanes,
+        // What loses least for its bits on models that were never trained ternary; without text nothing smaller is safe.
+        None if args.calibration.is_some() => Method::Int4Gptq,
+        None => Method::Int8,
     };
     let Scheme { grid, feedback } = method.scheme();
     Ok(Options {
@@ -191,6 +192,9 @@ fn failure(error: QuantizeError) -> Failure {
     let told = Failure::new(sentence(&error));
     match error {
         QuantizeError::Text { .. } => told.cure("--calibration text.txt"),
+        QuantizeError::Blocks { table, .. } => {
+            told.cure(if table { "--tables keep" } else { "--method two-planes" })
+        }
         QuantizeError::Budget { least, .. } => told.cure(format_args!("--budget {least}B")),
         _ => told,
     }
