@@ -76,9 +76,11 @@ fn the_bytes_of_a_token_are_those_of_the_model() {
         assert_eq!(row.bytes.head, (2 * head) as f64 / batch);
         assert_eq!(row.ops_per_token, 2.0 * (trits * config.layers + head) as f64);
         assert_eq!(row.bytes_per_token, row.bytes.ternary + row.bytes.head + row.bytes.kv);
-        // The five tokens see 301 to 305 positions.
-        let per_position = row.bytes.kv / 303.0;
-        assert_eq!(per_position % (config.layers * config.kv_width()) as f64, 0.0, "{per_position}");
+        // The five tokens see 301 to 305 positions, of which every block keeps a key and a value in f16.
+        assert_eq!(row.bytes.kv, (303 * config.layers * 2 * config.kv_width() * 2) as f64);
+        // Where the time goes is told of a pass, which reads them for every sequence.
+        let attention = row.breakdown.iter().find(|share| share.operation == "attention").unwrap();
+        assert_eq!(attention.bytes, row.bytes.kv * batch);
         assert!(row.memory.peak.is_none_or(|peak| peak > row.memory.weights));
     }
 }

@@ -156,3 +156,44 @@ impl FromStr for Method {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values of the guide and of `--help`. One plane needs much damping; what errs little needs little.
+    #[test]
+    fn every_grid_has_its_damping() {
+        let group = Granularity::Group(64);
+        for plane in [Grid::Absmean, Grid::Ternary, Grid::Shifted] {
+            assert_eq!(plane.damping(group), 1.0, "{plane:?}");
+            assert_eq!(plane.damping(Granularity::Row), 10.0, "{plane:?}");
+            assert_eq!(plane.damping(Granularity::Tensor), 10.0, "{plane:?}");
+        }
+        for small in [Grid::Planes, Grid::Int4, Grid::Int8] {
+            for granularity in [group, Granularity::Row, Granularity::Tensor] {
+                assert_eq!(small.damping(granularity), 0.01, "{small:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_method_is_its_name_its_grid_and_its_feedback() {
+        let told = Method::ALL.map(|m| (m.name(), m.scheme().grid, m.scheme().feedback));
+        assert_eq!(
+            told,
+            [
+                ("absmean", Grid::Absmean, false),
+                ("least-squares", Grid::Ternary, false),
+                ("asymmetric", Grid::Shifted, false),
+                ("gptq", Grid::Ternary, true),
+                ("two-planes", Grid::Planes, false),
+                ("two-planes-gptq", Grid::Planes, true),
+                ("int4", Grid::Int4, false),
+                ("int4-gptq", Grid::Int4, true),
+                ("int8", Grid::Int8, false),
+            ]
+        );
+        assert!(Method::ALL.iter().all(|m| m.name().parse() == Ok(*m)));
+    }
+}

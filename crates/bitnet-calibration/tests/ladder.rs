@@ -106,6 +106,28 @@ fn threads_change_no_byte() {
 }
 
 #[test]
+fn damping_is_what_suits_the_grid_or_what_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = |method: Method, granularity, damping| {
+        let output = directory.path().join("out.bitnet");
+        with(method, &output, Options { granularity, damping, force: true, ..Options::default() }).unwrap();
+        fs::read(output).unwrap()
+    };
+    let group = Granularity::Group(64);
+    let cases = [
+        (Method::Gptq, group, 1.0),
+        (Method::Gptq, Granularity::Row, 10.0),
+        (Method::TwoPlanesGptq, group, 0.01),
+        (Method::Int4Gptq, group, 0.01),
+    ];
+    for (method, granularity, own) in cases {
+        let left = bytes(method, granularity, None);
+        assert!(left == bytes(method, granularity, Some(own)), "{method} {granularity:?}");
+        assert!(left != bytes(method, granularity, Some(0.3)), "{method} {granularity:?}");
+    }
+}
+
+#[test]
 fn what_is_left_alone_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.bitnet");

@@ -234,3 +234,54 @@ fn new_seed() -> u64 {
         (now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 32) % 1_000_000
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn asked(options: &str) -> SamplingOptions {
+        let words = ["bitnet", "run"].into_iter().chain(options.split_whitespace());
+        let Command::Run(args) = Cli::parse_from(words).command else { panic!("not run") };
+        sampling(&args.sampling)
+    }
+
+    #[test]
+    fn what_nobody_says_is_lively_but_not_wild() {
+        let expected = SamplingOptions {
+            temperature: 0.6,
+            top_k: 40,
+            top_p: 0.9,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            penalty_window: 64,
+            logit_bias: Vec::new(),
+            seed: 3,
+        };
+        assert_eq!(asked("--seed 3"), expected);
+        assert_eq!(asked("--seed 3 --greedy"), SamplingOptions { temperature: 0.0, ..expected });
+    }
+
+    #[test]
+    fn every_option_has_its_own_place() {
+        let expected = SamplingOptions {
+            temperature: 1.25,
+            top_k: 7,
+            top_p: 0.8,
+            min_p: 0.05,
+            repetition_penalty: 1.5,
+            frequency_penalty: 0.25,
+            presence_penalty: -0.75,
+            penalty_window: 9,
+            logit_bias: vec![(5, -2.0), (6, 3.5)],
+            seed: u64::MAX,
+        };
+        let options = "--temperature 1.25 --top-k 7 --top-p 0.8 --min-p 0.05 --repetition-penalty 1.5 --frequency-penalty 0.25 \
+            --presence-penalty -0.75 --penalty-window 9 --logit-bias 5=-2 --logit-bias 6=3.5 --seed 18446744073709551615";
+        assert_eq!(asked(options), expected);
+    }
+}

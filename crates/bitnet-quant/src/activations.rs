@@ -178,6 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn the_factor_is_rounded_twice() {
+        // NumPy in float32: rint(x * (127 * (1 / amax))). With 127 / amax in one rounding each of these codes is its neighbour.
+        for (amax, x, code) in [
+            (1.5, 0.572_834_67, 49),
+            (0.796_875, 0.712_167_8, 114),
+            (1.757_812_5, 0.034_602_61, 3),
+            (0.656_25, 0.519_315_96, 101),
+            (109.0, 25.318_897, 29),
+            (96.0, 65.385_826, 87),
+        ] {
+            let mut q = [0i8; 3];
+            assert_eq!(quantize(&[amax, x, -x], &mut q), amax / 127.0);
+            assert_eq!(q, [127, code, -code], "{x} of {amax}");
+        }
+    }
+
+    #[test]
     fn tiny_zero_and_broken_vectors_are_defined() {
         let mut q = [0i8; 2];
         assert_eq!((quantize(&[0.0, 0.0], &mut q), q), (MIN_AMAX / 127.0, [0, 0]));

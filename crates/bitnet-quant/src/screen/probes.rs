@@ -162,3 +162,30 @@ fn split(h: &[f32], norm: f64) -> (f64, f64) {
     }
     (outliers, rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ScreenTable, *};
+
+    /// The slack covers what its three parts are for, and no more. Attacks on the bound from outside see a lost part only where
+    /// the others are small; here each is.
+    #[test]
+    fn the_slack_has_a_part_for_summing_rounding_and_estimating() {
+        for cols in [16usize, 576, 4100, ScreenTable::MAX_COLS] {
+            let h: Vec<f32> = (0..cols).map(|i| ((i * 7919 % 1013) as f32 - 506.0) / 300.0).collect();
+            let mut probes = Probes::new(&HybridMemoryPool::new(), 1, cols).unwrap();
+            assert!(probes.set(0, &h));
+            let probe = *probes.probe(0);
+            let kept = probes.wide(0).iter().flatten().map(|&q| f64::from(probe.step) * f64::from(q));
+            let error =
+                h.iter().zip(kept).map(|(&x, kept)| (f64::from(x) - kept).powi(2)).sum::<f64>().sqrt();
+            let norm = h.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let u = 2f64.powi(-24);
+            let sums = (cols.div_ceil(16) + 5) as f64 * u;
+            let [summing, estimating] = [sums / (1.0 - sums) * norm, 2f64.powi(-21) * (norm + error)];
+            let (least, slack) = (summing + error + estimating, f64::from(probe.slack));
+            assert!((least..least * (1.0 + 1e-6)).contains(&slack), "{cols} columns: {slack}, {least}");
+            assert!(summing > 1e-3 * least && error > 1e-3 * least, "no part is lost in the others");
+        }
+    }
+}
