@@ -194,6 +194,6 @@ mod tests {
                 ("int8", Grid::Int8, false),
             ]
         );
-        assert!(Method::ALL.iter().all(|m| m.name().parse() == Ok(*m)));
+        assert!(Method::ALL.iter().all(|m| m.name().parse().is_ok_and(|back: Method| back == *m)));
     }
 }
