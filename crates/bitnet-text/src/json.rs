@@ -1,5 +1,6 @@
 //! tokenizer.json: reading with everything checked that the library takes on trust, and writing.
 
+pub(crate) mod normalizer;
 mod post_processor;
 
 use crate::added::{AddedToken, AddedTokens};
@@ -11,7 +12,7 @@ use serde::de::{self, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
-use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{NormalizedString, PreTokenizerWrapper};
 
 const NORMALIZERS: &str = "BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Nmt, Prepend, Replace, Sequence, Strip, StripAccents";
 const PRE_TOKENIZERS: &str = "BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, FixedLength, Metaspace, Punctuation, \
@@ -105,7 +106,7 @@ pub(crate) struct Sections {
 /// The steps that text goes through before the model.
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
-    pub(crate) normalizer: Option<NormalizerWrapper>,
+    pub(crate) normalizer: normalizer::Steps,
     pub(crate) pre_tokenizer: Option<PreTokenizerWrapper>,
 }
 
@@ -175,9 +176,7 @@ fn pieces(
 /// `text` after the normalizer.
 pub(crate) fn normalize(steps: &Steps, text: &str) -> Result<String, TextError> {
     let mut text = NormalizedString::from(text);
-    if let Some(normalizer) = &steps.normalizer {
-        normalizer.normalize(&mut text).map_err(|e| TextError::invalid("normalizer", e.to_string()))?;
-    }
+    steps.normalizer.apply(&mut text).map_err(|e| TextError::invalid("normalizer", e.to_string()))?;
     Ok(text.get().to_string())
 }
 
@@ -315,7 +314,10 @@ impl Steps {
             check_steps(value, "pre_tokenizer", "pretokenizers", PRE_TOKENIZERS, &mut 0)?;
         }
         Ok(Self {
-            normalizer: library(sections.normalizer.as_ref(), "normalizer")?,
+            normalizer: match &sections.normalizer {
+                Some(section) => normalizer::Steps::read(section)?,
+                None => normalizer::Steps::default(),
+            },
             pre_tokenizer: library(sections.pre_tokenizer.as_ref(), "pre_tokenizer")?,
         })
     }

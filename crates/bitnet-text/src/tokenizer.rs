@@ -11,8 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokenizers::models::bpe::BPE;
 use tokenizers::{
-    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
-    Token,
+    Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Token,
 };
 
 /// How text is read.
@@ -122,9 +121,7 @@ impl Tokenizer {
                     if let Some(map) = self.sentencepiece.as_ref().and_then(|s| s.charsmap.as_ref()) {
                         piece = NormalizedString::from(map.apply(piece.get())?);
                     }
-                    if let Some(normalizer) = &self.steps.normalizer {
-                        normalizer.normalize(&mut piece)?;
-                    }
+                    self.steps.normalizer.apply(&mut piece)?;
                     let shift = piece.offsets_original().0;
                     let original = |range: Range<usize>| {
                         let range =

@@ -151,6 +151,95 @@ fn an_expression_that_backtracks_without_end_does_not_hang() {
     assert!(start.elapsed().as_secs() < 20);
 }
 
+/// The file with another normalizer.
+fn normalizing(normalizer: &Value) -> Result<Tokenizer, String> {
+    let mut file = good();
+    file["normalizer"] = normalizer.clone();
+    Tokenizer::from_json(file.to_string()).map_err(|e| e.to_string())
+}
+
+fn replace(pattern: &Value, content: &str) -> Value {
+    json!({"type": "Replace", "pattern": pattern, "content": content})
+}
+
+#[test]
+fn replacing_what_is_not_there_is_refused() {
+    let error = normalizing(&replace(&json!({"String": ""}), "zz")).unwrap_err();
+    assert!(error.contains("normalizer: Replace with an empty pattern"), "{error}");
+    for pattern in ["x*", "$", "^", "(?=a)", "\\b", "a?", ""] {
+        let tokenizer = normalizing(&replace(&json!({"Regex": pattern}), "z")).unwrap();
+        for text in ["ab a", "b", "xxxa", " "] {
+            match tokenizer.encode(text, EncodeOptions::default()) {
+                Ok(_) => {}
+                Err(error) => assert!(
+                    error.to_string().contains("matches where there is nothing"),
+                    "{pattern}: {error}"
+                ),
+            }
+        }
+        assert!(tokenizer.encode("ab a", EncodeOptions::default()).is_err(), "{pattern}");
+    }
+    // Matches of something do what they did.
+    let tokenizer = normalizing(&replace(&json!({"Regex": "x+"}), "a")).unwrap();
+    assert_eq!(tokenizer.encode("xxxb", EncodeOptions::default()).unwrap(), [2]);
+}
+
+#[test]
+fn normalizers_that_grow_end_with_a_sentence() {
+    let twice = replace(&json!({"String": "a"}), "aa");
+    let chain = |step: &Value, n: usize| json!({"type": "Sequence", "normalizers": vec![step.clone(); n]});
+    let nested = json!({"type": "Sequence", "normalizers": [chain(&twice, 20), chain(&twice, 20)]});
+    let wide = replace(&json!({"String": "a"}), &"\u{fdfa}".repeat(5));
+    let steps = [
+        chain(&twice, 40),
+        nested,
+        replace(&json!({"String": "a"}), &"a".repeat(100_000)),
+        replace(&json!({"Regex": "."}), &"b".repeat(1000)),
+        chain(&json!({"type": "Prepend", "prepend": "a".repeat(90_000)}), 60),
+        json!({"type": "Sequence", "normalizers": [wide, {"type": "NFKD"}]}),
+    ];
+    let text = "a".repeat(10_000);
+    for step in steps {
+        let began = std::time::Instant::now();
+        let error = match normalizing(&step) {
+            // Added tokens are normalized as well.
+            Err(error) => error,
+            Ok(tokenizer) => tokenizer.encode(&text, EncodeOptions::default()).unwrap_err().to_string(),
+        };
+        assert!(error.contains("the normalizer would make more than"), "{error}");
+        assert!(began.elapsed().as_secs() < 10);
+    }
+    // Growth that real files have is taken.
+    for step in [
+        chain(&twice, 3),
+        json!({"type": "NFKC"}),
+        json!({"type": "Prepend", "prepend": "a"}),
+        json!({"type": "ByteLevel"}),
+    ] {
+        let tokenizer = normalizing(&step).unwrap();
+        for text in [text.as_str(), "\u{fdfa}\u{fdfa}", "日本語のテキスト", "a"] {
+            tokenizer.encode(text, EncodeOptions::default()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn post_processors_that_multiply_are_refused_at_once() {
+    let mut file = good();
+    let special = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+    file["post_processor"]["single"] = json!(vec![special; 20_000]);
+    file["post_processor"]["special_tokens"]["<s>"]["ids"] = json!(vec![4; 20_000]);
+    let processor = file["post_processor"].clone();
+    let file_in_file = |p: &Value| json!({"type": "Sequence", "processors": vec![p.clone(); 3]});
+    for processor in [processor.clone(), file_in_file(&processor)] {
+        file["post_processor"] = processor;
+        let began = std::time::Instant::now();
+        let error = Tokenizer::from_json(file.to_string()).unwrap_err().to_string();
+        assert!(error.contains("more than 64 tokens around a text"), "{error}");
+        assert!(began.elapsed().as_secs() < 5);
+    }
+}
+
 #[test]
 fn tokens_with_the_same_text_keep_their_ids() {
     let tokens = ["<unk>", "<s>", "</s>", "a", "a", "b"];

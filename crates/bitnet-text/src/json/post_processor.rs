@@ -12,13 +12,17 @@ pub(super) fn around(value: Option<&Value>, size: usize) -> Result<(Vec<u32>, Ve
     if let Some(value) = value {
         add_around(value, size, &mut found)?;
     }
-    if found.0.len() + found.1.len() > MAX_STEPS {
-        return Err(TextError::invalid(
-            "post_processor",
-            format!("more than {MAX_STEPS} tokens around a text"),
-        ));
-    }
+    bounded(found.0.len() + found.1.len())?;
     Ok(found)
+}
+
+/// Checked as tokens are added: a template may name a list of ten thousand ids a hundred thousand times.
+fn bounded(tokens: usize) -> Result<(), TextError> {
+    if tokens > MAX_STEPS {
+        let reason = format!("more than {MAX_STEPS} tokens around a text");
+        return Err(TextError::invalid("post_processor", reason));
+    }
+    Ok(())
 }
 
 fn add_around(value: &Value, size: usize, found: &mut (Vec<u32>, Vec<u32>)) -> Result<(), TextError> {
@@ -35,6 +39,7 @@ fn add_around(value: &Value, size: usize, found: &mut (Vec<u32>, Vec<u32>)) -> R
             }
         }
         "TemplateProcessing" => {
+            bounded(found.0.len() + found.1.len())?;
             let (before, after) = template(value, size)?;
             found.0.splice(0..0, before);
             found.1.extend(after);
@@ -75,6 +80,7 @@ fn template(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<u32>), TextErro
         };
         for id in ids {
             if seen_text { &mut after } else { &mut before }.push(checked(id.as_u64(), size)?);
+            bounded(before.len() + after.len())?;
         }
     }
     Ok((before, after))
