@@ -35,7 +35,8 @@ fn every_target_is_proved_and_runs() {
         }
     }
     let words = user.run(&["convert", "box", user.path("again").to_str().unwrap(), "--to", "bitnet"]);
-    assert!(words.ok().contains("trits          4,521,984 of 4,521,984 equal"), "{}", words.ok());
+    let trits = words.ok().lines().find(|line| line.starts_with("trits")).unwrap_or_default().to_owned();
+    assert!(trits.ends_with(" 4,521,984 of 4,521,984 equal"), "{}", words.ok());
 }
 
 #[test]
