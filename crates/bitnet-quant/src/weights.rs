@@ -130,6 +130,20 @@ mod tests {
     }
 
     #[test]
+    fn every_row_and_group_is_rounded_by_its_own_mean() {
+        let w = [1.0, 1.0, 4.0, 4.0, 0.3, 0.3, 1.0, 1.0];
+        let trits = |granularity| {
+            let m = absmean(2, 4, &w, QuantConfig { granularity }).unwrap();
+            let mut trits = [[9; 4]; 2];
+            trits.iter_mut().enumerate().for_each(|(row, out)| m.row_trits(row, out));
+            trits
+        };
+        assert_eq!(trits(Granularity::Tensor), [[1, 1, 1, 1], [0, 0, 1, 1]]);
+        assert_eq!(trits(Granularity::Row), [[0, 0, 1, 1], [0, 0, 1, 1]]);
+        assert_eq!(trits(Granularity::Group(2)), [[1; 4]; 2]);
+    }
+
+    #[test]
     fn what_cannot_be_quantized_is_named() {
         let nan = absmean(2, 2, &[0.0, 1.0, 2.0, f32::NAN], QuantConfig::default()).unwrap_err();
         assert!(matches!(nan, QuantError::NotFinite { row: 1, col: 1, .. }), "{nan}");
