@@ -278,6 +278,18 @@ fn a_conversation_is_one_sequence() {
 }
 
 #[test]
+fn each_answer_of_a_conversation_goes_on_with_the_generator() {
+    let (user, model) = (User::new(), oracle(MODEL));
+    let saved = [user.path("first.json"), user.path("second.json")];
+    let [first, second] = saved.each_ref().map(|path| path.display());
+    let lines = format!("Speak.\n/save {first}\n/reset\nSpeak.\n/save {second}\n");
+    user.pipe(&["chat", &model, "--seed", "5", "--temperature", "2", "--top-p", "1", "-n", "12"], &lines)
+        .ok();
+    let answers = saved.map(|path| json(path.to_str().unwrap())[1]["content"].as_str().unwrap().to_owned());
+    assert_ne!(answers[0], answers[1], "the same question twice, drawn with other numbers");
+}
+
+#[test]
 fn a_long_conversation_forgets_its_beginning() {
     let user = User::new();
     let line = "What is the city but the people? ".repeat(6);

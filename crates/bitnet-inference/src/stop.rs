@@ -71,6 +71,9 @@ mod tests {
         assert_eq!(run(&["\nUser:"], &["Hi", "\nUs", "er: x"]), ("Hi".into(), true));
         assert_eq!(run(&["\nUser:"], &["Hi", "\nUs", "e it"]), ("Hi\nUse it".into(), false));
         assert_eq!(run(&["ab", "b"], &["xa", "b"]), ("x".into(), true));
+        // Of several the earliest in the text ends it, wherever it stands in the list.
+        assert_eq!(run(&["later", "soon"], &["x soon, y later"]), ("x ".into(), true));
+        assert_eq!(run(&["soon", "later"], &["x soon, y later"]), ("x ".into(), true));
         assert_eq!(run(&["aab"], &["aa", "ab"]), ("a".into(), true));
         assert_eq!(run(&["", "z"], &["abc"]), ("abc".into(), false));
         assert_eq!(run(&["éa"], &["é", "é", "a"]), ("é".into(), true));

@@ -150,3 +150,51 @@ fn the_largest_shifts_and_the_lowest_temperatures_have_their_limits() {
     let hot = SamplingOptions { temperature: f32::MAX, ..warm() };
     near(drawn(hot), [0.25; 4]);
 }
+
+#[test]
+fn top_p_is_measured_after_the_temperature() {
+    // At a temperature of 0.5 the best token has 16 of 30, which is enough; before it, 0.4, which is not.
+    near(shares(SamplingOptions { temperature: 0.5, top_p: 0.5, ..warm() }, &four()), [0.0, 0.0, 1.0, 0.0]);
+}
+
+/// The first draws of a seed.
+fn draws(seed: u64) -> Vec<u32> {
+    let mut sampler = Sampler::new(4, 8);
+    sampler.start(SamplingOptions { seed, ..warm() }, &[]);
+    (0..32).map(|_| sampler.sample(kernel(), &four())).collect()
+}
+
+#[test]
+fn a_seed_stands_for_the_same_draws_for_ever() {
+    let golden = [
+        (
+            0,
+            [
+                3u32, 0, 1, 2, 2, 0, 2, 0, 0, 2, 2, 2, 3, 2, 2, 3, 3, 2, 2, 2, 2, 3, 0, 2, 0, 1, 0, 3, 0, 2,
+                0, 2,
+            ],
+        ),
+        (7, [0, 3, 1, 3, 2, 1, 3, 0, 0, 0, 0, 2, 2, 2, 3, 0, 0, 0, 0, 0, 3, 0, 1, 2, 3, 2, 1, 3, 1, 2, 0, 2]),
+        // Another seed than 7: all 64 bits count.
+        (
+            7 + (1 << 32),
+            [3, 2, 2, 2, 2, 2, 1, 2, 2, 2, 0, 2, 0, 2, 0, 3, 3, 2, 2, 0, 2, 2, 1, 1, 3, 2, 2, 0, 2, 2, 3, 1],
+        ),
+    ];
+    for (seed, golden) in golden {
+        assert_eq!(draws(seed), golden, "seed {seed}");
+    }
+}
+
+#[test]
+fn frequency_counts_what_was_generated_and_not_the_prompt() {
+    let choose = |history: &[u32], accepted: &[u32]| {
+        let mut sampler = Sampler::new(2, 8);
+        sampler.start(SamplingOptions { frequency_penalty: 1.0, ..SamplingOptions::default() }, history);
+        accepted.iter().for_each(|&id| sampler.accept(id));
+        sampler.sample(kernel(), &[2.5, 0.0])
+    };
+    assert_eq!(choose(&[0, 0, 0], &[]), 0);
+    assert_eq!(choose(&[0, 0, 0], &[0, 0]), 0);
+    assert_eq!(choose(&[], &[0, 0, 0]), 1);
+}
