@@ -1,8 +1,8 @@
 //! Long texts in stretches, with the ids of the whole: the library keeps a hundred bytes for each byte of a text that it cuts.
 //!
-//! A stretch ends in front of a line's end that follows a character no piece of the splitter goes on from. There the whole text
+//! A stretch ends in front of white space that follows a character no piece of the splitter goes on from. There the whole text
 //! has a piece's end, too, whatever stands around it:
-//! - No alternative of the expressions of [`Splitter`] joins an ASCII letter or digit to a line's end behind it, and GPT-2's joins
+//! - No alternative of the expressions of [`Splitter`] joins an ASCII letter or digit to white space behind it, and GPT-2's joins
 //!   no character but white space to it.
 //! - The only look ahead, `\s+(?!\S)`, sees one character behind a run of white space. A stretch ends with none, so every such
 //!   run of it is followed by the same character as in the whole.
@@ -14,17 +14,17 @@
 use crate::splitter::Splitter;
 use crate::tokenizer::Tokenizer;
 
-/// Stretches have at least so many bytes; where every line's end may be cut at, hardly more.
+/// Stretches have at least so many bytes; where every word's end may be cut at, hardly more.
 pub(crate) const STRETCH: usize = 16 << 10;
 
-/// Whether a text may be cut between this character and a line's end behind it.
+/// Whether a text may be cut between this character and white space behind it.
 type Ends = fn(char) -> bool;
 
 impl Tokenizer {
     /// Where long texts may be cut; `None` where only the whole text has its ids.
     fn ends(&self) -> Option<Ends> {
         let plain = self.sentencepiece.is_none()
-            && self.steps.normalizer.is_none()
+            && self.steps.normalizer.is_empty()
             && self.added.tokens().iter().all(|token| token.special);
         let section = self.sections.pre_tokenizer.as_ref().filter(|_| plain)?;
         let name = Splitter::detect(section, self.model.ignore_merges)?.name();
@@ -49,8 +49,9 @@ impl Tokenizer {
 fn first_end(text: &str, least: usize, ends: Ends) -> Option<usize> {
     let least = least.max(1);
     let bytes = text.as_bytes().get(least..)?;
-    let mut lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| least + at);
-    lines.find(|&at| text[..at].chars().next_back().is_some_and(ends))
+    let blank = |byte: &u8| matches!(byte, b'\n' | b'\r' | b'\t' | b' ');
+    let mut blanks = bytes.iter().enumerate().filter(|(_, byte)| blank(byte)).map(|(at, _)| least + at);
+    blanks.find(|&at| text[..at].chars().next_back().is_some_and(ends))
 }
 
 #[cfg(test)]
@@ -105,7 +106,7 @@ mod tests {
         #[test]
         fn stretches_have_the_ids_of_the_whole(
             parts in prop::collection::vec(prop::sample::select(vec![
-                "a", "a\n", "\n", "\n\n", " ", "\r\n", "\t", "1", "12\n", ".", ".\n", "'s", "'s\n", "'", "é", "é\n", "中\n",
+                "a", "a\n", "\n", "\n\n", " ", "\r\n", "\t", "1", "12\n", ".", ".\n", "'s", "'s\n", "'", "é", "é\n", "中\n", "a ", "1 ", ". ", "a\t", "a\r", "é ",
                 "\u{301}\n", "\u{a0}", "\u{a0}\n", "\u{2028}", "a b\n", "<s>", "<s>\n", "ⓐ\n", "$\n", "`\n",
             ]), 0..24),
             least in 0usize..12,
@@ -127,11 +128,14 @@ mod tests {
         let all = tokenizers();
         assert_eq!(all.len(), 8);
         // LLaMA-3's expression joins punctuation to the line's end behind it.
-        assert_eq!(cut(&all[0]), ["to be,\nor not", "\n\n to be.\n\n\nthat is", "\n"]);
-        assert_eq!(cut(&all[3]), ["to be,", "\nor not", "\n\n to be.", "\n\n\nthat is", "\n"]);
+        assert_eq!(cut(&all[0]), ["to", " be,\nor", " not", "\n\n to", " be.\n\n\nthat", " is", "\n"]);
+        assert_eq!(
+            cut(&all[3]),
+            ["to", " be,", "\nor", " not", "\n\n to", " be.", "\n\n\nthat", " is", "\n"]
+        );
         assert_eq!(
             all[3].stretches(text, 14).collect::<Vec<_>>(),
-            ["to be,\nor not\n\n to be.", "\n\n\nthat is\n"]
+            ["to be,\nor not\n\n to", " be.\n\n\nthat is", "\n"]
         );
         // What could see across a cut is read whole.
         let gpt2 = Splitter::by_name("gpt2").unwrap().to_json();
