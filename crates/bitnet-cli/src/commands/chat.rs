@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     args::ChatArgs,
     boxed,
-    failure::{Failure, Result},
+    failure::{Failure, Result, sentence},
     files,
     generate::{self, Speed},
     interrupt, load,
@@ -283,7 +283,8 @@ impl Lines {
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let kept = made.map_err(ReadlineError::from).and_then(|()| self.editor.append_history(&path));
         if let Err(error) = kept {
-            terminal::note(format_args!("the history was not kept in {}: {error}", path.display()));
+            let why = sentence(&error);
+            terminal::note(format_args!("the history was not kept in {}: {why}", path.display()));
         }
     }
 }

@@ -167,7 +167,9 @@ impl Pull {
     /// All files of the model that `name` belongs to.
     fn whole(&self, listing: &Listing, name: &str) -> Result<Vec<String>> {
         let files = hub::parts::of_model(name);
-        match files.iter().find(|file| !listing.files.contains(file)) {
+        // A hub may list very many.
+        let listed: BTreeSet<&String> = listing.files.iter().collect();
+        match files.iter().find(|file| !listed.contains(file)) {
             Some(missing) => Err(Failure::new(format_args!(
                 "{} does not have all {} parts of '{name}': '{missing}' is missing",
                 self.repo,

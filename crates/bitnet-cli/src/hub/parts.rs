@@ -1,5 +1,7 @@
 //! Models that are cut into several GGUF files, `NAME-00001-of-00003.gguf`: their parts are one model.
 
+use std::collections::BTreeSet;
+
 /// The name without its number, and how many parts there are; none for a name of another form.
 fn family(name: &str) -> Option<(&str, usize)> {
     let (stem, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
@@ -34,9 +36,8 @@ pub fn first(name: &str) -> String {
 
 /// One name for each model among `names`, in their order: that of the file by which it is opened.
 pub fn models<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
-    let mut models: Vec<String> = names.into_iter().map(|name| first(name)).collect();
-    models.dedup();
-    models
+    let mut seen = BTreeSet::new();
+    names.into_iter().map(|name| first(name)).filter(|name| seen.insert(name.clone())).collect()
 }
 
 #[cfg(test)]
@@ -47,7 +48,7 @@ mod tests {
     fn parts_are_one_model() {
         let parts = ["q/m-00001-of-00003.gguf", "q/m-00002-of-00003.gguf", "q/m-00003-of-00003.gguf"];
         assert_eq!(of_model(parts[1]), parts);
-        let names = [parts[1], parts[2], "x.gguf", "y-00001-of-00002.gguf"].map(str::to_owned);
+        let names = [parts[1], "x.gguf", parts[2], "y-00001-of-00002.gguf"].map(str::to_owned);
         assert_eq!(models(&names), [parts[0], "x.gguf", "y-00001-of-00002.gguf"]);
         for whole in [
             "m.gguf",
