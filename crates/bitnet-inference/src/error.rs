@@ -25,7 +25,7 @@ pub enum EngineError {
     )]
     NoTokenizer,
     /// A conversation was asked for, and the model came without a chat template.
-    #[error("the model has no chat template: use `run` with a plain prompt")]
+    #[error("the model has no chat template")]
     NoChatTemplate,
     /// A conversation was asked for, and the model came with several chat templates, none of them the default.
     #[error(

@@ -200,7 +200,7 @@ fn prompt_ids(engine: &InferenceEngine, prompt: Prompt, args: &RunArgs) -> Resul
         // An empty prompt begins a text, where the model has a token for that.
         return Ok(if ids.is_empty() { engine.config().bos.into_iter().collect() } else { ids });
     }
-    let (_, template) = engine.chat().map_err(load::failure)?;
+    let (_, template) = engine.chat().map_err(|e| load::failure(e).cure("leave --chat out"))?;
     load::warn_of_instructions(engine, args.system.as_deref())?;
     let system = args.system.iter().map(|system| Message::new("system", system));
     let messages: Vec<_> = system.chain([Message::new("user", text)]).collect();
