@@ -167,6 +167,7 @@ struct Read<'a>(&'a [u8]);
 
 impl Op for Read<'_> {
     type Output = i32;
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) -> i32 {

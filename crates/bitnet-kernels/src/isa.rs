@@ -20,6 +20,7 @@ use crate::{
     ternary::{
         base3,
         lines::{self, Lines},
+        planes::{self, Four, Plane},
     },
 };
 
@@ -42,6 +43,11 @@ pub(crate) trait Isa: ByteDots {
     /// Tokens in the widest tile.
     const TOKENS: usize;
 
+    /// Tokens in the widest tile of [`Isa::plane_tile`] or 0 where [`Isa::tile`] is always as fast.
+    const PLANE_TOKENS: usize = 0;
+    /// Fewest tokens for which unpacking planes pays.
+    const PLANES_FROM: usize = usize::MAX;
+
     /// `sum(code * x)` per row of a strip, over `blocks.len()` blocks and as many words of activations.
     fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32>;
 
@@ -53,6 +59,18 @@ pub(crate) trait Isa: ByteDots {
         x: [&[Word]; T],
         out: &mut [[Lanes<i32>; T]; S],
     );
+
+    /// The codes of `blocks` as planes, four to a block: plane `4 * b + p` has columns `16 * b + 4 * p ..`.
+    #[inline(always)]
+    fn unpack(self, blocks: &[Block], planes: &mut [Plane]) {
+        planes::unpack(blocks, planes);
+    }
+
+    /// Adds `sum(code * x)` over all planes and as many activations to the sums of `T` tokens. Called with `T <= PLANE_TOKENS`.
+    #[inline(always)]
+    fn plane_tile<const T: usize>(self, planes: &[Plane], x: [&[Four]; T], sums: &mut [Lanes<i32>; T]) {
+        planes::tile_of(planes, x, sums);
+    }
 
     /// [`Isa::dot`] over blocks of `bitnet_quant::PackedBase3`; `x` are the activations, any number of whole or broken blocks.
     #[inline(always)]
@@ -207,6 +225,8 @@ pub(crate) trait Isa: ByteDots {
 pub(crate) trait Op {
     /// What it returns.
     type Output;
+    /// Whether it has no integer products, in which alone AVX-VNNI differs from AVX2: such an operation is compiled once for both.
+    const FLOATS: bool = false;
 
     /// Does it. Implementations are `#[inline(always)]`, as is everything hot that they call.
     fn eval<I: Isa>(self, isa: I) -> Self::Output;
@@ -216,6 +236,13 @@ pub(crate) trait Op {
 #[inline(always)]
 pub(crate) fn plane_word(x: &Word, p: usize) -> i32 {
     i32::from_le_bytes([x[4 * p] as u8, x[4 * p + 1] as u8, x[4 * p + 2] as u8, x[4 * p + 3] as u8])
+}
+
+/// The activations of four columns as one little-endian word.
+#[inline(always)]
+pub(crate) fn four_word(x: &Four) -> i32 {
+    let [a, b, c, d] = *x;
+    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
 }
 
 /// `[of(0), of(1), ..]`. In hot code instead of `std::array::from_fn` and `map`: those may become functions of their own, which are

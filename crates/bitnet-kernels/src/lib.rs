@@ -14,7 +14,8 @@
 //! - No operation allocates, spawns, prints, or sees a file. All are single-threaded; callers cut work by rows,
 //!   tokens, heads or chunks, and results never depend on the cut.
 //! - `unsafe` stands here and in `bitnet-core` only: for vector loads and stores, the assembly of instructions without
-//!   stable intrinsics, and the calls into functions compiled for an instruction set that was detected.
+//!   stable intrinsics and of one tile that fills every register, and the calls into functions compiled for an instruction
+//!   set that was detected.
 //!
 //! # Panics
 //! Operations check the lengths of their slices and panic when they disagree: that is a bug of the caller.

@@ -56,6 +56,7 @@ pub(crate) struct Encode<'a> {
 
 impl Op for Encode<'_> {
     type Output = Result<(), QuantError>;
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) -> Self::Output {

@@ -1,108 +1,278 @@
 //! A quick executed proof that a kernel does on this CPU what the scalar one does: virtual machines have been seen
 //! to report instructions that they do not carry out as they should.
+//!
+//! Every operation in which instruction sets differ runs once, on small inputs that pass every unrolled loop, every flush of
+//! narrow sums and the widest tiles, with a remainder behind each.
 
-use crate::{
-    Kernel, KernelError,
-    isa::{Block, Isa, Lanes, Op, Word},
-    scalar,
-    simd::Floats as _,
+use bitnet_core::{HybridMemoryPool, ThreadPool, tensor::Values, threads::ColumnsMut};
+use bitnet_quant::{
+    Activations, Axis, PackedBase3, PackedTernary, Probes, QuantError, QuantizedRows, Scales, ScreenTable,
+    TernaryLines,
 };
+use half::{bf16, f16};
 
-/// Enough blocks to pass every unrolled loop and i16 flush of the kernels, with a remainder.
-const BLOCKS: usize = 37;
+use crate::{ATTENTION_CHUNK, Kernel, KernelError, KvChunk, KvChunkMut, Queries};
 
-/// Compares integer sums and a few float operations with the scalar kernel's.
-pub(crate) fn self_test(kernel: &'static Kernel) -> Result<(), KernelError> {
-    let failed = |what| KernelError::SelfTest { name: kernel.name(), what };
-    let (strips, x) = inputs();
-    let (dots, tiles_agree) = kernel.run(Integers { strips: &strips, x: &x });
-    if dots != scalar::run(Integers { strips: &strips, x: &x }).0 {
-        return Err(failed("the integer product of one token"));
+#[cfg(test)]
+pub(crate) mod faulty;
+
+/// Two strips, the second of which is used in part.
+const ROWS: usize = 20;
+/// 37 blocks and a part of one.
+const COLS: usize = 599;
+/// Enough for byte planes on every set that has them, and for the widest tile.
+const TOKENS: usize = 17;
+/// Fewer than byte planes pay for.
+const FEW: usize = 5;
+/// Columns that share a scale, in the matrix that has groups.
+const GROUP: usize = 64;
+/// Columns of the head.
+const HEAD_COLS: usize = 128;
+/// Hidden vectors that pass over the head together.
+const HIDDEN: usize = 11;
+const HEAD_DIM: usize = 32;
+/// Query heads that share a key head.
+const HEADS: usize = 2;
+
+/// What runs on a kernel; the bits of what it gives.
+type Run = fn(&Material, &Kernel) -> Vec<u32>;
+
+/// What is run, and in which words its failure is told.
+const CHECKS: [(&str, Run); 9] = [
+    ("the integer product of one token", |m, k| m.products(k, 1)),
+    ("the integer product of several tokens", |m, k| [m.products(k, FEW), m.products(k, TOKENS)].concat()),
+    ("the product with scales by group", Material::groups),
+    ("the product of weights in base 3", Material::base3),
+    ("a product that leaves out zeros", Material::lines),
+    ("the screen of a head", Material::screen),
+    ("the product of floats", Material::dense),
+    ("attention", Material::attention),
+    ("a float operation", Material::floats),
+];
+
+/// Compares every operation with the scalar kernel's.
+pub(crate) fn self_test(kernel: &Kernel) -> Result<(), KernelError> {
+    let (name, scalar) = (kernel.name(), crate::table::scalar());
+    let material = Material::new().map_err(|error| KernelError::Untested { name, why: error.to_string() })?;
+    match CHECKS.iter().find(|(_, run)| run(&material, kernel) != run(&material, scalar)) {
+        Some((what, _)) => Err(KernelError::SelfTest { name, what }),
+        None => Ok(()),
     }
-    if !tiles_agree {
-        return Err(failed("the integer product of several tokens"));
-    }
-    let floats: [f32; 96] = std::array::from_fn(|i| (i as f32 - 40.3) * 0.37);
-    if kernel.run(Floats(&floats)) != scalar::run(Floats(&floats)) {
-        return Err(failed("a float operation"));
-    }
-    Ok(())
 }
 
-/// Codes and activations from a small generator, extremes first.
-fn inputs() -> ([[Block; BLOCKS]; 2], [[Word; BLOCKS]; 2]) {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u32
-    };
-    let mut strips = [[[0xaa; 64]; BLOCKS]; 2];
-    let mut x = [[[-127; 16]; BLOCKS]; 2];
-    // The first blocks keep the largest code against the largest activation.
-    for block in strips.iter_mut().flat_map(|s| &mut s[18..]) {
-        let code = |r: u32| (r >> 8) as u8 % 3;
-        *block =
-            std::array::from_fn(|_| code(next()) | code(next()) << 2 | code(next()) << 4 | code(next()) << 6);
+/// Numbers from a small generator.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) as u32
     }
-    for word in x.iter_mut().flat_map(|x| &mut x[18..]) {
-        *word = std::array::from_fn(|_| next() as u8 as i8);
+
+    /// From -2 to 2.
+    fn float(&mut self) -> f32 {
+        self.next() as i32 as f32 / (1 << 30) as f32
     }
-    (strips, x)
 }
 
-struct Integers<'a> {
-    strips: &'a [[Block; BLOCKS]; 2],
-    x: &'a [[Word; BLOCKS]; 2],
+/// What operations are run on.
+struct Material {
+    strips: PackedTernary,
+    groups: PackedTernary,
+    base3: PackedBase3,
+    rows: TernaryLines,
+    columns: TernaryLines,
+    /// `[TOKENS, COLS]` with one step per token; the first half is extreme.
+    codes: QuantizedRows,
+    /// `[FEW, COLS]` with a step per block.
+    blocks: QuantizedRows,
+    /// `[TOKENS, COLS]`
+    x: Vec<f32>,
+    head: ScreenTable,
+    hidden: Probes,
+    /// A chunk of keys and values.
+    f16s: Vec<f16>,
+    int8s: Vec<u8>,
+    steps: Vec<f32>,
 }
 
-impl Op for Integers<'_> {
-    /// Both strips times both tokens as the single-token form gives them, and whether all tiles agree with that.
-    type Output = ([[Lanes<i32>; 2]; 2], bool);
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> Self::Output {
-        let want = [0, 1].map(|s| [0, 1].map(|t| isa.dot(&self.strips[s], &self.x[t])));
-        let mut agree = true;
-        if I::TOKENS >= 2 {
-            agree &= self.tile::<I, 1, 2>(isa, &want);
+impl Material {
+    fn new() -> Result<Self, QuantError> {
+        let (pool, threads) = (HybridMemoryPool::new(), ThreadPool::new(1));
+        let memory = |error: bitnet_core::Error| QuantError::Memory(error.to_string());
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let bytes = strips(&mut random);
+        let strips = PackedTernary::from_strips(ROWS, COLS, bytes.clone().into(), Scales::Tensor(0.37))?;
+        let scales = (0..ROWS * COLS.div_ceil(GROUP)).map(|_| random.float()).collect();
+        let scales = Scales::Group { size: GROUP, scales };
+        let mut codes = QuantizedRows::new(&pool, TOKENS, COLS).map_err(memory)?;
+        (0..TOKENS).for_each(|token| extreme_codes(&mut random, &mut codes, token));
+        let x: Vec<f32> = (0..TOKENS * COLS).map(|_| random.float()).collect();
+        let mut blocks = QuantizedRows::new(&pool, FEW, COLS).map_err(memory)?;
+        x.chunks(COLS).take(FEW).enumerate().for_each(|(token, x)| blocks.quantize_blocks(token, x));
+        let mut hidden = Probes::new(&pool, HIDDEN, HEAD_COLS).map_err(memory)?;
+        for token in 0..HIDDEN {
+            hidden.set(token, &x[token * HEAD_COLS..][..HEAD_COLS]);
         }
-        if I::TOKENS >= 4 {
-            agree &= self.tile::<I, 1, 4>(isa, &want);
+        let chunk = Kernel::kv_chunk_len(HEAD_DIM);
+        Ok(Self {
+            groups: PackedTernary::from_strips(ROWS, COLS, bytes.into(), scales)?,
+            base3: PackedBase3::new(&strips, &pool, &threads)?,
+            rows: TernaryLines::new(&strips, Axis::Rows, &pool, &threads)?,
+            columns: TernaryLines::new(&strips, Axis::Columns, &pool, &threads)?,
+            head: head(&x)?,
+            f16s: (0..chunk).map(|_| f16::from_f32(random.float())).collect(),
+            int8s: (0..Kernel::kv_codes_len(HEAD_DIM)).map(|_| random.next() as u8).collect(),
+            steps: (0..Kernel::KV_STEPS).map(|_| 0.01 * random.float()).collect(),
+            strips,
+            codes,
+            blocks,
+            x,
+            hidden,
+        })
+    }
+
+    fn products(&self, kernel: &Kernel, tokens: usize) -> Vec<u32> {
+        output(tokens, |out| kernel.matmul(&self.strips, &self.codes, Activations::Int8PerToken, 0, out))
+    }
+
+    fn groups(&self, kernel: &Kernel) -> Vec<u32> {
+        let int8 = |x, form, tokens| output(tokens, |out| kernel.matmul(&self.groups, x, form, 0, out));
+        let float = output(2, |out| kernel.matmul_float(&self.groups, &self.x[..2 * COLS], 0, out));
+        [
+            int8(&self.codes, Activations::Int8PerToken, 1),
+            int8(&self.codes, Activations::Int8PerToken, FEW),
+            int8(&self.blocks, Activations::Int8PerBlock, FEW),
+            float,
+        ]
+        .concat()
+    }
+
+    fn base3(&self, kernel: &Kernel) -> Vec<u32> {
+        let mut scratch = vec![0; self.strips.bytes().len()];
+        let one = output(1, |out| kernel.matmul_base3(&self.base3, &self.codes, out));
+        let tiled = output(FEW, |out| kernel.matmul_base3_tiled(&self.base3, &self.codes, &mut scratch, out));
+        [one, tiled].concat()
+    }
+
+    fn lines(&self, kernel: &Kernel) -> Vec<u32> {
+        let mut gate = self.x[..ROWS].to_vec();
+        kernel.gate_live(&self.rows, &self.codes, &mut ColumnsMut::whole(&mut gate, ROWS));
+        let mut scratch = vec![0; self.strips.bytes().len()];
+        let mut all = bits(&gate);
+        for lines in [&self.rows, &self.columns] {
+            all.extend(output(1, |out| kernel.matmul_live(lines, &self.codes, out)));
+            all.extend(output(FEW, |out| kernel.matmul_lines(lines, &self.codes, &mut scratch, out)));
         }
-        if I::STRIPS >= 4 {
-            agree &= self.tile::<I, 4, 4>(isa, &want);
+        all
+    }
+
+    fn screen(&self, kernel: &Kernel) -> Vec<u32> {
+        let len = self.head.strips() * HIDDEN;
+        let (mut bounds, mut peaks) = (vec![[0.0; 32]; len], vec![[0.0; 2]; len]);
+        kernel.screen(&self.head, &self.hidden, HIDDEN, 0, &mut bounds, &mut peaks);
+        [bits(bounds.as_flattened()), bits(peaks.as_flattened())].concat()
+    }
+
+    fn dense(&self, kernel: &Kernel) -> Vec<u32> {
+        let (cols, tokens) = (COLS / 2, 3);
+        let (w, x) = (&self.x[..ROWS * cols], &self.x[7..][..tokens * cols]);
+        let f16s: Vec<f16> = w.iter().map(|&x| f16::from_f32(x)).collect();
+        let bf16s: Vec<bf16> = w.iter().map(|&x| bf16::from_f32(x)).collect();
+        [Values::F32(w), Values::F16(&f16s), Values::Bf16(&bf16s)]
+            .map(|w| output(tokens, |out| kernel.dense_matmul(w, cols, x, 0, out)))
+            .concat()
+    }
+
+    fn attention(&self, kernel: &Kernel) -> Vec<u32> {
+        let (k, v) = self.x[..2 * HEAD_DIM].split_at(HEAD_DIM);
+        let (mut f16s, mut int8s, mut steps) = (self.f16s.clone(), self.int8s.clone(), self.steps.clone());
+        kernel.store(k, v, 3, KvChunkMut::F16(&mut f16s));
+        kernel.store(k, v, 3, KvChunkMut::Int8 { codes: &mut int8s, steps: &mut steps });
+        let width = HEADS * HEAD_DIM;
+        let one = Queries {
+            values: &self.x,
+            tokens: 1,
+            token_stride: width,
+            group: HEADS,
+            head_dim: HEAD_DIM,
+            position: 77,
+            scale: 0.2,
+        };
+        let block = Queries { tokens: FEW, position: 41, ..one };
+        debug_assert!(one.position < ATTENTION_CHUNK);
+        let mut all = Vec::new();
+        for cache in [KvChunk::F16(&f16s), KvChunk::Int8 { codes: &int8s, steps: &steps }] {
+            let mut partial = vec![0.0; Kernel::attention_partial_len(HEADS, HEAD_DIM)];
+            kernel.attend_chunk(&one, 0, cache, &mut partial);
+            let (mut out, mut states) = (vec![0.0; FEW * width], vec![0.0; FEW * 2 * HEADS]);
+            kernel.attend_block(&block, |_| cache, &mut states, &mut ColumnsMut::whole(&mut out, width));
+            all.extend(bits(&partial));
+            all.extend(bits(&out));
         }
-        if I::STRIPS >= 2 && I::TOKENS >= 12 {
-            agree &= self.tile::<I, 2, 12>(isa, &want);
-        }
-        (want, agree)
+        all
+    }
+
+    fn floats(&self, kernel: &Kernel) -> Vec<u32> {
+        let (x, weight) = (&self.x[..COLS], &self.x[COLS..2 * COLS]);
+        let mut out = vec![0.0; COLS];
+        kernel.rmsnorm(x, weight, 1e-5, &mut out);
+        let mut all = bits(&out);
+        kernel.silu_mul(&mut out, x);
+        kernel.relu2_mul(&mut out, weight);
+        kernel.softmax(&mut out);
+        all.extend(bits(&out));
+        let mut codes = vec![0; COLS.next_multiple_of(64)];
+        let (step, sum) = kernel.rmsnorm_quantize_into(x, weight, 1e-5, &mut codes);
+        let mut halves = vec![f16::ZERO; COLS];
+        kernel.round_to_f16(x, &mut halves);
+        all.extend([step.to_bits(), sum as u32]);
+        all.extend(codes.iter().map(|&code| code as u32));
+        all.extend(halves.iter().map(|half| u32::from(half.to_bits())));
+        all
     }
 }
 
-impl Integers<'_> {
-    /// Whether a tile of alternating strips and tokens gives the sums in `want`.
-    #[inline(always)]
-    fn tile<I: Isa, const S: usize, const T: usize>(&self, isa: I, want: &[[Lanes<i32>; 2]; 2]) -> bool {
-        let mut out = [[[0; 16]; T]; S];
-        let strips = std::array::from_fn(|s| self.strips[s % 2].as_slice());
-        isa.tile::<S, T>(strips, std::array::from_fn(|t| self.x[t % 2].as_slice()), &mut out);
-        (0..S).all(|s| (0..T).all(|t| out[s][t] == want[s % 2][t % 2]))
-    }
+/// Codes of both strips: the first half of their blocks has the largest code alone.
+fn strips(random: &mut Random) -> Vec<u8> {
+    let blocks = COLS.div_ceil(PackedTernary::BLOCK_COLS);
+    let mut code = || (random.next() >> 8) as u8 % 3;
+    let mut byte = || code() | code() << 2 | code() << 4 | code() << 6;
+    let of = |i: usize, random: u8| if i / 64 % blocks < blocks / 2 { 0xaa } else { random };
+    (0..2 * blocks * 64).map(|i| of(i, byte())).collect()
 }
 
-struct Floats<'a>(&'a [f32; 96]);
-
-impl Op for Floats<'_> {
-    type Output = ([u32; 2], [u16; 16], [u32; 16]);
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> Self::Output {
-        let (lanes, _) = self.0.as_chunks::<16>();
-        let sum = crate::float::lanes::sum_of(self.0, |x| x * x);
-        let exp = crate::float::lanes::sum_of(self.0, crate::float::exp::exp);
-        let halves = isa.load(&lanes[1]).to_f16();
-        ([sum.to_bits(), exp.to_bits()], halves, isa.load_f16(&halves).store().map(f32::to_bits))
+/// The smallest codes first, or the largest ones, then random ones.
+fn extreme_codes(random: &mut Random, rows: &mut QuantizedRows, token: usize) {
+    let extreme = [-128, 127][token % 2];
+    let (codes, steps, sums) = rows.row_mut(token);
+    for (i, code) in codes[..COLS].iter_mut().enumerate() {
+        *code = if i < COLS / 2 { extreme } else { random.next() as i8 };
     }
+    steps.fill(0.01 * (token + 1) as f32);
+    sums[0] = codes.iter().map(|&code| i32::from(code)).sum();
+}
+
+/// A head whose rows are what is at hand.
+fn head(x: &[f32]) -> Result<ScreenTable, QuantError> {
+    let shape = QuantError::Shape { rows: ROWS, cols: HEAD_COLS };
+    let mut bytes = vec![0; ScreenTable::byte_len(ROWS, HEAD_COLS).ok_or(shape)?];
+    let strips = bytes.chunks_mut(ScreenTable::strip_len(HEAD_COLS));
+    for (rows, strip) in x[..ROWS * HEAD_COLS].chunks(ScreenTable::STRIP * HEAD_COLS).zip(strips) {
+        ScreenTable::encode_strip(rows, HEAD_COLS, strip)?;
+    }
+    ScreenTable::from_bytes(ROWS, HEAD_COLS, bytes.into())
+}
+
+/// What `work` puts into a `[tokens, ROWS]` matrix.
+fn output(tokens: usize, work: impl FnOnce(&mut ColumnsMut<'_, f32>)) -> Vec<u32> {
+    let mut out = vec![0.0; tokens * ROWS];
+    work(&mut ColumnsMut::whole(&mut out, ROWS));
+    bits(&out)
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
 }

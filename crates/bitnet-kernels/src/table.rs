@@ -2,6 +2,8 @@
 
 use std::{env, sync::OnceLock};
 
+#[cfg(test)]
+use crate::selftest::faulty::{self, Fault};
 #[cfg(target_arch = "aarch64")]
 use crate::{aarch64_dotprod, aarch64_i8mm, aarch64_neon};
 use crate::{isa::Op, scalar, selftest::self_test};
@@ -29,6 +31,8 @@ enum Set {
     #[cfg(target_arch = "aarch64")]
     Neon,
     Scalar,
+    #[cfg(test)]
+    Faulty(Fault),
 }
 
 /// An instruction set's implementation of every operation. All kernels return the same bits.
@@ -85,6 +89,14 @@ pub enum KernelError {
         name: &'static str,
         /// The operation whose result was wrong.
         what: &'static str,
+    },
+    /// There was no memory for the test.
+    #[error("kernel '{name}' could not be tested: {why}")]
+    Untested {
+        /// The kernel's name.
+        name: &'static str,
+        /// What was missing.
+        why: String,
     },
 }
 
@@ -143,12 +155,23 @@ pub fn select(forced: Option<&str>) -> Result<&'static Kernel, KernelError> {
     .clone()
 }
 
+/// The reference, the last of the table.
+pub(crate) fn scalar() -> &'static Kernel {
+    &TABLE[TABLE.len() - 1]
+}
+
 fn names<'a>(kernels: impl Iterator<Item = &'a Kernel>) -> String {
     let names: Vec<_> = kernels.map(|k| k.name).collect();
     names.join(", ")
 }
 
 impl Kernel {
+    /// The scalar kernel with a fault.
+    #[cfg(test)]
+    pub(crate) fn faulty(fault: Fault) -> Self {
+        Self { name: "faulty", short: "faulty", set: Set::Faulty(fault) }
+    }
+
     /// Architecture, weight coding, activation type, instruction set.
     pub fn name(&self) -> &'static str {
         self.name
@@ -177,6 +200,8 @@ impl Kernel {
             #[cfg(target_arch = "aarch64")]
             Set::Neon => aarch64_neon::supported(),
             Set::Scalar => scalar::supported(),
+            #[cfg(test)]
+            Set::Faulty(_) => true,
         }
     }
 
@@ -190,7 +215,10 @@ impl Kernel {
             Set::Avx512Vnni => unsafe { x86_avx512vnni::run(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Set::AvxVnni => unsafe { x86_avxvnni::run(op) },
+            Set::AvxVnni if const { !O::FLOATS } => unsafe { x86_avxvnni::run(op) },
+            // SAFETY: as above; what has AVX-VNNI has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => unsafe { x86_avx2::run(op) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => unsafe { x86_avx2::run(op) },
@@ -207,6 +235,8 @@ impl Kernel {
             #[cfg(target_arch = "aarch64")]
             Set::Neon => unsafe { aarch64_neon::run(op) },
             Set::Scalar => scalar::run(op),
+            #[cfg(test)]
+            Set::Faulty(fault) => faulty::run(fault, op),
         }
     }
 }

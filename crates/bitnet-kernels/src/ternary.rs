@@ -19,6 +19,7 @@ pub(crate) mod base3;
 mod float;
 pub(crate) mod lines;
 mod pieces;
+pub(crate) mod planes;
 
 pub(crate) use float::FloatMatmul;
 
@@ -43,7 +44,7 @@ impl Op for Matmul<'_, '_> {
         let Self { w, x, form, out } = self;
         let one_group = !matches!(w.scales.granularity(), Granularity::Group(_));
         if form == Activations::Int8PerToken && one_group {
-            whole_rows(isa, &w, x, out);
+            isa.call(WholeRows { w: &w, x, out });
         } else {
             pieces::multiply(isa, &w, x, form, out);
         }
@@ -133,22 +134,41 @@ fn words(x: &QuantizedRows, token: usize, blocks: usize) -> &[Word] {
 }
 
 /// All strips times all tokens, with one step per token and one scale per row.
+pub(crate) struct WholeRows<'a, 'b, 'c> {
+    pub(crate) w: &'a Strips<'a>,
+    pub(crate) x: &'a QuantizedRows,
+    pub(crate) out: &'c mut ColumnsMut<'b, f32>,
+}
+
+impl Op for WholeRows<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self { w, x, out } = self;
+        if out.rows() == 1 {
+            let words = words(x, 0, w.len);
+            let (sum, step, row) = (x.sum(0), x.step(0), out.row(0));
+            for s in 0..w.count() {
+                let sums = isa.dot(w.strip(s), words);
+                write(&isa.finish(&sums, sum, step, &w.scales(s, 0)), w.columns(s), row);
+            }
+        } else if const { I::PLANE_TOKENS > 0 } && out.rows() >= I::PLANES_FROM {
+            planes::whole_rows(isa, w, x, out);
+        } else {
+            packed_rows(isa, w, x, out);
+        }
+    }
+}
+
+/// Several tokens, multiplied with codes as they are unpacked.
 ///
 /// Strips are taken in groups that fit in the second-level cache. Inside a group a few tokens pass all strips before the
 /// next tokens do: their activations stay in the first-level cache, and their results are written
 /// side by side. (Tokens innermost wrote one cache line per token, each in another page: 77 instead of 81 % of
 /// the multiplier's limit at [13824, 2560] times 512 tokens, 2026-11-21.)
 #[inline(always)]
-fn whole_rows<I: Isa>(isa: I, w: &Strips<'_>, x: &QuantizedRows, out: &mut ColumnsMut<'_, f32>) {
-    if out.rows() == 1 {
-        let words = words(x, 0, w.len);
-        let (sum, step, row) = (x.sum(0), x.step(0), out.row(0));
-        for s in 0..w.count() {
-            let sums = isa.dot(w.strip(s), words);
-            write(&isa.finish(&sums, sum, step, &w.scales(s, 0)), w.columns(s), row);
-        }
-        return;
-    }
+fn packed_rows<I: Isa>(isa: I, w: &Strips<'_>, x: &QuantizedRows, out: &mut ColumnsMut<'_, f32>) {
     let per_group = (GROUP_BYTES / size_of_val(w.strip(0))).max(1).next_multiple_of(I::STRIPS);
     let mut first = 0;
     while first < w.count() {
@@ -160,14 +180,14 @@ fn whole_rows<I: Isa>(isa: I, w: &Strips<'_>, x: &QuantizedRows, out: &mut Colum
         while token < out.rows() {
             let group = group.clone();
             token += match tile_tokens(out.rows() - token, I::TOKENS) {
-                12 => tiles::<I, 12>(isa, w, group, x, token, &mut behind, out),
-                10 => tiles::<I, 10>(isa, w, group, x, token, &mut behind, out),
-                8 => tiles::<I, 8>(isa, w, group, x, token, &mut behind, out),
-                6 => tiles::<I, 6>(isa, w, group, x, token, &mut behind, out),
-                5 => tiles::<I, 5>(isa, w, group, x, token, &mut behind, out),
-                4 => tiles::<I, 4>(isa, w, group, x, token, &mut behind, out),
-                3 => tiles::<I, 3>(isa, w, group, x, token, &mut behind, out),
-                2 => tiles::<I, 2>(isa, w, group, x, token, &mut behind, out),
+                12 if const { I::TOKENS >= 12 } => tiles::<I, 12>(isa, w, group, x, token, &mut behind, out),
+                10 if const { I::TOKENS >= 10 } => tiles::<I, 10>(isa, w, group, x, token, &mut behind, out),
+                8 if const { I::TOKENS >= 8 } => tiles::<I, 8>(isa, w, group, x, token, &mut behind, out),
+                6 if const { I::TOKENS >= 6 } => tiles::<I, 6>(isa, w, group, x, token, &mut behind, out),
+                5 if const { I::TOKENS >= 5 } => tiles::<I, 5>(isa, w, group, x, token, &mut behind, out),
+                4 if const { I::TOKENS >= 4 } => tiles::<I, 4>(isa, w, group, x, token, &mut behind, out),
+                3 if const { I::TOKENS >= 3 } => tiles::<I, 3>(isa, w, group, x, token, &mut behind, out),
+                2 if const { I::TOKENS >= 2 } => tiles::<I, 2>(isa, w, group, x, token, &mut behind, out),
                 _ => tiles::<I, 1>(isa, w, group, x, token, &mut behind, out),
             };
         }
@@ -227,10 +247,10 @@ fn tiles<I: Isa, const T: usize>(
     let mut s = group.start;
     while s < group.end {
         behind.fetch(isa);
-        if I::STRIPS >= 4 && T <= 4 && s + 4 <= group.end {
+        if const { I::STRIPS >= 4 && T <= 4 } && s + 4 <= group.end {
             one_tile::<I, 4, T>(isa, w, s, &tokens, out);
             s += 4;
-        } else if I::STRIPS >= 2 && s + 2 <= group.end {
+        } else if const { I::STRIPS >= 2 } && s + 2 <= group.end {
             one_tile::<I, 2, T>(isa, w, s, &tokens, out);
             s += 2;
         } else {

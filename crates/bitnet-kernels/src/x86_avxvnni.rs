@@ -120,6 +120,10 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
 
 /// One strip (two registers) times `T` tokens: 12 sums, 2 codes and a broadcast fit in the 16 registers. As in
 /// `x86_avx512vnni.rs`, nothing in the loop can panic.
+///
+/// Shifts and masks fill ports that products leave free. Byte planes (see `ternary/planes.rs`) reached 96 % of the multiplier's limit in the
+/// first-level cache, but 128 tokens as a whole took longer: 72, 69 and 77 % in pairs with 75, 79 and 83 % of this tile (Emerald
+/// Rapids, beside other work, 2026-11-26).
 #[target_feature(enable = "avx2,f16c,avxvnni")]
 #[inline(never)]
 fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {

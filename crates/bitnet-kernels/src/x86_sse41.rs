@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    isa::{Block, Isa, Lanes, Op, Word, array, plane_word},
+    isa::{Block, Isa, Lanes, Op, Word, array, four_word, plane_word},
+    ternary::planes::{Four, Plane},
     x86,
 };
 
@@ -26,7 +27,9 @@ impl Isa for Sse41 {
     type Floats = crate::simd::x86_sse41::Xmm;
     const WIDE_FLOATS: bool = false;
     const STRIPS: usize = 1;
-    const TOKENS: usize = 8;
+    const TOKENS: usize = 4;
+    const PLANE_TOKENS: usize = 2;
+    const PLANES_FROM: usize = 6;
 
     #[inline(always)]
     fn dot(self, blocks: &[Block], x: &[Word]) -> Lanes<i32> {
@@ -56,6 +59,12 @@ impl Isa for Sse41 {
             // SAFETY: as in `dot`.
             unsafe { tile(strip, x, out) }
         }
+    }
+
+    #[inline(always)]
+    fn plane_tile<const T: usize>(self, planes: &[Plane], x: [&[Four]; T], sums: &mut [Lanes<i32>; T]) {
+        // SAFETY: as in `dot`.
+        unsafe { plane_tile(planes, x, sums) }
     }
 
     #[inline(always)]
@@ -125,7 +134,8 @@ fn dot(blocks: &[Block], x: &[Word]) -> Lanes<i32> {
     out
 }
 
-/// Four rows at a time: 8 tokens' i16 sums, 4 planes and a broadcast fit in the 16 registers.
+/// A few tokens, for which it does not pay to unpack planes. Four rows at a time: the tokens' i16 sums, 4 planes and a broadcast
+/// fit in the 16 registers.
 #[target_feature(enable = "sse4.1,ssse3")]
 #[inline]
 fn tile<const T: usize>(strip: &[Block], x: [&[Word]; T], out: &mut [Lanes<i32>; T]) {
@@ -172,6 +182,43 @@ fn quarter_tile<const T: usize>(strip: &[Block], q: usize, x: [&[Word]; T]) -> [
         *a = _mm_madd_epi16(*a, _mm_set1_epi16(1));
     }
     acc
+}
+
+/// Planes whose i16 sums fit, as in `x86_avx2.rs`.
+const TILE_PLANES: usize = 64;
+
+/// 16 rows times `T` tokens, at most 2: 8 sums, 2 broadcasts, each of which meets four rows four times, and a product: 65 % of
+/// the multiplier's limit in the first-level cache, with 3 tokens 66 % (Emerald Rapids, 2026-11-26).
+#[target_feature(enable = "sse4.1,ssse3")]
+#[inline(never)]
+fn plane_tile<const T: usize>(planes: &[Plane], x: [&[Four]; T], sums: &mut [Lanes<i32>; T]) {
+    assert!(x.iter().all(|x| x.len() == planes.len()));
+    let mut first = 0;
+    while first < planes.len() {
+        let last = (first + TILE_PLANES).min(planes.len());
+        let mut acc = [[_mm_setzero_si128(); 4]; T];
+        for (g, plane) in planes[..last].iter().enumerate().skip(first) {
+            let mut words = [_mm_setzero_si128(); T];
+            for t in 0..T {
+                // SAFETY: g < planes.len(), the length of every token's activations.
+                words[t] = _mm_set1_epi32(four_word(unsafe { x[t].get_unchecked(g) }));
+            }
+            let codes: [_; 4] = array(|q| load(plane, q));
+            for (q, &codes) in codes.iter().enumerate() {
+                for t in 0..T {
+                    acc[t][q] = _mm_add_epi16(acc[t][q], _mm_maddubs_epi16(codes, words[t]));
+                }
+            }
+        }
+        for t in 0..T {
+            for (q, &sum) in acc[t].iter().enumerate() {
+                let part = _mm_madd_epi16(sum, _mm_set1_epi16(1));
+                let total = _mm_add_epi32(load_sums(&sums[t], q), part);
+                store(&mut sums[t], q, total);
+            }
+        }
+        first = last;
+    }
 }
 
 /// Rows `4 * q ..` of a block.

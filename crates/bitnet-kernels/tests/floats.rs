@@ -204,3 +204,30 @@ proptest! {
         });
     }
 }
+
+/// Values at which `127 / amax`, rounded once, gives another code than `127 * (1 / amax)`, rounded twice, of which models were trained
+/// with the latter. Worked out from the definition of binary32 alone.
+#[test]
+fn the_factor_of_activations_is_rounded_twice() {
+    let golden = [
+        (203.70258f32, 159.59375f32, 100i8),
+        (656.14514, 198.91016, 39),
+        (589.3016, 238.96875, 51),
+        (481.47632, 81.509766, 21),
+        (254.89429, 19.066895, 9),
+        (973.53015, 88.1543, 11),
+    ];
+    let pool = HybridMemoryPool::new();
+    for (amax, x, code) in golden {
+        assert_ne!((x * (127.0 / amax)).round_ties_even() as i8, code, "{amax} tells nothing");
+        let x = [x, -amax, -x];
+        let mut rows = QuantizedRows::new(&pool, 1, 3).unwrap();
+        rows.quantize_token(0, &x);
+        assert_eq!(rows.codes(0)[..3], [code, -127, -code], "the definition at {amax}");
+        for kernel in available() {
+            let mut codes = [0i8; 16];
+            let (step, _) = kernel.quantize_into(&x, &mut codes);
+            assert_eq!((step, &codes[..3]), (amax / 127.0, &[code, -127, -code][..]), "{}", kernel.name());
+        }
+    }
+}

@@ -232,3 +232,12 @@ fn the_longest_rows_of_extremes_are_exact() {
         case.build(Activations::Int8PerToken).check(Activations::Int8PerToken);
     }
 }
+
+/// More strips than a group, more tokens than pass together, more columns than are unpacked at a time, and a rest of each.
+#[test]
+fn large_products_with_rests_are_exact() {
+    for (trits, x) in [(Trits::Random, Tokens::Random), (Trits::All(-1), Tokens::Extreme(false))] {
+        let case = Case { rows: 147, cols: 1030, tokens: 131, trits, x, scaling: Scaling::Row, seed: 11 };
+        case.build(Activations::Int8PerToken).check(Activations::Int8PerToken);
+    }
+}

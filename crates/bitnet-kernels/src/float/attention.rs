@@ -67,6 +67,7 @@ pub(crate) struct Soon<'a>(pub(crate) KvChunk<'a>);
 
 impl Op for Soon<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
@@ -121,6 +122,7 @@ pub(crate) struct AttendChunk<'a, 'b, 'c> {
 
 impl Op for AttendChunk<'_, '_, '_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
@@ -272,6 +274,7 @@ pub(crate) struct FinishBlock<'a, 'b, 'c> {
 
 impl Op for FinishBlock<'_, '_, '_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
@@ -296,6 +299,7 @@ pub(crate) struct CombineChunks<'a> {
 
 impl Op for CombineChunks<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {

@@ -173,6 +173,7 @@ pub(crate) struct DenseMatmul<'a, 'b, E> {
 
 impl<E: Element> Op for DenseMatmul<'_, '_, E> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
@@ -225,6 +226,7 @@ pub(crate) struct Widen<'a, E> {
 
 impl<E: Element> Op for Widen<'_, E> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
@@ -248,6 +250,7 @@ pub(crate) struct DenseRows<'a, E> {
 
 impl<E: Element> Op for DenseRows<'_, E> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {

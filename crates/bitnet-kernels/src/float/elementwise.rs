@@ -18,6 +18,7 @@ pub(crate) struct Rope<'a> {
 
 impl Op for Rope<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     /// `(a, b) -> (a * cos - b * sin, b * cos + a * sin)`
     #[inline(always)]
@@ -37,6 +38,7 @@ pub(crate) struct SiluMul<'a> {
 
 impl Op for SiluMul<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
@@ -54,6 +56,7 @@ pub(crate) struct Relu2Mul<'a> {
 
 impl Op for Relu2Mul<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
@@ -73,6 +76,7 @@ pub(crate) struct Add<'a> {
 
 impl Op for Add<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
@@ -88,6 +92,7 @@ pub(crate) struct Scale<'a> {
 
 impl Op for Scale<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
@@ -103,6 +108,7 @@ pub(crate) struct RoundToF16<'a> {
 
 impl Op for RoundToF16<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {

@@ -16,6 +16,7 @@ pub(crate) struct RmsNorm<'a> {
 
 impl Op for RmsNorm<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
@@ -35,6 +36,7 @@ pub(crate) struct RmsNormInPlace<'a> {
 
 impl Op for RmsNormInPlace<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {

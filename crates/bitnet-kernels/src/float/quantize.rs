@@ -31,6 +31,7 @@ pub(crate) struct QuantizeBlocks<'a> {
 
 impl Op for QuantizeBlocks<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {

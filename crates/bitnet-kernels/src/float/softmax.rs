@@ -11,6 +11,7 @@ pub(crate) struct Softmax<'a>(pub(crate) &'a mut [f32]);
 
 impl Op for Softmax<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
@@ -27,6 +28,7 @@ pub(crate) struct LogSumExp<'a>(pub(crate) &'a [f32]);
 
 impl Op for LogSumExp<'_> {
     type Output = f32;
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) -> f32 {

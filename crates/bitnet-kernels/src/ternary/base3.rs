@@ -3,7 +3,7 @@
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::{PackedBase3, QuantizedRows};
 
-use super::{STRIP, Strips, lanes, whole_rows, write};
+use super::{STRIP, Strips, WholeRows, lanes, write};
 use crate::isa::{Block, Isa, Lanes, Op, Word};
 
 /// Blocks that become [`MADE`] blocks of two bits a trit.
@@ -62,7 +62,7 @@ impl Op for TiledBase3<'_, '_> {
                 made.copy_from_slice(&isa.unpack_base3(four(taken))[..made.len()]);
             }
         }
-        whole_rows(isa, &Strips::of(strips, cols, w.scales(), first, rows), x, out);
+        isa.call(WholeRows { w: &Strips::of(strips, cols, w.scales(), first, rows), x, out });
     }
 }
 

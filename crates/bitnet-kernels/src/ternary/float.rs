@@ -15,6 +15,7 @@ pub(crate) struct FloatMatmul<'a, 'b> {
 
 impl Op for FloatMatmul<'_, '_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::{Axis, QuantizedRows, TernaryLines};
 
-use super::{STRIP, Strips, lanes, whole_rows, words, write};
+use super::{STRIP, Strips, WholeRows, lanes, words, write};
 use crate::isa::{Block, Isa, Lanes, Op, Word};
 
 /// Elements of a line in one block.
@@ -271,7 +271,7 @@ impl Op for Tiled<'_, '_> {
             Axis::Rows => strips_of_rows(isa, w, first..first + rows, strips),
             Axis::Columns => strips_of_columns(isa, w, first..first + rows, strips),
         }
-        whole_rows(isa, &Strips::of(strips, w.cols(), w.scales(), first, rows), x, out);
+        isa.call(WholeRows { w: &Strips::of(strips, w.cols(), w.scales(), first, rows), x, out });
     }
 }
 

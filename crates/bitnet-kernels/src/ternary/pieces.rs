@@ -65,9 +65,9 @@ pub(super) fn multiply<I: Isa>(
     let mut token = 0;
     while token < out.rows() {
         token += match tile_tokens(out.rows() - token, I::TOKENS.min(WIDEST)) {
-            4 => strips::<I, 4>(isa, w, x, token, cuts, out),
-            3 => strips::<I, 3>(isa, w, x, token, cuts, out),
-            2 => strips::<I, 2>(isa, w, x, token, cuts, out),
+            4 if const { I::TOKENS >= 4 } => strips::<I, 4>(isa, w, x, token, cuts, out),
+            3 if const { I::TOKENS >= 3 } => strips::<I, 3>(isa, w, x, token, cuts, out),
+            2 if const { I::TOKENS >= 2 } => strips::<I, 2>(isa, w, x, token, cuts, out),
             _ => strips::<I, 1>(isa, w, x, token, cuts, out),
         };
     }
@@ -85,10 +85,10 @@ fn strips<I: Isa, const T: usize>(
 ) -> usize {
     let mut s = 0;
     while s < w.count() {
-        if I::STRIPS >= 4 && s + 4 <= w.count() {
+        if const { I::STRIPS >= 4 } && s + 4 <= w.count() {
             tile::<I, 4, T>(isa, w, s, x, token, cuts, out);
             s += 4;
-        } else if I::STRIPS >= 2 && s + 2 <= w.count() {
+        } else if const { I::STRIPS >= 2 } && s + 2 <= w.count() {
             tile::<I, 2, T>(isa, w, s, x, token, cuts, out);
             s += 2;
         } else {

@@ -98,6 +98,7 @@ pub(crate) struct Store<'a> {
 
 impl Op for Store<'_> {
     type Output = ();
+    const FLOATS: bool = true;
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
