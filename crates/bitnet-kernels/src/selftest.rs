@@ -53,6 +53,9 @@ const CHECKS: [(&str, Run); 9] = [
 /// Compares every operation with the scalar kernel's.
 pub(crate) fn self_test(kernel: &Kernel) -> Result<(), KernelError> {
     let (name, scalar) = (kernel.name(), crate::table::scalar());
+    if kernel == scalar {
+        return Ok(());
+    }
     let material = Material::new().map_err(|error| KernelError::Untested { name, why: error.to_string() })?;
     match CHECKS.iter().find(|(_, run)| run(&material, kernel) != run(&material, scalar)) {
         Some((what, _)) => Err(KernelError::SelfTest { name, what }),
