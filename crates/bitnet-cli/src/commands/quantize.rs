@@ -38,7 +38,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         Some(path) => job::filled(args.clone(), path)?,
         None => args.clone(),
     };
-    check_text(given, args)?;
+    warn_of_text(given, args);
     let (Some(model), Some(output)) = (args.model.name(), &args.output) else {
         return Err(
             Failure::usage("a model to read and a file to write are needed").cure("MODEL -o OUT.bitnet")
@@ -72,21 +72,21 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what says how a text is looked at where there is none. A job says it in any case, so only flags count.
-fn check_text(given: &QuantizeArgs, args: &QuantizeArgs) -> Result<()> {
+/// Says which flags tell how a text is looked at where there is none. A job tells it in any case, so only flags count.
+fn warn_of_text(given: &QuantizeArgs, args: &QuantizeArgs) {
     let (calibration, held_out) = (args.calibration.is_some(), args.held_out.is_some());
     let flags = [
-        ("--window", given.window.is_some() && !calibration && !held_out, "--calibration text.txt"),
-        ("--tokens", given.tokens.is_some() && !calibration, "--calibration text.txt"),
-        ("--damping", given.damping.is_some() && !calibration, "--calibration text.txt"),
-        ("--held-out-tokens", given.held_out_tokens.is_some() && !held_out, "--held-out text.txt"),
+        ("--window", given.window.is_some() && !calibration && !held_out, "no text is given (--calibration)"),
+        ("--tokens", given.tokens.is_some() && !calibration, "no text is given (--calibration)"),
+        ("--damping", given.damping.is_some() && !calibration, "no text is given (--calibration)"),
+        (
+            "--held-out-tokens",
+            given.held_out_tokens.is_some() && !held_out,
+            "no such text is given (--held-out)",
+        ),
     ];
-    match flags.into_iter().find(|(_, idle, _)| *idle) {
-        Some((flag, _, cure)) => Err(Failure::usage(format_args!(
-            "{flag} says how a text is looked at, and no such text is given"
-        ))
-        .cure(cure)),
-        None => Ok(()),
+    for (flag, _, why) in flags.into_iter().filter(|(_, idle, _)| *idle) {
+        load::idle(flag, why);
     }
 }
 
