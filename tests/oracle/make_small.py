@@ -15,7 +15,7 @@ import numpy_engine
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "testdata" / "numpy-made"
 SHAPE = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64,
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64,
     "max_position_embeddings": 256, "rms_norm_eps": 1e-06, "hidden_act": "silu", "bos_token_id": None, "eos_token_id": 0, "torch_dtype": "float32",
 }  # fmt: skip
 QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": False, "sliding_window": 128, "max_window_layers": 2, **SHAPE}
