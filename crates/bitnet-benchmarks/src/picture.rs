@@ -89,7 +89,7 @@ impl Scale {
         let most = self.low.abs().max(self.high.abs());
         let value = if value.abs() < 1e-6 * self.step { 0.0 } else { value };
         let digits = |x: f64| (x.log10() - 1e-9).ceil().clamp(0.0, 7.0) as usize;
-        if most >= 1e7 || most < 1e-3 {
+        if !(1e-3..1e7).contains(&most) {
             let text = format!("{value:.*e}", digits(most / self.step).saturating_sub(1));
             return if value == 0.0 { "0".into() } else { text };
         }

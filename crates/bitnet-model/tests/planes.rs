@@ -222,25 +222,26 @@ fn an_entry_without_its_bytes_is_refused_when_the_file_is_opened() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("claims.bitnet");
     let strips = PackedTernary::byte_len(16, 32).unwrap();
     let q8 = TensorType::Q8_0.byte_len(16, 32).unwrap();
-    let cases: [(Entry, &[(&str, TensorType, usize)], &str); 6] = [
-        (entry(1 << 17, 1 << 17, Form::Trits(row)), &[], "x.t2"),
-        (entry(16, 32, Form::Trits(row)), &[("x.t2", TensorType::U8, strips)], "x.scales"),
+    type Tensors = Vec<(&'static str, TensorType, usize)>;
+    let cases: [(Entry, Tensors, &str); 6] = [
+        (entry(1 << 17, 1 << 17, Form::Trits(row)), vec![], "x.t2"),
+        (entry(16, 32, Form::Trits(row)), vec![("x.t2", TensorType::U8, strips)], "x.scales"),
         (
             entry(16, 32, Form::Trits(row)),
-            &[("x.t2", TensorType::U8, strips - 64), ("x.scales", TensorType::F32, 16)],
+            vec![("x.t2", TensorType::U8, strips - 64), ("x.scales", TensorType::F32, 16)],
             "x.t2",
         ),
         (
             entry(16, 32, Form::Trits(row)),
-            &[("x.t2", TensorType::U8, strips), ("x.scales", TensorType::F32, 15)],
+            vec![("x.t2", TensorType::U8, strips), ("x.scales", TensorType::F32, 15)],
             "x.scales",
         ),
         (
             entry(16, 32, Form::Planes([row, row])),
-            &[("x.t2", TensorType::U8, strips), ("x.scales", TensorType::F32, 16)],
+            vec![("x.t2", TensorType::U8, strips), ("x.scales", TensorType::F32, 16)],
             "x.second.t2",
         ),
-        (entry(16, 32, Form::Blocks(TensorType::Q8_0)), &[("x.q8_0", TensorType::U8, q8 - 1)], "x.q8_0"),
+        (entry(16, 32, Form::Blocks(TensorType::Q8_0)), vec![("x.q8_0", TensorType::U8, q8 - 1)], "x.q8_0"),
     ];
     for (entry, tensors, part) in cases {
         let _ = std::fs::remove_file(&path);

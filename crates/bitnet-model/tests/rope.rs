@@ -252,7 +252,8 @@ fn gguf_keys_of_scalings() {
         keys.f32(&at("factor"), 2.0);
     });
     assert_eq!(none.unwrap(), theta(RopeScaling::None));
-    let refused: [(&str, &dyn Fn(&mut bitnet_format::GgufKeys)); 4] = [
+    type Fill<'a> = &'a dyn Fn(&mut bitnet_format::GgufKeys);
+    let refused: [(&str, Fill<'_>); 4] = [
         ("'longrope'", &|keys| {
             keys.str(&at("type"), "longrope");
         }),

@@ -181,7 +181,7 @@ mod tests {
     fn the_factor_is_rounded_twice() {
         // NumPy in float32: rint(x * (127 * (1 / amax))). With 127 / amax in one rounding each of these codes is its neighbour.
         for (amax, x, code) in [
-            (1.5, 0.572_834_67, 49),
+            (1.5, 0.572_834_7, 49),
             (0.796_875, 0.712_167_8, 114),
             (1.757_812_5, 0.034_602_61, 3),
             (0.656_25, 0.519_315_96, 101),

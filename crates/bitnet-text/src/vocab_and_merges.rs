@@ -32,7 +32,7 @@ impl Tokenizer {
         let lines = merges
             .lines()
             .enumerate()
-            .filter(|(at, l)| !l.is_empty() && !(*at == 0 && l.starts_with("#version")));
+            .filter(|(at, l)| !l.is_empty() && (*at > 0 || !l.starts_with("#version")));
         let merges: Vec<&str> = lines.map(|(_, line)| line).collect();
         let qwen = class.starts_with("Qwen2");
         let splitter = Splitter::by_name(if qwen { "qwen2" } else { "gpt2" });

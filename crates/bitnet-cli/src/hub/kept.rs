@@ -86,7 +86,7 @@ impl Kept {
         }
         // First what says that a commit is complete, so that a half removed model is not taken for a whole one.
         match fs::remove_dir_all(self.path.join("refs")) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
             _ => fs::remove_dir_all(&self.path).map_err(failed),
         }
     }

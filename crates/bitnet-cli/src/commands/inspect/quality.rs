@@ -221,7 +221,7 @@ impl Quality {
                 cells.push(m.flipped.map_or("-".into(), percent));
                 let counts = [m.flipped_to_zero, m.flipped_from_zero, m.flipped_sign];
                 cells.extend(counts.map(|n| n.map_or("-".into(), |n| n.to_string())));
-                cells.push(m.scale_drift.map_or("-".into(), |d| human::signed_percent(d)));
+                cells.push(m.scale_drift.map_or("-".into(), human::signed_percent));
             }
             cells
         };

@@ -16,7 +16,7 @@ pub(super) fn kinds(metadata: &GgufMetadata, architecture: &str) -> Result<(), M
         "adapter" => {
             let base = metadata.opt_str("general.base_model.0.name")?.unwrap_or("its base");
             return Err(unsupported(
-                format!("an adapter (general.type), not a model, in GGUF"),
+                "an adapter (general.type), not a model, in GGUF",
                 &format!(
                     "give the model that it was made for ({base}), and the adapter in the form of PEFT with --adapter DIR"
                 ),

@@ -118,7 +118,7 @@ fn head_norms(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
 /// `no_rope_layers` says 1 for every layer that is rotated.
 fn rotated_layers(fields: &Fields<'_>) -> Result<(), ModelError> {
     let layers = fields.optional_numbers("no_rope_layers")?.unwrap_or_default();
-    if layers.iter().any(|&rotated| rotated == 0.0) {
+    if layers.contains(&0.0) {
         return Err(unsupported("a model with layers without rotation", "every layer is rotated here"));
     }
     Ok(())
