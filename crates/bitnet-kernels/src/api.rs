@@ -9,7 +9,7 @@ use crate::{
     float::{
         dense::{DenseMatmul, DenseRows, Widen},
         elementwise::{Add, Relu2Mul, Rope, RoundToF16, Scale, SiluMul},
-        norm::{RmsNorm, RmsNormInPlace, RmsNormQuantize},
+        norm::{RmsNorm, RmsNormInPlace},
         quantize::{QuantizeBlocks, QuantizeToken},
         softmax::{LogSumExp, Softmax},
     },
@@ -215,27 +215,6 @@ impl Kernel {
         assert!(codes.len() >= x.len() && codes.len().is_multiple_of(activations::BLOCK), "whole blocks");
         assert_eq!((steps.len(), sums.len()), (blocks, blocks), "one step and sum per block");
         self.run(QuantizeBlocks { x, codes, steps, sums });
-    }
-
-    /// [`Kernel::rmsnorm`] and [`Kernel::quantize_into`] in one, without writing the floats.
-    pub fn rmsnorm_quantize_into(&self, x: &[f32], weight: &[f32], eps: f32, codes: &mut [i8]) -> (f32, i32) {
-        assert_eq!(x.len(), weight.len());
-        assert!(codes.len() >= x.len().next_multiple_of(16), "no room for {} codes", x.len());
-        self.run(RmsNormQuantize { x, weight, eps, codes })
-    }
-
-    /// [`Kernel::rmsnorm`] and [`Kernel::quantize_token`] in one.
-    pub fn rmsnorm_quantize(
-        &self,
-        x: &[f32],
-        weight: &[f32],
-        eps: f32,
-        rows: &mut QuantizedRows,
-        token: usize,
-    ) {
-        assert_eq!(x.len(), rows.cols());
-        let (codes, steps, sums) = rows.row_mut(token);
-        (steps[0], sums[0]) = self.rmsnorm_quantize_into(x, weight, eps, codes);
     }
 }
 

@@ -228,7 +228,7 @@ impl Material {
         kernel.softmax(&mut out);
         all.extend(bits(&out));
         let mut codes = vec![0; COLS.next_multiple_of(64)];
-        let (step, sum) = kernel.rmsnorm_quantize_into(x, weight, 1e-5, &mut codes);
+        let (step, sum) = kernel.quantize_into(x, &mut codes);
         let mut halves = vec![f16::ZERO; COLS];
         kernel.round_to_f16(x, &mut halves);
         all.extend([step.to_bits(), sum as u32]);

@@ -88,11 +88,10 @@ proptest! {
     }
 
     #[test]
-    fn quantizers_equal_the_definition(x in vector(1..300), eps in Just(1e-5f32)) {
+    fn quantizers_equal_the_definition(x in vector(1..300)) {
         let pool = HybridMemoryPool::new();
         let rows = || QuantizedRows::new(&pool, 1, x.len()).unwrap();
-        let weight = vec![0.75; x.len()];
-        let (mut token, mut blocks, mut normed) = (rows(), rows(), rows());
+        let (mut token, mut blocks) = (rows(), rows());
         token.quantize_token(0, &x);
         blocks.quantize_blocks(0, &x);
         for kernel in available() {
@@ -105,12 +104,6 @@ proptest! {
             prop_assert_eq!(got.codes(0), blocks.codes(0), "{}", name);
             prop_assert_eq!(bits(got.block_steps(0)), bits(blocks.block_steps(0)), "{}", name);
             prop_assert_eq!(got.block_sums(0), blocks.block_sums(0), "{}", name);
-            let mut y = vec![0.0; x.len()];
-            kernel.rmsnorm(&x, &weight, eps, &mut y);
-            normed.quantize_token(0, &y);
-            kernel.rmsnorm_quantize(&x, &weight, eps, &mut got, 0);
-            prop_assert_eq!(got.codes(0), normed.codes(0), "{}", name);
-            prop_assert_eq!((got.step(0).to_bits(), got.sum(0)), (normed.step(0).to_bits(), normed.sum(0)), "{}", name);
         }
     }
 

@@ -35,10 +35,6 @@ fn vectors(kernel: &Kernel) {
         let weight = vec![1.0; n];
         let (mut codes, mut out, mut gate) = (vec![0; n.next_multiple_of(64)], vec![0.0; n], x.clone());
         report(&format!("rmsnorm {n}"), 4 * n, best(|| kernel.rmsnorm(&x, &weight, 1e-5, &mut out)));
-        let both = best(|| {
-            kernel.rmsnorm_quantize_into(&x, &weight, 1e-5, &mut codes);
-        });
-        report(&format!("rmsnorm and quantize {n}"), 4 * n, both);
         let quantize = best(|| {
             kernel.quantize_into(&x, &mut codes);
         });

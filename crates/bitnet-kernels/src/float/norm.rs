@@ -1,6 +1,5 @@
 //! Root-mean-square normalisation.
 
-use super::quantize::quantize_by;
 use crate::{
     isa::{Isa, Op},
     simd::Floats,
@@ -44,27 +43,6 @@ impl Op for RmsNormInPlace<'_> {
         for (x, &w) in self.x.iter_mut().zip(self.weight) {
             *x = (*x * r) * w;
         }
-    }
-}
-
-/// [`RmsNorm`] followed by absmax quantization with one step, without writing the floats: they are computed
-/// twice, once for the largest magnitude, once for the codes.
-pub(crate) struct RmsNormQuantize<'a> {
-    pub(crate) x: &'a [f32],
-    pub(crate) weight: &'a [f32],
-    pub(crate) eps: f32,
-    pub(crate) codes: &'a mut [i8],
-}
-
-impl Op for RmsNormQuantize<'_> {
-    /// Step and sum of the codes.
-    type Output = (f32, i32);
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> (f32, i32) {
-        let Self { x, weight, eps, codes } = self;
-        let r = reciprocal(isa, x, eps);
-        quantize_by(x, weight, codes, |x, w| (x * r) * w)
     }
 }
 

@@ -17,7 +17,7 @@ impl Op for QuantizeToken<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) -> (f32, i32) {
-        quantize_by(self.x, self.x, self.codes, |x, _| x)
+        quantize(self.x, self.codes)
     }
 }
 
@@ -39,30 +39,24 @@ impl Op for QuantizeBlocks<'_> {
         for (b, ((codes, step), sum)) in blocks.enumerate() {
             let x = self.x.get(b * BLOCK..).unwrap_or(&[]);
             let x = &x[..x.len().min(BLOCK)];
-            (*step, *sum) = quantize_by(x, x, codes, |x, _| x);
+            (*step, *sum) = quantize(x, codes);
         }
     }
 }
 
-/// Quantizes `value(x[i], w[i])`, computed twice: once for the largest magnitude, once for the codes. `w` is as long as
-/// `x`; codes behind them become 0. Returns the step and the sum of the codes.
+/// The step and the sum of the codes of `x`. Codes behind them become 0.
 #[inline(always)]
-pub(crate) fn quantize_by(
-    x: &[f32],
-    w: &[f32],
-    codes: &mut [i8],
-    value: impl Fn(f32, f32) -> f32,
-) -> (f32, i32) {
+pub(crate) fn quantize(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
     let mut largest = 0;
-    for (&x, &w) in x.iter().zip(w) {
-        largest = largest.max(magnitude(value(x, w)));
+    for &x in x {
+        largest = largest.max(magnitude(x));
     }
     let amax = f32::from_bits(largest).max(MIN_AMAX);
     let scale = 127.0 * (1.0 / amax);
     let (codes, rest) = codes.split_at_mut(x.len());
     let mut sum = 0;
-    for ((code, &x), &w) in codes.iter_mut().zip(x).zip(w) {
-        *code = round(value(x, w) * scale);
+    for (code, &x) in codes.iter_mut().zip(x) {
+        *code = round(x * scale);
         sum += i32::from(*code);
     }
     rest.fill(0);

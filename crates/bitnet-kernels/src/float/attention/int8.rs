@@ -10,7 +10,7 @@ use bitnet_quant::activations::MIN_AMAX;
 
 use super::{CHUNK, Sink, weights};
 use crate::{
-    float::{lanes::max_of, quantize::quantize_by},
+    float::{lanes::max_of, quantize::quantize},
     isa::{Block, Isa, Lanes, Op, array},
     simd::Floats,
 };
@@ -101,13 +101,13 @@ pub(super) fn store(codes: &mut [u8], steps: &mut [f32], position: usize, k: &[f
     let (keys, values) = codes.split_at_mut(half_len(k.len()));
     let mut rounded = [0i8; LONGEST];
     let rounded = &mut rounded[..padded];
-    (steps[position], _) = quantize_by(k, k, rounded, |x, _| x);
+    (steps[position], _) = quantize(k, rounded);
     let strip = &mut keys.as_chunks_mut::<64>().0[position / 16 * (padded / 4)..][..padded / 4];
     let lane = 4 * (position % 16);
     for (block, word) in strip.iter_mut().zip(rounded.as_chunks::<4>().0) {
         block[lane..lane + 4].copy_from_slice(&word.map(|code| code as u8 ^ 0x80));
     }
-    (steps[CHUNK + position], _) = quantize_by(v, v, rounded, |x, _| x);
+    (steps[CHUNK + position], _) = quantize(v, rounded);
     let blocks = values.as_chunks_mut::<64>().0[position / 4..].iter_mut().step_by(CHUNK / 4);
     for (block, column) in blocks.zip(rounded.as_chunks::<16>().0) {
         for (word, &code) in block.as_chunks_mut::<4>().0.iter_mut().zip(column) {
