@@ -88,12 +88,14 @@ impl Scale {
     pub fn label(self, value: f64) -> String {
         let most = self.low.abs().max(self.high.abs());
         let value = if value.abs() < 1e-6 * self.step { 0.0 } else { value };
-        let digits = |x: f64| (x.log10() - 1e-9).ceil().clamp(0.0, 7.0) as usize;
+        // The power of ten of a number's first digit; a power of ten itself may be a rounding below.
+        let power = |x: f64| (x.log10() + 1e-9).floor();
+        let digits = |powers: f64| powers.clamp(0.0, 7.0) as usize;
         if !(1e-3..1e7).contains(&most) {
-            let text = format!("{value:.*e}", digits(most / self.step).saturating_sub(1));
+            let text = format!("{value:.*e}", digits(power(most) - power(self.step)));
             return if value == 0.0 { "0".into() } else { text };
         }
-        format!("{value:.*}", digits(1.0 / self.step))
+        format!("{value:.*}", digits(-power(self.step)))
     }
 }
 
