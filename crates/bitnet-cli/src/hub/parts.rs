@@ -2,36 +2,19 @@
 
 use std::collections::BTreeSet;
 
-/// The name without its number, and how many parts there are; none for a name of another form.
-fn family(name: &str) -> Option<(&str, usize)> {
-    let (stem, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
-    let (stem, number) = stem.rsplit_once('-')?;
-    let read = |text: &str| {
-        text.parse().ok().filter(|_| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let (number, count): (usize, usize) = (read(number)?, read(count)?);
-    (1..=count).contains(&number).then_some((stem, count))
-}
-
-/// The name of one of `count` parts.
-fn part(stem: &str, number: usize, count: usize) -> String {
-    format!("{stem}-{number:05}-of-{count:05}.gguf")
-}
+use bitnet_format::SplitName;
 
 /// The files of the model that `name` belongs to, the first part first: `name` alone unless it is a part.
 pub fn of_model(name: &str) -> Vec<String> {
-    match family(name) {
-        Some((stem, count)) => (1..=count).map(|number| part(stem, number, count)).collect(),
+    match SplitName::parse(name) {
+        Some(split) => (1..=split.count).map(|number| split.part(number)).collect(),
         None => vec![name.to_owned()],
     }
 }
 
 /// The file by which the model that `name` belongs to is opened.
 pub fn first(name: &str) -> String {
-    match family(name) {
-        Some((stem, count)) => part(stem, 1, count),
-        None => name.to_owned(),
-    }
+    SplitName::parse(name).map_or_else(|| name.to_owned(), |split| split.part(1))
 }
 
 /// One name for each model among `names`, in their order: that of the file by which it is opened.
