@@ -47,7 +47,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "FILE.toml", value_hint = ValueHint::FilePath, conflicts_with_all = NOT_WITH_INIT)]
     pub init: Option<PathBuf>,
     /// What projections become: int8 is nearly lossless, int4-gptq takes half of its bits, two planes of trits lose more than int4 at the same
-    /// bits but generate faster, and one plane (gptq, least-squares, asymmetric, absmean) ruins most models that were not trained ternary [default: int4-gptq with calibration text, int8 without]
+    /// bits but generate faster, and one plane (gptq, least-squares, asymmetric, absmean) loses far more on models that were not trained ternary [default: int4-gptq with calibration text, int8 without]
     #[arg(long, value_name = "METHOD", value_parser = PossibleValuesParser::new(Method::ALL.map(Method::name)))]
     pub method: Option<String>,
     /// Which weights share a scale: a number of neighbours in a row, `row` or `tensor` [default: 64]
