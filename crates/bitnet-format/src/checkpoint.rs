@@ -9,7 +9,9 @@ use bitnet_core::SharedBytes;
 
 use crate::{
     FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, TensorInfo, TensorView, digest, gguf,
-    huggingface, map, safetensors, write::bitnet_keys,
+    huggingface, map, safetensors,
+    weights::{self, Weights},
+    write::bitnet_keys,
 };
 
 /// What a file does not say of itself.
@@ -142,9 +144,9 @@ impl Checkpoint {
     }
 
     fn open_directory(path: &Path, options: &OpenOptions) -> Result<Self, FormatError> {
-        match huggingface::weights(path)? {
-            huggingface::Weights::Other(file) => Self::open(file, options),
-            huggingface::Weights::Safetensors(files) => {
+        match weights::find(path)? {
+            Weights::Other(file) => Self::open(file, options),
+            Weights::Safetensors(files) => {
                 let metadata = Metadata::HuggingFace(HfMetadata::read(path)?);
                 let (shards, tensors) = files.open(path)?;
                 Self::assemble(path, metadata, shards, tensors)

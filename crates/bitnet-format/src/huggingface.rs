@@ -1,4 +1,4 @@
-//! Directories as the Hugging Face hub has them: JSON files, and weights in one or several safetensors files.
+//! What stands beside the weights in directories as the Hugging Face hub has them: JSON files and templates.
 
 use std::{
     borrow::Cow,
@@ -9,23 +9,15 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    FormatError, FormatErrorKind as Kind, SplitName, TensorInfo,
-    checkpoint::{Shard, file_name},
-    map, safetensors,
-    write::bitnet_keys,
-};
+use crate::{FormatError, FormatErrorKind as Kind, checkpoint::file_name, write::bitnet_keys};
 
 /// Larger than any config or index; values take up to sixteen times their text.
-const MAX_JSON: u64 = 16 << 20;
+pub(crate) const MAX_JSON: u64 = 16 << 20;
 /// Larger than any template or list of a tokenizer's added tokens; a tokenizer may be larger.
 const MAX_TEXT: u64 = 64 << 20;
 const MAX_TOKENIZER: u64 = 512 << 20;
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-/// Names of models that an error lists.
-const SHOWN: usize = 8;
 
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
 
 /// A text in a file of its own or embedded in another; read when it is needed, since tokenizers are large.
@@ -257,7 +249,11 @@ impl Templates {
 }
 
 /// A file's text, or `None` when there is no such file.
-fn read_if_there(path: &Path, what: &'static str, limit: u64) -> Result<Option<String>, FormatError> {
+pub(crate) fn read_if_there(
+    path: &Path,
+    what: &'static str,
+    limit: u64,
+) -> Result<Option<String>, FormatError> {
     match path.try_exists() {
         Ok(true) => read_text(path, what, limit).map(Some),
         Ok(false) => Ok(None),
@@ -297,7 +293,7 @@ fn parse_object(text: &str, what: &str) -> Result<Value, FormatError> {
 }
 
 /// Tensor name to shard file name.
-fn parse_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
+pub(crate) fn parse_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
     let wrong = |what: String| json_error(INDEX, what);
     let Some(Value::Object(map)) = parse_object(text, INDEX)?.get_mut("weight_map").map(Value::take) else {
         return Err(wrong("missing field `weight_map`, an object of tensor names and file names".into()));
@@ -311,151 +307,4 @@ fn parse_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
         index.insert(tensor, shard);
     }
     Ok(index)
-}
-
-/// Where the weights of a directory are.
-pub(crate) enum Weights {
-    /// In safetensors files.
-    Safetensors(Files),
-    /// In one GGUF or `.bitnet` file.
-    Other(PathBuf),
-}
-
-/// Safetensors files of a directory.
-pub(crate) enum Files {
-    Single(PathBuf),
-    /// Tensor name to shard file name.
-    Sharded(BTreeMap<String, String>),
-}
-
-/// Finds the weights of `directory`.
-pub(crate) fn weights(directory: &Path) -> Result<Weights, FormatError> {
-    let single = directory.join(SINGLE);
-    if single.is_file() {
-        return Ok(Weights::Safetensors(Files::Single(single)));
-    }
-    let index = directory.join(INDEX);
-    if let Some(text) = read_if_there(&index, "a shard index", MAX_JSON)? {
-        let map = parse_index(&text).map_err(|e| e.at(&index))?;
-        return Ok(Weights::Safetensors(Files::Sharded(map)));
-    }
-    let names = list(directory)?;
-    let ending = |ext: &str| names.iter().filter(|n| n.ends_with(ext)).collect::<Vec<_>>();
-    let ggufs = gguf_models(&ending(".gguf"));
-    match (&ending(".safetensors")[..], &ggufs[..], &ending(".bitnet")[..]) {
-        ([one], _, _) => Ok(Weights::Safetensors(Files::Single(directory.join(one)))),
-        ([], [(_, part)], []) => Ok(Weights::Other(directory.join(part))),
-        ([], [], [one]) => Ok(Weights::Other(directory.join(one))),
-        (several, ggufs, bitnets) => {
-            let what = if !several.is_empty() {
-                format!("there are {} safetensors files but neither {SINGLE} nor {INDEX}", several.len())
-            } else if ggufs.len() + bitnets.len() > 1 {
-                let shown = ggufs.iter().map(|(shown, _)| shown.as_str());
-                let names: Vec<&str> = shown.chain(bitnets.iter().map(|n| n.as_str())).collect();
-                let more = if names.len() > SHOWN { ", ..." } else { "" };
-                let names = names[..names.len().min(SHOWN)].join(", ");
-                format!("there are several models: name one of them ({names}{more})")
-            } else if !ending(".bin").is_empty() || !ending(".pt").is_empty() {
-                "the weights are PyTorch pickles, which can run code when they are read; convert the model to safetensors"
-                    .to_owned()
-            } else {
-                format!("there is no {SINGLE}, {INDEX}, GGUF or .bitnet file")
-            };
-            Err(FormatError::from(Kind::NoWeights { what }).at(directory))
-        }
-    }
-}
-
-/// How the models among these sorted names of GGUF files are shown, and the file that stands for each: the parts of a
-/// split one are one, and its first part that is there leads to the others.
-fn gguf_models(names: &[&String]) -> Vec<(String, String)> {
-    let mut models = Vec::new();
-    let mut last = None;
-    for name in names {
-        let split = SplitName::parse(name).map(|split| (split.stem, split.count));
-        if split.is_none() || split != last {
-            let parts = split.map_or(String::new(), |(_, count)| format!(" and its {count} parts"));
-            models.push((format!("{name}{parts}"), name.to_string()));
-        }
-        last = split;
-    }
-    models
-}
-
-/// Names of the files of a directory, sorted.
-fn list(directory: &Path) -> Result<Vec<String>, FormatError> {
-    let io = |e: std::io::Error| FormatError::from(Kind::Io(e)).at(directory);
-    let entries = fs::read_dir(directory).map_err(io)?;
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(io)?.path();
-        // A directory may be named like a model, too.
-        if path.is_file() {
-            names.push(file_name(&path));
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-impl Files {
-    /// Maps and checks all files; `directory` holds the index.
-    pub(crate) fn open(self, directory: &Path) -> Result<(Vec<Shard>, Vec<TensorInfo>), FormatError> {
-        let map = match self {
-            Self::Single(path) => {
-                let (shard, tensors) = open_one(path, 0)?;
-                return Ok((vec![shard], tensors));
-            }
-            Self::Sharded(map) => map,
-        };
-        let index = directory.join(INDEX);
-        let at = |kind: Kind| FormatError::from(kind).at(&index);
-        let mut names: Vec<&str> = map.values().map(String::as_str).collect();
-        names.sort_unstable();
-        names.dedup();
-        // Names are checked before any file is touched.
-        if let Some(outside) = names.iter().find(|n| !is_plain(n)) {
-            return Err(at(Kind::ShardOutside { shard: outside.chars().take(200).collect() }));
-        }
-        let (mut shards, mut tensors) = (Vec::new(), Vec::new());
-        for name in &names {
-            let path = directory.join(name);
-            if !path.exists() {
-                return Err(at(Kind::ShardMissing { shard: (*name).into() }));
-            }
-            let (shard, more) = open_one(path, shards.len())?;
-            shards.push(shard);
-            tensors.extend(more);
-        }
-        check_index(&map, &names, &tensors).map_err(at)?;
-        Ok((shards, tensors))
-    }
-}
-
-/// Every tensor of the index is in the shard that the index says.
-fn check_index(map: &BTreeMap<String, String>, shards: &[&str], tensors: &[TensorInfo]) -> Result<(), Kind> {
-    let mut there: Vec<(&str, &str)> = tensors.iter().map(|t| (t.name(), shards[t.shard()])).collect();
-    there.sort_unstable();
-    if let Some(pair) = there.windows(2).find(|w| w[0].0 == w[1].0) {
-        let (tensor, first, second) = (pair[0].0.to_owned(), pair[0].1.to_owned(), pair[1].1.to_owned());
-        return Err(Kind::TwoShards { tensor, first, second });
-    }
-    let absent = |(tensor, shard): &(&String, &String)| {
-        there.binary_search(&(tensor.as_str(), shard.as_str())).is_err()
-    };
-    match map.iter().find(absent) {
-        Some((tensor, shard)) => Err(Kind::NotInShard { tensor: tensor.clone(), shard: shard.clone() }),
-        None => Ok(()),
-    }
-}
-
-fn open_one(path: PathBuf, number: usize) -> Result<(Shard, Vec<TensorInfo>), FormatError> {
-    let bytes = map::map(&path)?;
-    let file = safetensors::parse(&bytes, number).map_err(|e| FormatError::from(e).at(&path))?;
-    Ok((Shard { path, bytes }, file.tensors))
-}
-
-/// A file name and nothing else: no separator of any system, no drive, not the directory or its parent.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
 }

@@ -29,6 +29,7 @@ mod recognize;
 mod safetensors;
 mod tensor;
 mod tensor_type;
+mod weights;
 mod write;
 
 pub use checkpoint::{BitnetMetadata, Checkpoint, Metadata, OpenOptions};
