@@ -244,7 +244,7 @@ mod tests {
 
     fn asked(options: &str) -> SamplingOptions {
         let words = ["bitnet", "run"].into_iter().chain(options.split_whitespace());
-        let Command::Run(args) = Cli::parse_from(words).command else { panic!("not run") };
+        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("not run") };
         sampling(&args.sampling)
     }
 
@@ -281,7 +281,7 @@ mod tests {
             seed: u64::MAX,
         };
         let options = "--temperature 1.25 --top-k 7 --top-p 0.8 --min-p 0.05 --repetition-penalty 1.5 --frequency-penalty 0.25 \
-            --presence-penalty -0.75 --penalty-window 9 --logit-bias 5=-2 --logit-bias 6=3.5 --seed 18446744073709551615";
+            --presence-penalty=-0.75 --penalty-window 9 --logit-bias 5=-2 --logit-bias 6=3.5 --seed 18446744073709551615";
         assert_eq!(asked(options), expected);
     }
 }

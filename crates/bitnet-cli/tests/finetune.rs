@@ -8,7 +8,9 @@ use common::User;
 #[cfg(not(feature = "training"))]
 #[test]
 fn a_build_without_training_says_which_has_it() {
-    User::new().run(&["finetune", "job.toml"]).fails(1, &["cannot finetune job.toml", "--features training"]);
+    User::new()
+        .run(&["finetune", "job.toml"])
+        .fails(1, &["this build of bitnet has no training", "--features training"]);
 }
 
 #[cfg(feature = "training")]

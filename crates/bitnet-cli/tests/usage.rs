@@ -23,9 +23,9 @@ fn says(done: &Done, parts: &[&str]) {
 #[test]
 fn verbs_of_other_programs_get_ours() {
     for (verb, ours) in [
-        ("generate", "bitnet run"),
-        ("info", "bitnet inspect"),
-        ("download", "bitnet pull"),
+        ("complete", "bitnet run"),
+        ("show", "bitnet inspect"),
+        ("fetch", "bitnet pull"),
         ("eval", "bitnet evaluate"),
         ("version", "bitnet --version"),
         ("serve", "bitnet chat"),
