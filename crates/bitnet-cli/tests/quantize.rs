@@ -39,6 +39,19 @@ fn a_float_model_becomes_ternary_and_says_how_much_it_lost() {
 }
 
 #[test]
+fn what_convert_recommends_for_a_float_model_works() {
+    let user = User::new();
+    let (small, file) = (user.path("small.bitnet"), user.path("small.gguf"));
+    let (small, file) = (small.to_str().unwrap(), file.to_str().unwrap());
+    let flags = ["--method", "least-squares", "--group", "tensor"];
+    let recommended = format!("`bitnet quantize {}`", flags.join(" "));
+    user.run(&["convert", TWIN, file, "--to", "gguf-q2_0"]).fails(1, &["not ternary", &recommended]);
+    user.run(&[&["quantize", TWIN, "-o", small][..], &flags].concat()).ok();
+    user.run(&["convert", small, file, "--to", "gguf-q2_0"]).ok();
+    user.run(&["run", file, "First", "-n", "2"]).ok();
+}
+
+#[test]
 fn what_nobody_chooses_loses_little() {
     let user = User::new();
     let (output, text) = (user.path("out.bitnet"), format!("{TWIN}/held-out.txt"));

@@ -54,7 +54,11 @@ pub(crate) fn plan(
     let config = source.config();
     let architecture = architecture(config, target)?;
     if let Some(module) = survey.dense_modules().first() {
-        let reason = hf::not_ternary(module, "readers of GGUF would take it for ternary");
+        let reason = hf::not_ternary(
+            module,
+            "readers of GGUF would take it for ternary",
+            "`bitnet quantize --method least-squares --group tensor` makes a ternary model of it",
+        );
         return Err(ConvertError::Refused { target, reason });
     }
     let mut keys = GgufKeys::new();

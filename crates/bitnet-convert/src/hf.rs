@@ -158,11 +158,10 @@ fn in_one_type(source: &Source, items: Vec<Item>, ty: TensorType) -> Result<Vec<
     items.into_iter().map(cast).collect()
 }
 
-/// Why a target of trits does not hold a model whose `module` is dense.
-pub(crate) fn not_ternary(module: &str, because: &str) -> String {
+/// Why a target of trits does not hold a model whose `module` is dense, and what makes one of it that the target holds.
+pub(crate) fn not_ternary(module: &str, because: &str, cure: &str) -> String {
     format!(
-        "'{module}' is dense, not ternary, and {because}. `bitnet quantize` makes a ternary model of a float model; `--to bitnet` \
-         and `--to hf-master` hold this one as it is"
+        "'{module}' is dense, not ternary, and {because}. {cure}; `--to bitnet` and `--to hf-master` hold this one as it is"
     )
 }
 
@@ -186,7 +185,11 @@ fn reciprocal(scale: f32) -> Option<f32> {
 fn packed_mode(source: &Source, survey: &Survey) -> Result<(Mode, bool), ConvertError> {
     let refused = |reason: String| Err(ConvertError::Refused { target: Target::HfPacked, reason });
     if let Some(module) = survey.dense_modules().first().filter(|_| !source.config().trained_int8) {
-        return refused(not_ternary(module, "the packed form holds trits"));
+        return refused(not_ternary(
+            module,
+            "the packed form holds trits that were trained with int8 activations",
+            "Training makes such a model (`bitnet train`)",
+        ));
     }
     if !source.config().trained_int8 {
         return refused(

@@ -92,7 +92,9 @@ fn refusals_of_a_float_model_name_what_takes_it() {
             }
             Err(error) => {
                 let text = error.to_string();
-                assert!(text.contains("not ternary") && text.contains("`bitnet quantize`"), "{text}");
+                let cure =
+                    if target == Target::HfPacked { "`bitnet train`" } else { "`bitnet quantize --method" };
+                assert!(text.contains("not ternary") && text.contains(cure), "{text}");
                 cures_work(&twin, &text);
             }
         }
