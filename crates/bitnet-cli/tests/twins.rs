@@ -59,6 +59,6 @@ fn what_cannot_be_compared_is_refused() {
     let args = |more: &[&'static str]| [&TINY[..], more].concat();
     user.run(&args(&["--set=quantization.weights=none", "--set=quantization.activations=false"]))
         .fails(1, &["has no twin"]);
-    user.run(&args(&["--rates=0"])).fails(2, &["learning_rate"]);
+    user.run(&args(&["--rates=0"])).fails(2, &["--rates", "0 is not a number above 0"]);
     user.run(&["twins", "--text", "other.txt"]).fails(1, &["other.txt"]);
 }
