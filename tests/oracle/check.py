@@ -37,7 +37,19 @@ def arguments():
 
 def directories(root):
     """Decoder models with expected values; embedding models have no logits and are another command's business."""
-    return [d for d in sorted(root.iterdir()) if (d / "config.json").exists() and (d / "expected" / "f32" / "cases.json").exists() and not d.name.startswith("embed-")]
+    return [d for d in sorted(root.iterdir()) if (d / "config.json").exists() and (d / "expected" / "f32" / "cases.json").exists() and is_run(d)]
+
+
+def gguf_files(root):
+    return [path for path in sorted((root / "gguf").glob("*.gguf")) if is_run(path)]
+
+
+# Families that the engine refuses by name.
+NOT_RUN = ("qwen35-",)
+
+
+def is_run(path):
+    return not path.name.startswith(("embed-", *NOT_RUN))
 
 
 def run_oracle(table, bitnet, root, text_file, parts, quick):
@@ -49,11 +61,14 @@ def run_oracle(table, bitnet, root, text_file, parts, quick):
                 accuracy.check_bf16(table, bitnet, d)
             accuracy.check_perplexity(table, bitnet, d, text_file)
         for d in sorted(p.parent.parent for p in root.glob("*/expected/refusal.json")):
-            accuracy.check_refusal(table, bitnet, d)
+            accuracy.check_refusal(table, bitnet, d, "quanti")
+        for family in NOT_RUN:
+            for path in sorted([*root.glob(f"{family}*"), *(root / "gguf").glob(f"{family}*.gguf")]):
+                accuracy.check_refusal(table, bitnet, path, "which this engine does not run")
         for d in sorted(p.parent for p in root.glob("*/generator.json")):
             accuracy.check_large(table, bitnet, d, quick)
         if (root / "gguf" / "peer").exists():
-            accuracy.check_shipped_gguf(table, bitnet, root, quick)
+            accuracy.check_shipped_gguf(table, bitnet, root, gguf_files(root), quick)
         if (root / "gguf" / "expected").exists():
             accuracy.check_made_gguf(table, bitnet, root, quick)
     if "text" in parts:
@@ -67,16 +82,14 @@ def run_oracle(table, bitnet, root, text_file, parts, quick):
     small = [d for d in models if "llama3vocab" not in d.name]
     if "determinism" in parts:
         determinism.check_many(table, bitnet, small[:: 4 if quick else 1], quick)
-        for path in sorted((root / "gguf").glob("*.gguf"))[:: 4 if quick else 1]:
-            if not path.stem.startswith("embed-"):
-                determinism.check(table, bitnet, path, f"gguf/{path.stem}", [gguf_prompt(root, path)], quick)
+        for path in gguf_files(root)[:: 4 if quick else 1]:
+            determinism.check(table, bitnet, path, f"gguf/{path.stem}", [gguf_prompt(root, path)], quick)
     if "conversion" in parts:
         for d in small[:: 3 if quick else 1]:
             ids = load_json(d / "expected" / "f32" / "cases.json")[0]["prompt_ids"]
             conversion.check(table, bitnet, conversion.Source(d, d.name, ids, load_json(d / "config.json")), quick)
-        for path in sorted((root / "gguf").glob("*.gguf"))[:: 3 if quick else 1]:
-            if not path.stem.startswith("embed-"):
-                conversion.check(table, bitnet, conversion.Source(path, f"gguf/{path.stem}", gguf_prompt(root, path)), quick)
+        for path in gguf_files(root)[:: 3 if quick else 1]:
+            conversion.check(table, bitnet, conversion.Source(path, f"gguf/{path.stem}", gguf_prompt(root, path)), quick)
 
 
 def gguf_prompt(root, path):

@@ -11,5 +11,5 @@ if [ -d ../shared/oracle ]; then
     # In the workspace, so that nothing is compiled again.
     BITNET_VOCAB_DIR=$PWD/../shared/oracle/vocab cargo test --release --test gguf_vocabularies -- --ignored
 else
-    echo "../shared/oracle is not here: the larger set of expected values was not checked"
+    echo "NOT CHECKED: the larger set of expected values: the folder ../shared/oracle is not here"
 fi

@@ -208,15 +208,17 @@ def check_perplexity(table, bitnet, directory, text_file):
     table.run(f"{directory.name}/perplexity", bound, check)
 
 
-def check_refusal(table, bitnet, directory):
+def check_refusal(table, bitnet, model, words):
+    """The model at this path is refused with a sentence that has these words."""
+
     def check():
         ids = bitnet.ids_file([1, 2])
-        sentence = bitnet.refusal("logits", directory, "--ids-file", ids, "--out", bitnet.path(".npy"))
-        if "quanti" not in sentence.lower():
-            raise Failed(f"does not name the way to quantize: {sentence}")
+        sentence = bitnet.refusal("logits", model, "--ids-file", ids, "--out", bitnet.path(".npy"))
+        if words not in sentence.lower():
+            raise Failed(f"does not say {words!r}: {sentence}")
         return "refused: " + sentence[:60]
 
-    table.run(f"{directory.name}/refused", "non-zero exit, a sentence that says how to quantize", check)
+    table.run(f"{model.name}/refused", f"non-zero exit, a sentence with {words!r}", check)
 
 
 # The exact value of one int8 decision (layer 0, o_proj input, token 15, channel 24) is 74.49998; transformers lands on
@@ -233,11 +235,9 @@ def group_scaled(stem):
 WITHOUT_PEER = {"qwen3-b-ternary-g128-Q2_0g128": "qwen3-b-ternary-g128"}
 
 
-def check_shipped_gguf(table, bitnet, oracle, quick):
-    for path in sorted((oracle / "gguf").glob("*.gguf")):
+def check_shipped_gguf(table, bitnet, oracle, files, quick):
+    for path in files:
         stem = path.stem
-        if stem.startswith("embed-"):
-            continue  # embedding models: no decoder
         peers = {p.parent.parent.name: p for p in (oracle / "gguf" / "peer").glob(f"*/{stem}/peer.json")}
         hf = WITHOUT_PEER.get(stem) or load_json(next(iter(peers.values())))["hf_dir"]
         cases = load_json(oracle / hf / "expected" / "f32" / "cases.json")[: 2 if quick else None]
