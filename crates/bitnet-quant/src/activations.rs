@@ -84,31 +84,37 @@ impl QuantizedRows {
     }
 
     /// Bytes from one token's codes to the next.
+    #[inline]
     pub fn stride(&self) -> usize {
         self.stride
     }
 
     /// The codes of `token`, padded with zeros to `stride`.
+    #[inline]
     pub fn codes(&self, token: usize) -> &[i8] {
         &self.codes[token * self.stride..(token + 1) * self.stride]
     }
 
     /// The step of `token` (per-token form).
+    #[inline]
     pub fn step(&self, token: usize) -> f32 {
         self.steps[token * self.blocks]
     }
 
     /// The sum of the codes of `token` (per-token form).
+    #[inline]
     pub fn sum(&self, token: usize) -> i32 {
         self.sums[token * self.blocks]
     }
 
     /// The steps of the blocks of `token` (per-block form).
+    #[inline]
     pub fn block_steps(&self, token: usize) -> &[f32] {
         &self.steps[token * self.blocks..(token + 1) * self.blocks]
     }
 
     /// The sums of the codes of the blocks of `token` (per-block form).
+    #[inline]
     pub fn block_sums(&self, token: usize) -> &[i32] {
         &self.sums[token * self.blocks..(token + 1) * self.blocks]
     }
