@@ -43,7 +43,7 @@ impl Bench<'_> {
                 100.0 * measured.head.full_after
             ));
         }
-        if self.subject.skips {
+        if self.subject.model.skipping_blocks() > 0 {
             notes.push("zeros are left out, so fewer bytes are read than are counted here".to_owned());
         }
         Row {

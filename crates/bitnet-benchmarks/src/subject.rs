@@ -6,10 +6,8 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::OpenOptions;
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model, SkipZeros, Source,
-    Sparsity, Watched,
+    ActivationChoice, Cpu, HeadChoice, KvType, Layout, Model, Source, Sparsity, Watched, Wishes,
 };
-use bitnet_quant::Activations;
 
 use crate::{BenchmarkError, Shape, Synthetic, breakdown::Clock};
 
@@ -46,8 +44,6 @@ pub struct Subject {
     pub(crate) model: Model<Device>,
     pub(crate) file_bytes: u64,
     pub(crate) load_seconds: f64,
-    /// Whether zeros are left out, so that fewer bytes are read than there are.
-    pub(crate) skips: bool,
 }
 
 /// Told of the bytes read so far and in all.
@@ -78,13 +74,13 @@ impl Subject {
     ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
         let path = source.checkpoint().path();
-        let (backend, threads, skips) = backend(options, source.config())?;
+        let (backend, threads) = backend(options)?;
         let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
-        let model = Model::load(&source, backend, &threads, options.activations, progress)?;
+        let model = Model::load(&source, backend, &threads, options.activations, &wishes(options), progress)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let load_seconds = started.elapsed().as_secs_f64();
         let file_bytes = source.checkpoint().file_bytes();
-        Ok(Self { name, synthetic: false, kernel, pool, model, file_bytes, load_seconds, skips })
+        Ok(Self { name, synthetic: false, kernel, pool, model, file_bytes, load_seconds })
     }
 
     /// A model of a published shape with random trits.
@@ -97,13 +93,13 @@ impl Subject {
         progress: OnBytes<'_>,
     ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
-        let (backend, threads, skips) = backend(options, &shape.config())?;
+        let (backend, threads) = backend(options)?;
         let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
         let source = Synthetic::new(shape, pool.clone(), &threads);
-        let model = Model::load(&source, backend, &threads, options.activations, progress)?;
+        let model = Model::load(&source, backend, &threads, options.activations, &wishes(options), progress)?;
         let name = shape.name.to_owned();
         let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { name, synthetic: true, kernel, pool, model, file_bytes: 0, load_seconds, skips })
+        Ok(Self { name, synthetic: true, kernel, pool, model, file_bytes: 0, load_seconds })
     }
 
     /// What it is called.
@@ -143,19 +139,16 @@ impl Subject {
     }
 }
 
-fn backend(
-    options: &SubjectOptions,
-    config: &Config,
-) -> Result<(Device, Arc<ThreadPool>, bool), BenchmarkError> {
+fn backend(options: &SubjectOptions) -> Result<(Device, Arc<ThreadPool>), BenchmarkError> {
     let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
     let threads = Arc::new(ThreadPool::new(options.threads));
-    let skips = options.sparsity == Sparsity::On
-        && config.activation == GateActivation::SquaredRelu
-        && config.activations(options.activations) == Activations::Int8PerToken;
     let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
-        .skip_zeros(if skips { SkipZeros::Everywhere } else { SkipZeros::Nowhere })
-        .base3(options.layout == Layout::Base3)
         .with_head(options.head)
         .with_kv(options.kv);
-    Ok((Watched::new(cpu, Clock::default()), threads, skips))
+    Ok((Watched::new(cpu, Clock::default()), threads))
+}
+
+/// Two bits and no zeros left out unless that is asked for: what is measured must not depend on a machine's tuning.
+fn wishes(options: &SubjectOptions) -> Wishes {
+    Wishes { layout: options.layout, sparsity: options.sparsity, ..Wishes::default() }
 }

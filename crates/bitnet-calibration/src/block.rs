@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitnet_core::tensor::DenseMatrix;
 use bitnet_model::{
     ActivationChoice, Config, Cpu, Logits, Model, ModelError, Part, PartSource, Projection, Span, Stage,
-    Table, Weight,
+    Table, Weight, Wishes,
 };
 
 use crate::Windows;
@@ -111,7 +111,14 @@ pub(crate) fn run(
     // The head is never asked for; tied, it needs no matrix of its own.
     let config = Config { layers: 1, vocab: hidden.tokens(), tied_head: true, ..source.config().clone() };
     let block = OneBlock { source, layer, config, hidden: Table::Dense(table), changed };
-    let model = Model::load(&block, cpu.clone(), cpu.threads(), ActivationChoice::Auto, &|_, _| {})?;
+    let model = Model::load(
+        &block,
+        cpu.clone(),
+        cpu.threads(),
+        ActivationChoice::Auto,
+        &Wishes::default(),
+        &|_, _| {},
+    )?;
     let longest = hidden.windows.iter().copied().max().unwrap_or(1);
     let mut state = model.state(longest, 0, longest)?;
     let mut first = 0u32;

@@ -1,7 +1,7 @@
 //! How well a model predicts text that it was not quantized with.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{ActivationChoice, Cpu, Logits, Model, ModelError, PartSource, Span};
+use bitnet_model::{ActivationChoice, Cpu, Logits, Model, ModelError, PartSource, Span, Wishes};
 
 /// Text in windows: each is a sequence of its own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,7 +50,7 @@ pub fn loss(
     text: &Windows,
     choice: ActivationChoice,
 ) -> Result<f64, ModelError> {
-    let model = Model::load(source, cpu.clone(), cpu.threads(), choice, &|_, _| {})?;
+    let model = Model::load(source, cpu.clone(), cpu.threads(), choice, &Wishes::default(), &|_, _| {})?;
     let longest = text.longest();
     let mut state = model.state(longest, longest, longest)?;
     let vocab = model.config().vocab;

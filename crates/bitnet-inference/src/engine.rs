@@ -9,8 +9,8 @@ use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Adapted, Adapter, Config, Cpu, GateActivation, HeadChoice, KvType, Layout, Model,
-    PartSource, SkipZeros, Source, Sparsity,
+    ActivationChoice, Adapted, Adapter, Config, Cpu, HeadChoice, KvType, Layout, Model, PartSource, Source,
+    Sparsity, Wishes,
 };
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
@@ -64,11 +64,6 @@ pub struct LoadOptions {
 
 /// Positions of a session when nobody says: enough to talk, little enough to fit beside any model.
 pub const DEFAULT_CONTEXT: usize = 4096;
-
-/// A block whose share of open gates is below this leaves out zeros by default. Rows of `up` pay below 0.53 and columns of
-/// `down` below 0.68 of two bits' time on one thread, against base 3 below 0.43 and 0.55: this is less than any of them,
-/// since the share changes with the text, and several tokens at a time pay for the layout.
-pub const WORTH_SKIPPING: f32 = 0.35;
 
 /// What an engine runs and what it took.
 #[derive(Clone, Debug)]
@@ -157,8 +152,6 @@ impl InferenceEngine {
             .with_kv(options.kv)
             .rows_per_chunk(tuning.rows_per_chunk)
             .copying_mapped(tuning.huge_pages)
-            .skip_zeros(skip_zeros(&source, options))
-            .base3(base3(&source, options))
             .with_head(options.head);
         let progress = |done, total| {
             if let Some(report) = &options.progress {
@@ -167,8 +160,10 @@ impl InferenceEngine {
         };
         let activations = source.config().activations(options.activations);
         let file_bytes = source.checkpoint().file_bytes();
-        let load =
-            |parts: &dyn PartSource| Model::load(parts, backend, &threads, options.activations, &progress);
+        let wishes = wishes(&source, options);
+        let load = |parts: &dyn PartSource| {
+            Model::load(parts, backend, &threads, options.activations, &wishes, &progress)
+        };
         let model = match &options.adapter {
             Some(path) => {
                 let adapter = Adapter::open(path, source.config())?;
@@ -279,39 +274,15 @@ impl InferenceEngine {
     }
 }
 
-/// Where the matrices of feed-forward layers are laid out so that zeros can be left out.
-fn skip_zeros(source: &Source, options: &LoadOptions) -> SkipZeros {
-    let config = source.config();
-    if config.activation != GateActivation::SquaredRelu || !one_step(config, options) {
-        return SkipZeros::Nowhere;
+/// What the options and the tuning ask of the plan of layouts.
+fn wishes(source: &Source, options: &LoadOptions) -> Wishes {
+    Wishes {
+        layout: options.layout,
+        base3_is_faster: options.tuning.base3,
+        sparsity: options.sparsity,
+        open_gates: options.open_gates.clone(),
+        mapped: matches!(source.checkpoint().metadata(), Metadata::Bitnet(_)),
     }
-    match (options.sparsity, &options.open_gates) {
-        (Sparsity::On, _) => SkipZeros::Everywhere,
-        (Sparsity::Auto, Some(shares)) if !is_mapped(source) => {
-            SkipZeros::In(shares.iter().map(|&share| share < WORTH_SKIPPING).collect())
-        }
-        _ => SkipZeros::Nowhere,
-    }
-}
-
-/// Whether matrices are mapped as they are read.
-fn is_mapped(source: &Source) -> bool {
-    matches!(source.checkpoint().metadata(), Metadata::Bitnet(_))
-}
-
-/// Whether activations have one step per token, which all layouts but the plain one need.
-fn one_step(config: &Config, options: &LoadOptions) -> bool {
-    config.activations(options.activations) == Activations::Int8PerToken
-}
-
-/// Whether projections are packed in base 3. Mapped strips stay as they are unless that is asked for.
-fn base3(source: &Source, options: &LoadOptions) -> bool {
-    let wanted = match options.layout {
-        Layout::Auto => options.tuning.base3 && !is_mapped(source),
-        Layout::TwoBit => false,
-        Layout::Base3 => true,
-    };
-    wanted && one_step(source.config(), options)
 }
 
 /// The CPUs that this process may use.

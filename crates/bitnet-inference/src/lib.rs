@@ -29,11 +29,11 @@ mod stop;
 mod tuner;
 pub mod vocabulary;
 
-pub use bitnet_model::{ActivationChoice, HeadChoice, KvType, Layout, ScreenCounts, Sparsity};
-pub use cache::{ModelCache, ModelCacheUse};
-pub use engine::{
-    DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress, WORTH_SKIPPING,
+pub use bitnet_model::{
+    ActivationChoice, HeadChoice, KvType, Layout, ScreenCounts, Sparsity, WORTH_SKIPPING,
 };
+pub use cache::{ModelCache, ModelCacheUse};
+pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
 pub use error::EngineError;
 pub use evaluation::{
     Answer, Comparison, Distance, MismatchError, Question, Share, TaskError, TaskErrorKind, TaskResult,

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use bitnet_core::{HybridMemoryPool, Pages, ThreadPool};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, Logits, Model, Span};
+use bitnet_model::{ActivationChoice, Config, Cpu, Layout, Logits, Model, Span, Wishes};
 use bitnet_quant::Activations;
 
 use crate::{EngineError, PREFILL, engine::granted_threads};
@@ -203,9 +203,10 @@ impl<'a> Bench<'a> {
             return Ok(self.models.swap_remove(at).2);
         }
         let threads = Arc::new(ThreadPool::new(self.most));
-        let backend =
-            Cpu::new(self.options.kernel, threads.clone(), HybridMemoryPool::of(pages)).base3(base3);
-        Ok(Model::load(&self.sample, backend, &threads, self.options.activations, &|_, _| {})?)
+        let backend = Cpu::new(self.options.kernel, threads.clone(), HybridMemoryPool::of(pages));
+        let layout = if base3 { Layout::Base3 } else { Layout::TwoBit };
+        let wishes = Wishes { layout, ..Wishes::default() };
+        Ok(Model::load(&self.sample, backend, &threads, self.options.activations, &wishes, &|_, _| {})?)
     }
 
     /// Tokens per second of each way: the median over turns, in each of which every way has one pass.

@@ -11,7 +11,7 @@ use bitnet_inference::{
     GenerateOptions, HeadChoice, InferenceEngine, LoadOptions, Sampler, SamplingOptions, ScreenCounts,
 };
 use bitnet_kernels::Kernel;
-use bitnet_model::{Backend, Cpu, Job, Part, Table, Weight};
+use bitnet_model::{Backend, Cpu, Job, MatrixForm, Part, Table, Weight};
 use bitnet_quant::Activations;
 
 mod support;
@@ -133,7 +133,7 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
     let dtype = [DType::F32, DType::F16, DType::Bf16][round % 3];
     let matrix = |values: &[f32], dtype| {
         let table = Table::Dense(dense(values, HIDDEN, dtype));
-        cpu.matrix(Part::Head, "head", Weight::Table(table)).unwrap()
+        cpu.matrix(Part::Head, "head", Weight::Table(table), MatrixForm::Strips).unwrap()
     };
     let (weights, states_table) = (matrix(&values, dtype), matrix(&hiddens, DType::F32));
     let screen = cpu.screen(&weights, None).unwrap().unwrap();

@@ -9,7 +9,7 @@
 
 use bitnet_quant::{Activations, PackedTernary, ScreenTable, TernaryMatrix};
 
-use crate::{GateActivation, ModelError, Need, Part, ScreenCounts, Support, Table};
+use crate::{GateActivation, MatrixForm, ModelError, Need, Part, ScreenCounts, Support, Table};
 
 /// A matrix as it comes from a file.
 #[derive(Clone, Debug)]
@@ -139,11 +139,18 @@ pub trait Backend: Send + Sync + Sized {
     /// The screen's results for some positions, and its scratch.
     type ScreenRoom: Send;
 
-    /// Puts the matrix of `part`, which the file calls `name`, on the device in its best layout.
+    /// Puts the matrix of `part`, which the file calls `name`, on the device in the form that the plan of layouts names; a device
+    /// that has forms of its own may take another.
     ///
     /// # Errors
     /// When the device has no room, or cannot multiply this matrix exactly.
-    fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Self::Matrix, ModelError>;
+    fn matrix(
+        &self,
+        part: Part,
+        name: &str,
+        weight: Weight,
+        form: MatrixForm,
+    ) -> Result<Self::Matrix, ModelError>;
 
     /// Puts a vector on the device.
     ///

@@ -1,57 +1,8 @@
 //! What a model is: sizes, constants and the few switches in which families differ.
 
-use std::sync::Arc;
-
 use bitnet_quant::Activations;
 
 use crate::{ModelError, Rope};
-
-/// Whether feed-forward layers of squared ReLU leave out what is exactly 0: results are the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sparsity {
-    /// As the engine sees fit.
-    #[default]
-    Auto,
-    /// They do.
-    On,
-    /// They do not.
-    Off,
-}
-
-/// Which blocks' feed-forward layers are laid out so that zeros can be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum SkipZeros {
-    /// None of them.
-    #[default]
-    Nowhere,
-    /// All of them.
-    Everywhere,
-    /// Those of the blocks that are marked.
-    In(Arc<[bool]>),
-}
-
-impl SkipZeros {
-    /// Whether it is done in block `layer`.
-    pub fn holds(&self, layer: usize) -> bool {
-        match self {
-            Self::Nowhere => false,
-            Self::Everywhere => true,
-            Self::In(blocks) => blocks.get(layer).is_some_and(|&marked| marked),
-        }
-    }
-}
-
-/// In how many bits ternary projections are held: results are the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// As the engine sees fit.
-    #[default]
-    Auto,
-    /// Two bits a weight: least arithmetic.
-    TwoBit,
-    /// 1.6 bits a weight: fewest bytes.
-    Base3,
-}
 
 /// The nonlinearity of the feed-forward gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

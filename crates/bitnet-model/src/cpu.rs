@@ -7,8 +7,8 @@ use bitnet_kernels::Kernel;
 use bitnet_quant::{Activations, Axis, PackedTernary, QuantizedRows, ScreenTable};
 
 use crate::{
-    Backend, GateActivation, HeadChoice, Job, KvShape, ModelError, Need, Part, ScreenCounts, SkipZeros, Span,
-    Support, Weight,
+    Backend, GateActivation, HeadChoice, Job, KvShape, MatrixForm, ModelError, Need, Part, ScreenCounts,
+    Span, Support, Weight,
 };
 
 mod attention;
@@ -34,11 +34,7 @@ pub struct Cpu {
     kv: KvType,
     rows_per_chunk: usize,
     copies_mapped: bool,
-    /// Where `up` and `down` are put into lines that can be left out.
-    skip_zeros: SkipZeros,
     head: HeadChoice,
-    /// Whether projections are put into base 3.
-    base3: bool,
     stock: Arc<matrix::Stock<u8>>,
     /// Where products of second planes wait.
     sums: Arc<matrix::Stock<f32>>,
@@ -78,8 +74,6 @@ impl Cpu {
             kv: KvType::default(),
             rows_per_chunk: Self::ROWS_PER_CHUNK,
             copies_mapped: false,
-            skip_zeros: SkipZeros::Nowhere,
-            base3: false,
             head: HeadChoice::Auto,
             stock: Arc::default(),
             sums: Arc::default(),
@@ -95,18 +89,6 @@ impl Cpu {
     /// How keys and values of new sequences are kept.
     pub fn kv_type(&self) -> KvType {
         self.kv
-    }
-
-    /// The same, putting the matrices of these blocks that it is given from now on into forms from which zeros can be left
-    /// out, where they have such a form. Results are the same.
-    pub fn skip_zeros(self, skip_zeros: SkipZeros) -> Self {
-        Self { skip_zeros, ..self }
-    }
-
-    /// The same, putting the projections that it is given from now on into base 3 (1.6 bits a weight), where they have one
-    /// scale per row at most and no other form is asked for. Results are the same.
-    pub fn base3(self, base3: bool) -> Self {
-        Self { base3, ..self }
     }
 
     /// The same, whose threads take that many output rows at a time (rounded up to whole strips).
@@ -166,8 +148,8 @@ impl Backend for Cpu {
     type Screen = Screen;
     type ScreenRoom = ScreenRoom;
 
-    fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
-        self.place(part, name, weight)
+    fn matrix(&self, _: Part, name: &str, weight: Weight, form: MatrixForm) -> Result<Matrix, ModelError> {
+        self.place(name, weight, form)
     }
 
     fn vector(&self, values: &[f32]) -> Result<Buffer<f32>, ModelError> {
@@ -283,11 +265,16 @@ impl Backend for Cpu {
         jobs: &mut [Job<'_, Self>],
     ) {
         assert!(jobs.len() <= 3, "a step has at most three projections");
-        if let [Job { weight: Matrix::Lines(w), bias: None, out }] = jobs
+        if let [Job { weight: Matrix::Lines(w), bias, out }] = jobs
             && w.axis() == Axis::Columns
         {
             assert!(form == Activations::Int8PerToken, "lines take activations of one step per token");
-            return self.multiply_columns(w, codes, out, tokens);
+            self.multiply_columns(w, codes, out, tokens);
+            if let Some(bias) = bias {
+                let width = out.width;
+                self.each_row(out.of_mut(tokens), width, |_, row| self.kernel.add(row, bias));
+            }
+            return;
         }
         let (mut weights, mut biases) = ([None; 3], [None; 3]);
         for (job, (weight, bias)) in jobs.iter().zip(weights.iter_mut().zip(&mut biases)) {

@@ -9,8 +9,8 @@ use bitnet_core::ThreadPool;
 use bitnet_quant::Activations;
 
 use crate::{
-    ActivationChoice, Backend, BitLinear, Block, Model, ModelError, Norm, Part, PartSource, Projection,
-    Weights, linear::SidePath,
+    ActivationChoice, Backend, BitLinear, Block, Facts, LayoutPlan, MatrixForm, Model, ModelError, Norm,
+    Part, PartSource, Projection, Weight, Weights, Wishes, linear::SidePath,
 };
 
 /// Called with the bytes read so far and in all.
@@ -20,7 +20,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 type Slot<M> = Mutex<Option<Result<M, ModelError>>>;
 
 impl<B: Backend> Model<B> {
-    /// Reads every part of `source` and puts it on `backend`, matrices on all of `threads`.
+    /// Reads every part of `source` and puts it on `backend`, matrices on all of `threads`, each in the form that `wishes` lead to.
     ///
     /// # Errors
     /// The first part that cannot be read, or that the device cannot hold or multiply.
@@ -29,19 +29,22 @@ impl<B: Backend> Model<B> {
         backend: B,
         threads: &ThreadPool,
         choice: ActivationChoice,
+        wishes: &Wishes,
         progress: Progress<'_>,
     ) -> Result<Self, ModelError> {
         let config = source.config().clone();
         let form = config.activations(choice);
+        let plan = LayoutPlan::new(&config, form, wishes);
         let parts: Vec<Part> = Part::matrices(&config).collect();
         let loaded: Vec<Slot<B::Matrix>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let size = |part: Part| source.byte_len(part);
         let total = parts.iter().map(|&part| size(part)).sum();
         let done = AtomicU64::new(0);
         threads.for_each(parts.len(), |i| {
-            let matrix = source
-                .weight(parts[i])
-                .and_then(|weight| backend.matrix(parts[i], &source.name(parts[i]), weight));
+            let matrix = source.weight(parts[i]).and_then(|weight| {
+                let form = planned(&plan, source, parts[i], &weight)?;
+                backend.matrix(parts[i], &source.name(parts[i]), weight, form)
+            });
             *loaded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(matrix);
             progress(done.fetch_add(size(parts[i]), Ordering::Relaxed) + size(parts[i]), total);
         });
@@ -72,6 +75,21 @@ impl<B: Backend> Model<B> {
         };
         Ok(Self { config, backend, weights })
     }
+}
+
+/// The form that `plan` names for `part`, whose matrix is `weight`.
+fn planned(
+    plan: &LayoutPlan,
+    source: &dyn PartSource,
+    part: Part,
+    weight: &Weight,
+) -> Result<MatrixForm, ModelError> {
+    let Part::Weight(layer, projection) = part else { return Ok(MatrixForm::default()) };
+    let added = source.side_path(layer, projection).is_some()
+        || source.vector(Part::Bias(layer, projection))?.is_some();
+    let facts =
+        Facts { scales: weight.granularity(), added, input_norm: source.config().input_norm_eps.is_some() };
+    Ok(plan.form(layer, projection, facts))
 }
 
 /// Reads the small parts and puts blocks together.
@@ -112,7 +130,9 @@ impl<B: Backend> Reader<'_, B> {
             let side = match self.source.side_path(layer, projection) {
                 Some([down, up]) => {
                     let (part, outputs) = (Part::Weight(layer, projection), up.shape()[0]);
-                    let place = |weight| self.backend.matrix(part, &self.source.name(part), weight);
+                    let place = |weight| {
+                        self.backend.matrix(part, &self.source.name(part), weight, MatrixForm::default())
+                    };
                     Some(SidePath { down: place(down)?, up: place(up)?, outputs })
                 }
                 None => None,

@@ -4,8 +4,8 @@
 use bitnet_quant::{Activations, ScreenTable};
 
 use crate::{
-    Backend, GateActivation, Job, KvShape, ModelError, Need, Part, Projection, ScreenCounts, Span, Support,
-    Weight,
+    Backend, GateActivation, Job, KvShape, MatrixForm, ModelError, Need, Part, Projection, ScreenCounts,
+    Span, Support, Weight,
 };
 
 /// What a step of a forward pass does.
@@ -119,8 +119,14 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
     type Screen = B::Screen;
     type ScreenRoom = B::ScreenRoom;
 
-    fn matrix(&self, part: Part, name: &str, weight: Weight) -> Result<Self::Matrix, ModelError> {
-        Ok(Marked { part, matrix: self.inner.matrix(part, name, weight)? })
+    fn matrix(
+        &self,
+        part: Part,
+        name: &str,
+        weight: Weight,
+        form: MatrixForm,
+    ) -> Result<Self::Matrix, ModelError> {
+        Ok(Marked { part, matrix: self.inner.matrix(part, name, weight, form)? })
     }
 
     fn vector(&self, values: &[f32]) -> Result<Self::Vector, ModelError> {

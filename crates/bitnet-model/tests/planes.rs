@@ -12,7 +12,7 @@ use std::{
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
 use bitnet_model::{
-    Backend, Cpu, Job, Part, Projection, Source, Weight,
+    Backend, Cpu, Job, MatrixForm, Part, Projection, Source, Weight,
     family::bitnet_file::{self, Entry, Form},
 };
 use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
@@ -43,12 +43,14 @@ fn cpu(threads: usize) -> Cpu {
 /// Products of `weight` with `tokens` rows.
 fn product(cpu: &Cpu, weight: Weight, tokens: usize, form: Activations) -> Vec<f32> {
     let [rows, cols] = weight.shape();
-    let matrix = cpu.matrix(PART, "w", weight).unwrap();
+    let matrix = cpu.matrix(PART, "w", weight, MatrixForm::Strips).unwrap();
     assert!(cpu.is_ternary(&matrix));
     // The rows of a table are a way to put numbers into a buffer of the device.
     let values: Vec<f32> = (0..tokens * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
     let table = bitnet_core::tensor::DenseMatrix::from_f32(tokens, cols, &values).unwrap();
-    let table = cpu.matrix(Part::Embedding, "x", Weight::Table(bitnet_model::Table::Dense(table))).unwrap();
+    let table = cpu
+        .matrix(Part::Embedding, "x", Weight::Table(bitnet_model::Table::Dense(table)), MatrixForm::Strips)
+        .unwrap();
     let mut x = cpu.rows(tokens, cols).unwrap();
     cpu.embed(&table, &(0..tokens as u32).collect::<Vec<_>>(), &mut x);
     let mut codes = cpu.codes(tokens, cols).unwrap();

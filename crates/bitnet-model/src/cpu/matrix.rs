@@ -3,11 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose, threads::ColumnsMut};
-use bitnet_quant::{Activations, Axis, Granularity, PackedBase3, PackedTernary, QuantizedRows, TernaryLines};
+use bitnet_quant::{Activations, Axis, PackedBase3, PackedTernary, QuantizedRows, TernaryLines};
 use bytemuck::Pod;
 
 use super::{Cpu, Rows};
-use crate::{ModelError, Part, Projection, Table, Weight};
+use crate::{MatrixForm, ModelError, Table, Weight};
 
 /// A matrix in the form in which the CPU reads it.
 pub enum Matrix {
@@ -62,7 +62,7 @@ impl Cpu {
     }
 
     /// Puts a matrix into its form.
-    pub(super) fn place(&self, part: Part, name: &str, weight: Weight) -> Result<Matrix, ModelError> {
+    pub(super) fn place(&self, name: &str, weight: Weight, form: MatrixForm) -> Result<Matrix, ModelError> {
         let packed = match weight {
             Weight::Planes(planes) => {
                 let [first, second] = *planes;
@@ -72,41 +72,25 @@ impl Cpu {
             Weight::Table(t) => {
                 return Ok(Matrix::Table(t.prepare(self.threads.threads(), self.rows_per_chunk)));
             }
-            Weight::Packed(packed) if self.copies_mapped && !self.laid_anew(part, packed.granularity()) => {
+            Weight::Packed(packed) if self.copies_mapped && form == MatrixForm::Strips => {
                 packed.copied(&self.pool).map_err(ModelError::quant(name))?
             }
             Weight::Packed(packed) => packed,
             Weight::Ternary(m) => {
                 // What is laid out anew is packed into memory that is given back at once.
                 let passing = HybridMemoryPool::new();
-                let anew = self.laid_anew(part, m.scales().granularity());
-                let pool = if anew { &passing } else { &self.pool };
+                let pool = if form == MatrixForm::Strips { &self.pool } else { &passing };
                 PackedTernary::pack(&m, pool, &self.threads).map_err(ModelError::quant(name))?
             }
         };
-        if !self.laid_anew(part, packed.granularity()) {
-            return Ok(Matrix::Ternary(packed));
+        let lines = |axis| TernaryLines::new(&packed, axis, &self.pool, &self.threads).map(Matrix::Lines);
+        match form {
+            MatrixForm::Strips => return Ok(Matrix::Ternary(packed)),
+            MatrixForm::Base3 => PackedBase3::new(&packed, &self.pool, &self.threads).map(Matrix::Base3),
+            MatrixForm::Rows => lines(Axis::Rows),
+            MatrixForm::Columns => lines(Axis::Columns),
         }
-        let matrix = match self.axis(part) {
-            Some(axis) => TernaryLines::new(&packed, axis, &self.pool, &self.threads).map(Matrix::Lines),
-            None => PackedBase3::new(&packed, &self.pool, &self.threads).map(Matrix::Base3),
-        };
-        matrix.map_err(ModelError::quant(name))
-    }
-
-    /// Whether `part` is put into another layout than strips of two bits. Groups have none.
-    fn laid_anew(&self, part: Part, granularity: Granularity) -> bool {
-        let wanted = self.axis(part).is_some() || self.base3 && matches!(part, Part::Weight(..));
-        wanted && !matches!(granularity, Granularity::Group(_))
-    }
-
-    /// The lines into which `part` is cut, if it is.
-    fn axis(&self, part: Part) -> Option<Axis> {
-        match part {
-            Part::Weight(layer, Projection::Up) if self.skip_zeros.holds(layer) => Some(Axis::Rows),
-            Part::Weight(layer, Projection::Down) if self.skip_zeros.holds(layer) => Some(Axis::Columns),
-            _ => None,
-        }
+        .map_err(ModelError::quant(name))
     }
 
     /// One group of output rows of one matrix.

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use bitnet_format::{Checkpoint, GgufKeys, GgufWriter, SafetensorsWriter, TensorSpec, TensorType};
@@ -18,9 +19,11 @@ const FFN: usize = 24;
 const VOCAB: usize = 8;
 const HEADS: usize = 2;
 
-/// A directory below the tests' own.
+/// A place below the tests' own, numbered, since tests of one file run side by side and may use one name.
 fn place(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+    static PLACES: AtomicUsize = AtomicUsize::new(0);
+    let number = PLACES.fetch_add(1, Ordering::Relaxed);
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}", env!("CARGO_CRATE_NAME")))
 }
 
 pub fn config(class: &str) -> Map<String, Value> {
