@@ -4,15 +4,15 @@
 ///
 /// Printable Latin-1 stands for itself; the other 68 bytes are numbered from U+0100 on, in ascending order
 /// (`bytes_to_unicode` in OpenAI's GPT-2 `encoder.py`).
-fn byte_to_char(byte: u8) -> char {
-    const fn printable(byte: u8) -> bool {
-        matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
-    }
-    if printable(byte) {
-        return char::from(byte);
-    }
-    let rank = (0..byte).filter(|&b| !printable(b)).count() as u32;
-    char::from_u32(0x100 + rank).unwrap_or(char::REPLACEMENT_CHARACTER)
+pub(crate) fn byte_to_char(byte: u8) -> char {
+    // Of those that are not printable, 33 stand before `!`, and 34 between `~` and U+00A1.
+    let rank = match byte {
+        b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF => return char::from(byte),
+        ..b'!' => byte,
+        0x7F..=0xA0 => byte - 0x7F + 33,
+        0xAD => 33 + 34,
+    };
+    char::from_u32(0x100 + u32::from(rank)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// The inverse map; all mapped characters lie below U+0144.

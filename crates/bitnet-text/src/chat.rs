@@ -9,7 +9,7 @@
 
 use crate::error::TextError;
 use crate::template::{ChatTemplate, Message, check_roles};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Gate, Tokenizer};
 use std::ops::Range;
 
 /// The ids of a conversation as `template` puts it, ready for a model. With `add_generation_prompt` the template also opens
@@ -95,7 +95,7 @@ impl Rendered {
         let gate = |range: Range<usize>| {
             is_template(&self.marks, &(range.start + piece.start..range.end + piece.start))
         };
-        tokenizer.encode_gated(&self.text[piece.clone()], &gate, ids)
+        tokenizer.encode_gated(&self.text[piece.clone()], &Gate::At(&gate), ids)
     }
 }
 

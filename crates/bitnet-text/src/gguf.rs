@@ -2,6 +2,8 @@
 
 mod export;
 
+pub(crate) use export::merges_of;
+
 use crate::added::{AddedToken, AddedTokens};
 use crate::ends::{is_end, is_ordinary};
 use crate::error::TextError;
@@ -12,7 +14,7 @@ use crate::splitter::{Splitter, splitter_names};
 use crate::tokenizer::Tokenizer;
 use ahash::AHashMap;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokenizers::models::bpe::BPE;
 
 /// The `tokenizer.ggml.*` keys of a GGUF file, as they stand there. This crate reads no files: the caller fills this in.
@@ -328,6 +330,7 @@ fn finish(
         steps: Steps::from_sections(&sections)?,
         sections,
         model,
+        merges: OnceLock::new(),
         sentencepiece,
         added,
         pieces: Arc::new(pieces(&vocabulary, texts, plan)?),

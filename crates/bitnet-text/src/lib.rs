@@ -26,6 +26,8 @@ mod ends;
 mod error;
 mod gguf;
 mod json;
+mod long;
+mod merges;
 mod pieces;
 mod sentencepiece;
 mod sentencepiece_model;

@@ -10,6 +10,7 @@ use crate::tokenizer::Tokenizer;
 use aho_corasick::AhoCorasick;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 /// `tokenizer.ggml.token_type` values of GGUF files.
 pub mod token_type {
@@ -72,17 +73,16 @@ impl Unigram {
 
     /// The pieces of `text` with the largest sum of scores, `None` for a character that no piece is. Of equal sums the one whose
     /// last piece begins first is taken, as in sentencepiece.
-    fn best(&self, text: &str, scores: &[f32]) -> Vec<(std::ops::Range<usize>, Option<u32>)> {
-        // By end: the sum, where the last piece begins, and what it is.
-        let mut best: Vec<Option<(f32, usize, Option<u32>)>> = vec![None; text.len() + 1];
-        best[0] = Some((0.0, 0, None));
-        let offer =
-            |best: &mut Vec<Option<(f32, usize, Option<u32>)>>, start: usize, end: usize, score: f32, id| {
-                let Some((sum, ..)) = best[start] else { return };
-                if best[end].is_none_or(|(other, ..)| sum + score > other) {
-                    best[end] = Some((sum + score, start, id));
-                }
-            };
+    fn best(&self, text: &str, scores: &[f32]) -> Vec<Last> {
+        let nothing = Last { sum: f32::NAN, start: NONE, end: 0, id: NONE };
+        let mut best = vec![nothing; text.len() + 1];
+        best[0] = Last { sum: 0.0, start: 0, ..nothing };
+        let offer = |best: &mut [Last], start: usize, end: usize, score: f32, id| {
+            let sum = best[start].sum + score;
+            if best[start].start != NONE && (best[end].start == NONE || sum > best[end].sum) {
+                best[end] = Last { sum, start: start as u32, end: end as u32, id };
+            }
+        };
         let mut matches = self.automaton.find_overlapping_iter(text).peekable();
         for (start, c) in text.char_indices() {
             let end = start + c.len_utf8();
@@ -90,45 +90,58 @@ impl Unigram {
             while let Some(found) = matches.next_if(|found| found.end() <= end) {
                 let id = self.ids[found.pattern().as_usize()];
                 alone |= found.start() == start;
-                offer(
-                    &mut best,
-                    found.start(),
-                    end,
-                    scores.get(id as usize).copied().unwrap_or(0.0),
-                    Some(id),
-                );
+                offer(&mut best, found.start(), end, scores.get(id as usize).copied().unwrap_or(0.0), id);
             }
             if !alone {
-                offer(&mut best, start, end, self.unknown, None);
+                offer(&mut best, start, end, self.unknown, NONE);
             }
         }
-        let mut pieces = Vec::new();
-        let mut end = text.len();
-        while let Some((_, start, id)) = best[end].filter(|_| end > 0) {
-            pieces.push((start..end, id));
-            end = start;
+        // From the end, each piece of the best way is moved behind those that are there; what it overwrites has been passed.
+        let (mut end, mut kept) = (text.len(), best.len());
+        while end > 0 {
+            let last = best[end];
+            kept -= 1;
+            best[kept] = last;
+            end = last.start as usize;
         }
-        pieces.reverse();
-        pieces
+        best.drain(..kept);
+        best
     }
+}
+
+/// The last piece of the best way to a place in the text.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    sum: f32,
+    /// [`NONE`] where no way has been found.
+    start: u32,
+    end: u32,
+    /// [`NONE`] for a character that no piece is.
+    id: u32,
 }
 
 /// A run of text that is one symbol; symbols form a list so that a merge is constant time.
 struct Symbol {
-    start: usize,
-    end: usize,
-    previous: usize,
-    next: usize,
+    start: u32,
+    end: u32,
+    previous: u32,
+    next: u32,
 }
 
-const NONE: usize = usize::MAX;
+impl Symbol {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+const NONE: u32 = u32::MAX;
 
 /// A possible merge. `end` tells whether it is out of date: a symbol that has since grown or been eaten differs there.
 struct Pair {
     score: f32,
-    left: usize,
-    right: usize,
-    end: usize,
+    left: u32,
+    right: u32,
+    end: u32,
 }
 
 impl Ord for Pair {
@@ -159,24 +172,31 @@ impl SentencePiece {
     }
 
     /// Ids of `text`, in which spaces are already `▁`. `lookup` finds the id of a token's text.
-    pub(crate) fn tokenize(&self, text: &str, lookup: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
+    pub(crate) fn tokenize(
+        &self,
+        text: &str,
+        lookup: impl Fn(&str) -> Option<u32>,
+    ) -> Result<Vec<u32>, TextError> {
+        if text.len() >= NONE as usize {
+            return Err(TextError::Encode("it has more than 4 GiB".into()));
+        }
         let mut ids = Vec::new();
         if let Some(unigram) = &self.unigram {
-            for (range, id) in unigram.best(text, &self.scores) {
-                self.push(&text[range], id, &mut ids);
+            for Last { start, end, id, .. } in unigram.best(text, &self.scores) {
+                self.push(&text[start as usize..end as usize], Some(id).filter(|&id| id != NONE), &mut ids);
             }
-            return ids;
+            return Ok(ids);
         }
         let find = |range: &str| lookup(range).filter(|&id| self.is_text(id));
         let mut symbols = split_characters(text);
         self.merge(text, &mut symbols, &find);
         let mut at = if symbols.is_empty() { NONE } else { 0 };
-        while let Some(symbol) = symbols.get(at) {
-            let piece = &text[symbol.start..symbol.end];
+        while let Some(symbol) = symbols.get(at as usize) {
+            let piece = &text[symbol.range()];
             self.push(piece, find(piece), &mut ids);
             at = symbol.next;
         }
-        ids
+        Ok(ids)
     }
 
     /// Appends the id of a piece, or what stands for one that has none.
@@ -192,43 +212,47 @@ impl SentencePiece {
     }
 
     fn merge(&self, text: &str, symbols: &mut [Symbol], find: &impl Fn(&str) -> Option<u32>) {
-        let mut queue = BinaryHeap::new();
-        let propose = |symbols: &[Symbol], left: usize, right: usize, queue: &mut BinaryHeap<Pair>| {
-            let (Some(l), Some(r)) = (symbols.get(left), symbols.get(right)) else { return };
-            if let Some(id) = find(&text[l.start..r.end]) {
+        let mut queue = BinaryHeap::with_capacity(symbols.len());
+        let propose = |symbols: &[Symbol], left: u32, right: u32, queue: &mut BinaryHeap<Pair>| {
+            let (Some(l), Some(r)) = (symbols.get(left as usize), symbols.get(right as usize)) else {
+                return;
+            };
+            if let Some(id) = find(&text[l.start as usize..r.end as usize]) {
                 let score = self.scores.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
                 queue.push(Pair { score, left, right, end: r.end });
             }
         };
-        for right in 1..symbols.len() {
+        for right in 1..symbols.len() as u32 {
             propose(symbols, right - 1, right, &mut queue);
         }
-        while let Some(pair) = queue.pop() {
-            let (left_end, next) = (symbols[pair.left].end, symbols[pair.right].next);
-            let right = &symbols[pair.right];
+        while let Some(Pair { left, right, end, .. }) = queue.pop() {
+            let Symbol { start, end: middle, .. } = symbols[left as usize];
+            let eaten = &symbols[right as usize];
             // An eaten symbol is empty; a grown left or right one no longer ends where the pair was proposed.
-            if symbols[pair.left].start == left_end || right.start != left_end || right.end != pair.end {
+            if start == middle || eaten.start != middle || eaten.end != end {
                 continue;
             }
-            symbols[pair.left].end = pair.end;
-            symbols[pair.left].next = next;
-            symbols[pair.right].start = pair.end;
-            if let Some(after) = symbols.get_mut(next) {
-                after.previous = pair.left;
+            let next = eaten.next;
+            symbols[left as usize].end = end;
+            symbols[left as usize].next = next;
+            symbols[right as usize].start = end;
+            if let Some(after) = symbols.get_mut(next as usize) {
+                after.previous = left;
             }
-            let previous = symbols[pair.left].previous;
-            propose(symbols, previous, pair.left, &mut queue);
-            propose(symbols, pair.left, next, &mut queue);
+            let previous = symbols[left as usize].previous;
+            propose(symbols, previous, left, &mut queue);
+            propose(symbols, left, next, &mut queue);
         }
     }
 }
 
 fn split_characters(text: &str) -> Vec<Symbol> {
-    let mut symbols: Vec<Symbol> = Vec::with_capacity(text.len());
+    let mut symbols: Vec<Symbol> = Vec::with_capacity(text.chars().count());
     for (start, c) in text.char_indices() {
-        let index = symbols.len();
+        let index = symbols.len() as u32;
         let previous = index.checked_sub(1).unwrap_or(NONE);
-        symbols.push(Symbol { start, end: start + c.len_utf8(), previous, next: index + 1 });
+        let end = (start + c.len_utf8()) as u32;
+        symbols.push(Symbol { start: start as u32, end, previous, next: index + 1 });
     }
     if let Some(last) = symbols.last_mut() {
         last.next = NONE;

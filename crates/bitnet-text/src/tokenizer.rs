@@ -3,12 +3,14 @@
 use crate::added::{AddedTokens, Section};
 use crate::error::TextError;
 use crate::json::{Parsed, Sections, Steps, Written};
+use crate::long::LONG;
+use crate::merges::{LONG_WORD, Merges};
 use crate::pieces::Pieces;
 use crate::sentencepiece::SentencePiece;
 use crate::stream;
 use crate::stretches::STRETCH;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokenizers::models::bpe::BPE;
 use tokenizers::{
     Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Token,
@@ -23,12 +25,31 @@ pub struct EncodeOptions {
     pub parse_special: bool,
 }
 
+/// Which control tokens of a text are meant as such.
+pub(crate) enum Gate<'a> {
+    All,
+    None,
+    /// Those at the ranges of bytes that it says yes to.
+    At(&'a dyn Fn(Range<usize>) -> bool),
+}
+
+impl Gate<'_> {
+    pub(crate) fn allows(&self, range: Range<usize>) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::At(says) => says(range),
+        }
+    }
+}
+
 /// A tokenizer of any of the supported kinds. Immutable; share it freely between threads.
 #[derive(Debug)]
 pub struct Tokenizer {
     pub(crate) sections: Sections,
     pub(crate) steps: Steps,
     pub(crate) model: BPE,
+    pub(crate) merges: OnceLock<Merges>,
     /// Set for sentencepiece vocabularies of GGUF files; `model` then only finds tokens by their text.
     pub(crate) sentencepiece: Option<SentencePiece>,
     pub(crate) added: AddedTokens,
@@ -58,6 +79,7 @@ impl Tokenizer {
             sections: parsed.sections,
             steps: parsed.steps,
             model: parsed.model,
+            merges: OnceLock::new(),
             sentencepiece: None,
             added: parsed.added,
             pieces: Arc::new(parsed.pieces),
@@ -91,10 +113,10 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TextError> {
         let mut ids = if options.add_special { self.around.0.clone() } else { Vec::new() };
         if options.parse_special {
-            self.encode_gated(text, &|_| true, &mut ids)?;
+            self.encode_gated(text, &Gate::All, &mut ids)?;
         } else {
             for stretch in self.stretches(text, STRETCH) {
-                self.encode_gated(stretch, &|_| false, &mut ids)?;
+                self.encode_gated(stretch, &Gate::None, &mut ids)?;
             }
         }
         if options.add_special {
@@ -107,15 +129,25 @@ impl Tokenizer {
     pub(crate) fn encode_gated(
         &self,
         text: &str,
-        gate: &impl Fn(Range<usize>) -> bool,
+        gate: &Gate<'_>,
         ids: &mut Vec<u32>,
     ) -> Result<(), TextError> {
-        if text.is_empty() {
+        if text.is_empty() || (text.len() >= LONG && self.encode_long(text, gate, ids)?) {
             return Ok(());
         }
+        self.encode_whole(text, gate, ids)
+    }
+
+    /// The same, through the library, which keeps tables of places for each byte of a text.
+    pub(crate) fn encode_whole(
+        &self,
+        text: &str,
+        gate: &Gate<'_>,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TextError> {
         let mut split = PreTokenizedString::from(text);
         let done = split
-            .split(|_, piece| cut(&piece, self.added.cut_raw(piece.get(), gate)))
+            .split(|_, piece| cut(&piece, self.added.cut_raw(piece.get(), &|range| gate.allows(range))))
             .and_then(|()| {
                 split.split(|_, mut piece| {
                     if let Some(map) = self.sentencepiece.as_ref().and_then(|s| s.charsmap.as_ref()) {
@@ -128,8 +160,9 @@ impl Tokenizer {
                             piece.convert_offsets(tokenizers::normalizer::Range::Normalized(range))?;
                         Some(range.start + shift..range.end + shift)
                     };
-                    let sections =
-                        self.added.cut_normalized(piece.get(), &|range| original(range).is_some_and(gate));
+                    let sections = self.added.cut_normalized(piece.get(), &|range| {
+                        original(range).is_some_and(|range| gate.allows(range))
+                    });
                     cut(&piece, sections)
                 })
             })
@@ -137,7 +170,12 @@ impl Tokenizer {
                 Some(pre_tokenizer) => pre_tokenizer.pre_tokenize(&mut split),
                 None => Ok(()),
             })
-            .and_then(|()| split.tokenize(|piece| self.tokenize_plain(piece.get())));
+            .and_then(|()| {
+                split.tokenize(|piece| {
+                    let ids = self.ids_of(piece.get())?;
+                    Ok(ids.into_iter().map(|id| Token::new(id, String::new(), (0, 0))).collect())
+                })
+            });
         done.map_err(|e| TextError::Encode(e.to_string()))?;
         for (_, _, tokens) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
             ids.extend(tokens.iter().flatten().map(|t| t.id));
@@ -145,29 +183,36 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The model's tokens of one piece of plain text; never a control token.
+    /// The model's ids of one piece of plain text; never a control token.
     ///
     /// A vocabulary may hold its control tokens beside the ordinary ones, so that merging could spell one out. Such a piece
     /// is cut in two and each half read alone, until no half is a control token.
-    fn tokenize_plain(&self, piece: &str) -> tokenizers::Result<Vec<Token>> {
-        let tokens = match &self.sentencepiece {
-            Some(model) => {
-                let ids = model.tokenize(piece, |text| self.model.token_to_id(text));
-                ids.into_iter().map(|id| Token::new(id, String::new(), (0, 0))).collect()
-            }
-            None => self.model.tokenize(piece)?,
+    pub(crate) fn ids_of(&self, piece: &str) -> tokenizers::Result<Vec<u32>> {
+        let ids = match &self.sentencepiece {
+            Some(model) => model.tokenize(piece, |text| self.model.token_to_id(text))?,
+            None if piece.len() >= LONG_WORD => self.merges()?.ids(&self.model, piece)?,
+            None => self.model.tokenize(piece)?.into_iter().map(|token| token.id).collect(),
         };
-        let control = |t: &Token| self.pieces.is_special(t.id) && Some(t.id) != self.unknown;
+        let control = |&id: &u32| self.pieces.is_special(id) && Some(id) != self.unknown;
         let middle = piece.char_indices().map(|(at, _)| at).find(|&at| at > 0 && at >= piece.len() / 2);
         match middle.or_else(|| piece.char_indices().nth(1).map(|(at, _)| at)) {
-            Some(middle) if tokens.iter().any(control) => {
+            Some(middle) if ids.iter().any(control) => {
                 let (left, right) = piece.split_at(middle);
-                let mut tokens = self.tokenize_plain(left)?;
-                tokens.extend(self.tokenize_plain(right)?);
-                Ok(tokens)
+                let mut ids = self.ids_of(left)?;
+                ids.extend(self.ids_of(right)?);
+                Ok(ids)
             }
-            _ => Ok(tokens),
+            _ => Ok(ids),
         }
+    }
+
+    /// The merges for long words, read when the first one comes.
+    pub(crate) fn merges(&self) -> Result<&Merges, TextError> {
+        if let Some(merges) = self.merges.get() {
+            return Ok(merges);
+        }
+        let merges = Merges::read(&self.model)?;
+        Ok(self.merges.get_or_init(|| merges))
     }
 
     /// Text of `ids`. Ids outside the vocabulary say nothing; bytes that are no UTF-8 become U+FFFD.

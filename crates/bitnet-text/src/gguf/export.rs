@@ -268,7 +268,7 @@ fn steps<'a>(section: &'a Value, list: &str) -> Vec<&'a Value> {
 }
 
 /// The merges of the library's model, best first. It shows them only through serialization.
-fn merges_of(model: &BPE) -> Result<Vec<(String, String)>, TextError> {
+pub(crate) fn merges_of(model: &BPE) -> Result<Vec<(String, String)>, TextError> {
     #[derive(serde::Deserialize)]
     struct Merges {
         merges: Vec<(String, String)>,
