@@ -10,7 +10,7 @@ use bitnet_core::SharedBytes;
 use crate::{
     FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, TensorInfo, TensorView, digest, gguf,
     huggingface, map, safetensors,
-    weights::{self, Weights},
+    weights::{self, Opened, Weights},
     write::bitnet_keys,
 };
 
@@ -66,6 +66,8 @@ pub struct Checkpoint {
     tensors: Vec<TensorInfo>,
     /// Indices of `tensors`, sorted by name.
     by_name: Vec<usize>,
+    /// Tensors that an index puts in files that are not there, and the files' names.
+    absent: BTreeMap<String, String>,
     /// Where the digests of a `.bitnet` file are, when it has them.
     digests: Option<TensorInfo>,
 }
@@ -148,8 +150,11 @@ impl Checkpoint {
             Weights::Other(file) => Self::open(file, options),
             Weights::Safetensors(files) => {
                 let metadata = Metadata::HuggingFace(HfMetadata::read(path)?);
-                let (shards, tensors) = files.open(path)?;
-                Self::assemble(path, metadata, shards, tensors)
+                let Opened { shards, tensors, absent } = files.open(path)?;
+                let checkpoint = Self::assemble(path, metadata, shards, tensors)?;
+                // What another file holds all the same is there.
+                let absent = absent.into_iter().filter(|(tensor, _)| !checkpoint.contains(tensor)).collect();
+                Ok(Self { absent, ..checkpoint })
             }
         }
     }
@@ -210,7 +215,15 @@ impl Checkpoint {
             let (tensor, first, second) = (tensors[a].name().to_owned(), file(a.min(b)), file(a.max(b)));
             return Err(FormatError::from(Kind::TwoShards { tensor, first, second }).at(path));
         }
-        Ok(Self { path: path.into(), metadata, shards, tensors, by_name, digests: None })
+        Ok(Self {
+            path: path.into(),
+            metadata,
+            shards,
+            tensors,
+            by_name,
+            absent: BTreeMap::new(),
+            digests: None,
+        })
     }
 
     /// What was opened.
@@ -239,12 +252,28 @@ impl Checkpoint {
         self.info(name).is_some()
     }
 
+    /// Names of the tensors that the index puts in files that are not there, in order. Whoever needs one of them is told which
+    /// file it lies in ([`Checkpoint::absent_error`]); a model that reads none of them is whole.
+    pub fn absent(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.absent.keys().map(String::as_str)
+    }
+
+    /// The error for a tensor whose file is not there; `None` for any other name.
+    pub fn absent_error(&self, name: &str) -> Option<FormatError> {
+        let shard = self.absent.get(name)?.clone();
+        Some(FormatError::from(Kind::TensorAbsent { tensor: name.into(), shard }).at(&self.path))
+    }
+
     /// The tensor `name` and its bytes.
     ///
     /// # Errors
-    /// [`FormatErrorKind::NoTensor`](crate::FormatErrorKind::NoTensor).
+    /// [`FormatErrorKind::NoTensor`](crate::FormatErrorKind::NoTensor), and
+    /// [`FormatErrorKind::TensorAbsent`](crate::FormatErrorKind::TensorAbsent) where an index says which file would have it.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, FormatError> {
-        let missing = || FormatError::from(Kind::NoTensor { tensor: name.into() }).at(&self.path);
+        let missing = || {
+            let unknown = || FormatError::from(Kind::NoTensor { tensor: name.into() }).at(&self.path);
+            self.absent_error(name).unwrap_or_else(unknown)
+        };
         self.view(self.info(name).ok_or_else(missing)?)
     }
 

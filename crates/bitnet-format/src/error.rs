@@ -345,6 +345,16 @@ pub enum FormatErrorKind {
         /// Its file name.
         shard: String,
     },
+    /// A tensor that is asked for lies in a file that is not there.
+    #[error(
+        "the tensor {tensor:?} lies in the shard {shard:?}, which is missing: fetch it and put it beside the others"
+    )]
+    TensorAbsent {
+        /// The tensor.
+        tensor: String,
+        /// The shard's file name.
+        shard: String,
+    },
     /// A shard name that is a path.
     #[error("the index names the shard {shard:?}: shards must be plain file names beside the index")]
     ShardOutside {

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -197,7 +198,7 @@ pub(crate) fn beside(file: &Path) -> Result<HfMetadata, FormatError> {
     };
     let name = file_name(file);
     if let Some(index) = read_if_there(&directory.join(INDEX), "a shard index", MAX_JSON)?
-        && parse_index(&index)?.values().any(|shard| *shard == name)
+        && shard_index(&index)?.values().any(|shard| *shard == name)
     {
         let what =
             format!("this is one shard of the model that {INDEX} describes; open the directory instead");
@@ -261,8 +262,12 @@ pub(crate) fn read_if_there(
     }
 }
 
-/// A file's text, without the byte order mark that some editors put before it.
-fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, FormatError> {
+/// A file's text, without the byte order mark that some editors put before it; `what` it is, and `limit` is the most bytes that
+/// such a file has.
+///
+/// # Errors
+/// As [`read_bytes`], and when it is no UTF-8.
+pub fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, FormatError> {
     let mut bytes = read_bytes(path, what, limit)?;
     if bytes.starts_with("\u{feff}".as_bytes()) {
         bytes.drain(..3);
@@ -271,16 +276,24 @@ fn read_text(path: &Path, what: &'static str, limit: u64) -> Result<String, Form
     String::from_utf8(bytes).map_err(|_| at(Kind::NotUtf8 { what: what.into() }))
 }
 
-fn read_bytes(path: &Path, what: &'static str, limit: u64) -> Result<Vec<u8>, FormatError> {
+/// The bytes of a regular file of at most `limit` bytes; `what` it is, for the error.
+///
+/// # Errors
+/// When it cannot be read, is no file, or has more.
+pub fn read_bytes(path: &Path, what: &'static str, limit: u64) -> Result<Vec<u8>, FormatError> {
     let at = |kind: Kind| FormatError::from(kind).at(path);
     let metadata = path.metadata().map_err(|e| at(e.into()))?;
     if !metadata.is_file() {
         return Err(at(Kind::NotAFile));
     }
-    if metadata.len() > limit {
-        return Err(at(Kind::TextLength { what, len: metadata.len(), limit }));
+    // Files of some systems have no length before they are read.
+    let mut bytes = Vec::new();
+    if metadata.len() <= limit {
+        let file = fs::File::open(path).map_err(|e| at(e.into()))?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| at(e.into()))?;
     }
-    fs::read(path).map_err(|e| at(e.into()))
+    let len = metadata.len().max(bytes.len() as u64);
+    if len > limit { Err(at(Kind::TextLength { what, len, limit })) } else { Ok(bytes) }
 }
 
 fn json_error(what: &str, message: impl ToString) -> FormatError {
@@ -292,8 +305,11 @@ fn parse_object(text: &str, what: &str) -> Result<Value, FormatError> {
     if value.is_object() { Ok(value) } else { Err(json_error(what, "not a JSON object")) }
 }
 
-/// Tensor name to shard file name.
-pub(crate) fn parse_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
+/// What a shard index says: tensor name to shard file name.
+///
+/// # Errors
+/// When it is no JSON object with a `weight_map` of names.
+pub fn shard_index(text: &str) -> Result<BTreeMap<String, String>, FormatError> {
     let wrong = |what: String| json_error(INDEX, what);
     let Some(Value::Object(map)) = parse_object(text, INDEX)?.get_mut("weight_map").map(Value::take) else {
         return Err(wrong("missing field `weight_map`, an object of tensor names and file names".into()));

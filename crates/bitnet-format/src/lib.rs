@@ -35,7 +35,10 @@ mod write;
 pub use checkpoint::{BitnetMetadata, Checkpoint, Metadata, OpenOptions};
 pub use error::{FormatError, FormatErrorKind};
 pub use gguf::{GgufArray, GgufMetadata, GgufValue, SplitName};
-pub use huggingface::{HfMetadata, OtherTokenizer, TEXT_FILES, TextSource, read_sentencepiece};
+pub use huggingface::{
+    HfMetadata, OtherTokenizer, TEXT_FILES, TextSource, read_bytes, read_sentencepiece, read_text,
+    shard_index,
+};
 pub use map::explain_lost_pages;
 pub use packed_rows::hf_packed_to_ternary;
 pub use recognize::recognize_ternary;

@@ -1,7 +1,7 @@
 //! Where the weights of a directory are: in one or several safetensors files, in GGUF files, or in a `.bitnet` file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -9,7 +9,7 @@ use std::{
 use crate::{
     FormatError, FormatErrorKind as Kind, SplitName, TensorInfo,
     checkpoint::{Shard, file_name},
-    huggingface::{INDEX, MAX_JSON, parse_index, read_if_there},
+    huggingface::{INDEX, MAX_JSON, read_if_there, shard_index},
     map, safetensors,
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn find(directory: &Path) -> Result<Weights, FormatError> {
     }
     let index = directory.join(INDEX);
     if let Some(text) = read_if_there(&index, "a shard index", MAX_JSON)? {
-        let map = parse_index(&text).map_err(|e| e.at(&index))?;
+        let map = shard_index(&text).map_err(|e| e.at(&index))?;
         return Ok(Weights::Safetensors(Files::Sharded(map)));
     }
     let names = list(directory)?;
@@ -104,41 +104,61 @@ fn list(directory: &Path) -> Result<Vec<String>, FormatError> {
 
 impl Files {
     /// Maps and checks all files; `directory` holds the index.
-    pub(crate) fn open(self, directory: &Path) -> Result<(Vec<Shard>, Vec<TensorInfo>), FormatError> {
-        let map = match self {
+    pub(crate) fn open(self, directory: &Path) -> Result<Opened, FormatError> {
+        let mut map = match self {
             Self::Single(path) => {
                 let (shard, tensors) = open_one(path, 0)?;
-                return Ok((vec![shard], tensors));
+                return Ok(Opened { shards: vec![shard], tensors, absent: BTreeMap::new() });
             }
             Self::Sharded(map) => map,
         };
         let index = directory.join(INDEX);
         let at = |kind: Kind| FormatError::from(kind).at(&index);
-        let mut names: Vec<&str> = map.values().map(String::as_str).collect();
-        names.sort_unstable();
-        names.dedup();
+        let names: BTreeSet<String> = map.values().cloned().collect();
         // Names are checked before any file is touched.
         if let Some(outside) = names.iter().find(|n| !is_plain(n)) {
             return Err(at(Kind::ShardOutside { shard: outside.chars().take(200).collect() }));
         }
+        let (there, missing): (Vec<&String>, Vec<&String>) =
+            names.iter().partition(|name| directory.join(name).exists());
+        if let ([], [first, ..]) = (&there[..], &missing[..]) {
+            return Err(at(Kind::ShardMissing { shard: (*first).clone() }));
+        }
         let (mut shards, mut tensors) = (Vec::new(), Vec::new());
-        for name in &names {
-            let path = directory.join(name);
-            if !path.exists() {
-                return Err(at(Kind::ShardMissing { shard: (*name).into() }));
-            }
-            let (shard, more) = open_one(path, shards.len())?;
+        for name in &there {
+            let (shard, more) = open_one(directory.join(name), shards.len())?;
             shards.push(shard);
             tensors.extend(more);
         }
-        check_index(&map, &names, &tensors).map_err(at)?;
-        Ok((shards, tensors))
+        let mut absent = BTreeMap::new();
+        map.retain(|tensor, shard| {
+            let kept = !missing.contains(&&*shard);
+            if !kept {
+                absent.insert(tensor.clone(), shard.clone());
+            }
+            kept
+        });
+        check_index(&map, &there, &tensors).map_err(at)?;
+        Ok(Opened { shards, tensors, absent })
     }
 }
 
+/// The files of a directory that are there.
+pub(crate) struct Opened {
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) tensors: Vec<TensorInfo>,
+    /// Tensors of the index whose files are not there, and the files' names.
+    pub(crate) absent: BTreeMap<String, String>,
+}
+
 /// Every tensor of the index is in the shard that the index says.
-fn check_index(map: &BTreeMap<String, String>, shards: &[&str], tensors: &[TensorInfo]) -> Result<(), Kind> {
-    let mut there: Vec<(&str, &str)> = tensors.iter().map(|t| (t.name(), shards[t.shard()])).collect();
+fn check_index(
+    map: &BTreeMap<String, String>,
+    shards: &[&String],
+    tensors: &[TensorInfo],
+) -> Result<(), Kind> {
+    let mut there: Vec<(&str, &str)> =
+        tensors.iter().map(|t| (t.name(), shards[t.shard()].as_str())).collect();
     there.sort_unstable();
     if let Some(pair) = there.windows(2).find(|w| w[0].0 == w[1].0) {
         let (tensor, first, second) = (pair[0].0.to_owned(), pair[0].1.to_owned(), pair[1].1.to_owned());

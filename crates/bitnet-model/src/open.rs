@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_format::{Checkpoint, OpenOptions, read_text};
 use serde_json::Value;
 
 use crate::ModelError;
@@ -32,8 +32,8 @@ fn adapter(path: &Path) -> Option<ModelError> {
     if !config.is_file() || directory.join("config.json").exists() {
         return None;
     }
-    let short = std::fs::metadata(&config).ok().filter(|m| m.len() <= MOST);
-    let json: Option<Value> = short.and_then(|_| serde_json::from_slice(&std::fs::read(&config).ok()?).ok());
+    let text = read_text(&config, "an adapter's config", MOST).ok();
+    let json: Option<Value> = text.and_then(|text| bitnet_format::json::parse(&text).ok());
     let said = json.as_ref().and_then(|json| json.get("base_model_name_or_path")?.as_str());
     let base = said.filter(|name| !name.is_empty()).unwrap_or("its base model");
     let base: String = base.chars().filter(|c| !c.is_control()).take(200).collect();

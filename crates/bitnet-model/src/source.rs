@@ -97,9 +97,11 @@ impl Source {
             _ => [true; 3],
         };
         let mut source = Self { checkpoint, config, convention, prefix, biases };
+        source.check_parts_are_here()?;
         source.tie()?;
         source.check_shapes()?;
         source.check_biases()?;
+        source.check_scales_are_here()?;
         Ok(source)
     }
 
@@ -171,12 +173,17 @@ impl Source {
 
     /// The name of `part` in the file, or the name that it should have.
     pub fn name(&self, part: Part) -> String {
-        let mut names = match self.convention {
-            Convention::HuggingFace(_) | Convention::Bitnet => names::with(&self.prefix, part),
-            Convention::Gguf { .. } => vec![gguf::name(part)],
-        };
+        let mut names = self.names(part);
         let present = names.iter().position(|name| self.holds(name));
         names.swap_remove(present.unwrap_or(0))
+    }
+
+    /// The names that `part` may have, most usual first.
+    fn names(&self, part: Part) -> Vec<String> {
+        match self.convention {
+            Convention::HuggingFace(_) | Convention::Bitnet => names::with(&self.prefix, part),
+            Convention::Gguf { .. } => vec![gguf::name(part)],
+        }
     }
 
     /// Whether the file has `part`.
@@ -220,6 +227,12 @@ impl Source {
 
     /// Every vector that a model of this configuration must or may have.
     pub fn vectors(&self) -> Vec<Part> {
+        let optional = |part: &Part| matches!(part, Part::Bias(..) | Part::InputNorm(..));
+        self.possible_vectors().filter(|part| !optional(part) || self.has(*part)).collect()
+    }
+
+    /// The same, whether or not the file has those that it may have.
+    fn possible_vectors(&self) -> impl Iterator<Item = Part> {
         let layers = 0..self.config.layers;
         let norms = layers.clone().flat_map(|l| Norm::of(&self.config).map(move |n| Part::Norm(l, n)));
         let biases = layers.clone().flat_map(|l| Projection::ALL.map(|p| Part::Bias(l, p)));
@@ -227,8 +240,7 @@ impl Source {
             biases.filter(|part| matches!(part, Part::Bias(_, p) if self.biases[accounts::group(*p)]));
         let inputs = layers.flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
         let inputs = inputs.filter(|_| self.config.input_norm_eps.is_some());
-        let optional = biases.chain(inputs).filter(|&part| self.has(part));
-        std::iter::once(Part::FinalNorm).chain(norms).chain(optional).collect()
+        std::iter::once(Part::FinalNorm).chain(norms).chain(biases).chain(inputs)
     }
 
     fn expected(&self, part: Part) -> Vec<usize> {

@@ -225,3 +225,60 @@ fn numbers_that_are_not_finite_are_refused_by_name() {
         }
     }
 }
+
+/// A Llama-class directory whose index puts tensors into a second file that is not there: `gone` of the model's own, and `more`.
+fn without_a_shard(name: &str, gone: &[&str], more: &[&str], keys: &[(&str, Value)]) -> std::path::PathBuf {
+    let mut config = config("LlamaForCausalLM");
+    config.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let (absent, kept): (Vec<Tensor>, Vec<Tensor>) =
+        tensors().into_iter().partition(|(name, ..)| gone.iter().any(|gone| name.ends_with(gone)));
+    let path = directory(name, &config, &kept);
+    std::fs::rename(path.join("model.safetensors"), path.join("model-1.safetensors")).unwrap();
+    let there = kept.iter().map(|(name, ..)| (name.clone(), json!("model-1.safetensors")));
+    let absent = absent.iter().map(|(name, ..)| name.as_str()).chain(more.iter().copied());
+    let absent = absent.map(|name| (name.to_owned(), json!("model-2.safetensors")));
+    let map: serde_json::Map<String, Value> = there.chain(absent).collect();
+    std::fs::write(path.join("model.safetensors.index.json"), json!({ "weight_map": map }).to_string())
+        .unwrap();
+    path
+}
+
+#[test]
+fn an_absent_shard_that_no_part_reads_is_left_out_with_one_word() {
+    let more = [
+        "vision_tower.patch.weight",
+        "model.visual.blocks.0.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+    ];
+    let source = open(&without_a_shard("shard-beside", &[], &more, &[])).unwrap();
+    let warnings = source.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("2 tensors") && warnings[0].contains("left out"), "{warnings:?}");
+}
+
+#[test]
+fn an_absent_shard_that_a_part_reads_is_refused_by_name() {
+    let biased = [("attention_bias", json!(true))];
+    let cases: [(&str, &[&str], &[&str], &[(&str, Value)]); 7] = [
+        ("model.layers.0.mlp.up_proj.weight", &["mlp.up_proj.weight"], &[], &[]),
+        ("model.embed_tokens.weight", &["embed_tokens.weight"], &[], &[]),
+        ("model.norm.weight", &["model.norm.weight"], &["vision_tower.patch.weight"], &[]),
+        // Without its file the head would count as none, which means the embedding.
+        ("lm_head.weight", &[], &["lm_head.weight"], &[]),
+        ("lm_head.weight", &[], &["lm_head.weight"], &[("tie_word_embeddings", json!(null))]),
+        ("model.layers.0.self_attn.q_proj.bias", &[], &["model.layers.0.self_attn.q_proj.bias"], &biased),
+        ("model.layers.0.mlp.up_proj.weight", &["embed_tokens.weight", "mlp.up_proj.weight"], &[], &[]),
+    ];
+    for (i, (tensor, gone, more, keys)) in cases.into_iter().enumerate() {
+        let path = without_a_shard(&format!("shard-gone-{i}"), gone, more, keys);
+        let text = refusal(&path);
+        let directory = path.display().to_string();
+        let says = ["model-2.safetensors", directory.as_str(), "put it beside the others"];
+        assert!(says.iter().all(|part| text.contains(part)), "{text}");
+        assert!(gone.len() == 2 || text.contains(&format!("\"{tensor}\"")), "{text}");
+    }
+    // What would change the model is refused wherever it lies.
+    let text =
+        refusal(&without_a_shard("shard-expert", &[], &["model.layers.0.mlp.experts.0.w1.weight"], &[]));
+    assert!(text.contains("mixture of experts"), "{text}");
+}

@@ -116,7 +116,15 @@ fn shards() -> Vec<Case> {
         directory(
             "shard-missing",
             vec![config(), (INDEX, both.clone()), (FIRST, shard(&["a"]))],
-            ("ShardMissing", "the shard \"model-00002-of-00002.safetensors\" is missing"),
+            (
+                "TensorAbsent",
+                "\"b\" lies in the shard \"model-00002-of-00002.safetensors\", which is missing",
+            ),
+        ),
+        directory(
+            "shards-missing",
+            vec![config(), (INDEX, both.clone())],
+            ("ShardMissing", "the shard \"model-00001-of-00002.safetensors\" is missing"),
         ),
         directory(
             "shard-cut",

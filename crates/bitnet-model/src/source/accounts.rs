@@ -96,7 +96,7 @@ impl Source {
 
     fn left_over(&self) -> impl Iterator<Item = (&str, Kind)> {
         let read = self.names_read();
-        let tensors = self.checkpoint.tensors().map(|t| t.name());
+        let tensors = self.checkpoint.tensors().map(|t| t.name()).chain(self.checkpoint.absent());
         tensors.filter(move |name| !read.contains(*name)).map(|name| (name, self.kind(name)))
     }
 
@@ -214,6 +214,29 @@ impl Source {
                 .into(),
             Change::Scale => "it scales a weight that is not packed; take the model's original".into(),
             Change::Unknown => format!("models of class {} do not compute with it", self.config.family),
+        }
+    }
+
+    /// Refuses a model of which a part lies in a file that is not there. Without this, a head that is to be fetched would count as
+    /// none, and a bias, too.
+    pub(super) fn check_parts_are_here(&self) -> Result<(), ModelError> {
+        if self.checkpoint.absent().len() == 0 {
+            return Ok(());
+        }
+        let parts = self.matrices().chain([Part::Head]).chain(self.possible_vectors());
+        let names = parts.filter(|&part| !self.has(part)).flat_map(|part| self.names(part));
+        self.refuse_absent(names)
+    }
+
+    /// The same for what stands beside parts that are there: scales of packed weights.
+    pub(super) fn check_scales_are_here(&self) -> Result<(), ModelError> {
+        self.refuse_absent(self.names_read().into_iter())
+    }
+
+    fn refuse_absent(&self, mut names: impl Iterator<Item = String>) -> Result<(), ModelError> {
+        match names.find_map(|name| self.checkpoint.absent_error(&name)) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
         }
     }
 

@@ -13,10 +13,12 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 /// # Errors
 /// When the file holds two decoders, and neither by the plain names.
 pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<String, ModelError> {
-    if checkpoint.contains(EMBEDDING) {
+    // Those in files that are not there count, too: which part they are is told by name.
+    let names = || checkpoint.tensors().map(|t| t.name()).chain(checkpoint.absent());
+    if names().any(|name| name == EMBEDDING) {
         return Ok(String::new());
     }
-    let mut found = checkpoint.tensors().filter_map(|t| t.name().strip_suffix(EMBEDDING));
+    let mut found = names().filter_map(|name| name.strip_suffix(EMBEDDING));
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one.to_owned()),
         (Some(one), Some(other)) => Err(ModelError::config(
