@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bitnet_inference::argmax;
-use bitnet_model::{Model, Need, Outcome, Span, State};
+use bitnet_model::{Model, Need, Outcome, Output, Span, State};
 
 use crate::{
     BenchmarkError,
@@ -90,8 +90,10 @@ impl Bench<'_> {
             if self.watcher.stopped() {
                 return Err(BenchmarkError::Stopped);
             }
-            let mut spans: Vec<_> =
-                self.sequences[..batch].iter_mut().map(|sequence| Span { sequence, tokens: 1 }).collect();
+            let mut spans: Vec<_> = self.sequences[..batch]
+                .iter_mut()
+                .map(|sequence| Span { sequence, tokens: 1, output: Output::Last })
+                .collect();
             let started = Instant::now();
             choose(&self.subject.model, &mut self.state, &ids, &mut spans, &mut choices)?;
             seconds += started.elapsed().as_secs_f64();

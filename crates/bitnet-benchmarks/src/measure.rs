@@ -1,7 +1,7 @@
 //! One combination, measured: work and yardsticks in turns.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{Backend, Logits, ScreenCounts, Sequence, Span, State};
+use bitnet_model::{Backend, Output, ScreenCounts, Sequence, Span, State};
 
 use crate::{
     BenchmarkError, Plan, Share, Subject, Test, Watcher, Yardsticks, breakdown::empty_step, energy, load,
@@ -112,8 +112,8 @@ impl<'a> Bench<'a> {
             if self.watcher.stopped() {
                 return Err(BenchmarkError::Stopped);
             }
-            let mut spans = [Span { sequence: first, tokens: chunk.len() }];
-            self.subject.model.forward(&mut self.state, chunk, &mut spans, Logits::None, |_, _| {})?;
+            let mut spans = [Span { sequence: first, tokens: chunk.len(), output: Output::None }];
+            self.subject.model.forward(&mut self.state, chunk, &mut spans, |_, _| {})?;
         }
         for other in others {
             self.subject.model.copy(first, other)?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bitnet_model::{Logits, Span};
+use bitnet_model::{Output, Span};
 
 use crate::{
     BenchmarkError,
@@ -37,14 +37,15 @@ impl Bench<'_> {
                 let last = start + tokens == each;
                 let pass: Vec<u32> =
                     ids.chunks(each).flat_map(|own| &own[start..start + tokens]).copied().collect();
+                let output = if last { Output::Last } else { Output::None };
                 let mut spans: Vec<_> =
-                    sequences.iter_mut().map(|sequence| Span { sequence, tokens }).collect();
+                    sequences.iter_mut().map(|sequence| Span { sequence, tokens, output }).collect();
                 let (model, state) = (&self.subject.model, &mut self.state);
                 let started = Instant::now();
                 if last {
                     choose(model, state, &pass, &mut spans, &mut choices)?;
                 } else {
-                    model.forward(state, &pass, &mut spans, Logits::None, |_, _| {})?;
+                    model.forward(state, &pass, &mut spans, |_, _| {})?;
                     choices.clear();
                 }
                 passes += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitnet_core::tensor::DenseMatrix;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, Logits, Model, ModelError, Part, PartSource, Projection, Span, Stage,
+    ActivationChoice, Config, Cpu, Model, ModelError, Output, Part, PartSource, Projection, Span, Stage,
     Table, Weight, Wishes,
 };
 
@@ -126,8 +126,8 @@ pub(crate) fn run(
         let ids: Vec<u32> = (first..first + tokens as u32).collect();
         first += tokens as u32;
         let mut sequence = model.sequence(tokens)?;
-        let span = Span { sequence: &mut sequence, tokens };
-        model.forward(&mut state, &ids, &mut [span], Logits::None, &mut observe)?;
+        let span = Span { sequence: &mut sequence, tokens, output: Output::None };
+        model.forward(&mut state, &ids, &mut [span], &mut observe)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! How well a model predicts text that it was not quantized with.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{ActivationChoice, Cpu, Logits, Model, ModelError, PartSource, Span, Wishes};
+use bitnet_model::{ActivationChoice, Cpu, Model, ModelError, Output, PartSource, Span, Wishes};
 
 /// Text in windows: each is a sequence of its own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,8 +57,8 @@ pub fn loss(
     let (mut sum, mut count) = (0.0, 0usize);
     for window in text.iter() {
         let mut sequence = model.sequence(window.len())?;
-        let span = Span { sequence: &mut sequence, tokens: window.len() };
-        let logits = model.forward(&mut state, window, &mut [span], Logits::All, |_, _| {})?;
+        let span = Span { sequence: &mut sequence, tokens: window.len(), output: Output::All };
+        let logits = model.forward(&mut state, window, &mut [span], |_, _| {})?;
         let mut parts = vec![0.0f64; window.len() - 1];
         score(cpu, logits, vocab, &window[1..], &mut parts);
         sum += parts.iter().sum::<f64>();

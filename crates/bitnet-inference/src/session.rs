@@ -1,6 +1,6 @@
 //! A sequence of tokens and the buffers to continue it.
 
-use bitnet_model::{Backend, Cpu, Logits, Outcome, ScreenCounts, Sequence, Span, Stage, State};
+use bitnet_model::{Backend, Cpu, Outcome, Output, ScreenCounts, Sequence, Span, Stage, State};
 
 use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler, TokenLogprobs};
 
@@ -98,7 +98,7 @@ impl Session {
         mut observe: impl FnMut(Stage, &[f32]),
     ) -> Result<&[f32], EngineError> {
         let last = self.feed_front(ids, &mut observe)?;
-        self.batch(&ids[last..], Logits::Last, &mut observe)
+        self.batch(&ids[last..], Output::Last, &mut observe)
     }
 
     /// Feeds all batches but the last, which is checked; returns where it begins.
@@ -113,7 +113,7 @@ impl Session {
         }
         let last = (ids.len() - 1) / self.prefill * self.prefill;
         for chunk in ids[..last].chunks(self.prefill) {
-            if let Err(error) = self.batch(chunk, Logits::None, &mut *observe) {
+            if let Err(error) = self.batch(chunk, Output::None, &mut *observe) {
                 self.truncate(before);
                 return Err(error);
             }
@@ -140,12 +140,12 @@ impl Session {
     fn batch(
         &mut self,
         ids: &[u32],
-        logits: Logits,
+        output: Output,
         observe: impl FnMut(Stage, &[f32]),
     ) -> Result<&[f32], EngineError> {
         let model = &self.engine.inner.model;
-        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len() }];
-        let rows = model.forward(&mut self.state, ids, &mut spans, logits, observe)?;
+        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len(), output }];
+        let rows = model.forward(&mut self.state, ids, &mut spans, observe)?;
         self.tokens.extend_from_slice(ids);
         Ok(rows)
     }
@@ -159,7 +159,7 @@ impl Session {
         let last = self.feed_front(ids, &mut |_, _| {})?;
         let (kernel, ids) = (self.engine.kernel(), &ids[last..]);
         let model = &self.engine.inner.model;
-        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len() }];
+        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len(), output: Output::Last }];
         if let (None, Some(need)) = (logprobs, self.sampler.need()) {
             model.forward_support(&mut self.state, ids, &mut spans, &[need], |_, _| {})?;
             self.tokens.extend_from_slice(ids);
@@ -173,7 +173,7 @@ impl Session {
             self.unproven += 1;
             return Ok((self.sampler.sample(kernel, finite(model.complete(&mut self.state))?), None));
         }
-        let logits = model.forward(&mut self.state, ids, &mut spans, Logits::Last, |_, _| {})?;
+        let logits = model.forward(&mut self.state, ids, &mut spans, |_, _| {})?;
         self.tokens.extend_from_slice(ids);
         let id = self.sampler.sample(kernel, finite(logits)?);
         Ok((id, logprobs.map(|count| TokenLogprobs::of(kernel, logits, id, count))))
@@ -205,8 +205,8 @@ impl Session {
         let batch = LOGITS.min(ids.len().max(1));
         let mut state = model.state(batch, batch, self.context())?;
         for chunk in ids.chunks(batch) {
-            let mut spans = [Span { sequence: &mut self.sequence, tokens: chunk.len() }];
-            let rows = model.forward(&mut state, chunk, &mut spans, Logits::All, |_, _| {})?;
+            let mut spans = [Span { sequence: &mut self.sequence, tokens: chunk.len(), output: Output::All }];
+            let rows = model.forward(&mut state, chunk, &mut spans, |_, _| {})?;
             rows.chunks_exact(model.config().vocab).for_each(&mut visit);
             self.tokens.extend_from_slice(chunk);
         }

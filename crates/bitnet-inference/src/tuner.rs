@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use bitnet_core::{HybridMemoryPool, Pages, ThreadPool};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, Layout, Logits, Model, Span, Wishes};
+use bitnet_model::{ActivationChoice, Config, Cpu, Layout, Model, Output, Span, Wishes};
 use bitnet_quant::Activations;
 
 use crate::{EngineError, PREFILL, engine::granted_threads};
@@ -232,9 +232,9 @@ impl<'a> Bench<'a> {
         let mut sequence = model.sequence(way.tokens)?;
         let mut state = model.state(way.tokens, 1, way.tokens)?;
         let ids: Vec<u32> = (0..way.tokens as u32).map(|i| i % sample::VOCABULARY as u32).collect();
-        let mut spans = [Span { sequence: &mut sequence, tokens: way.tokens }];
+        let mut spans = [Span { sequence: &mut sequence, tokens: way.tokens, output: Output::None }];
         let started = Instant::now();
-        model.forward(&mut state, &ids, &mut spans, Logits::None, |_, _| {})?;
+        model.forward(&mut state, &ids, &mut spans, |_, _| {})?;
         let seconds = started.elapsed().as_secs_f64();
         self.models.push((way.pages, way.base3, model));
         Ok(way.tokens as f64 / seconds)

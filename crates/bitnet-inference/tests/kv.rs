@@ -6,7 +6,7 @@
 use std::fs;
 
 use bitnet_inference::{InferenceEngine, KvType, LoadOptions, argmax};
-use bitnet_model::{Cpu, Logits, ModelError, Sequence, Span, State};
+use bitnet_model::{Cpu, ModelError, Output, Sequence, Span, State};
 
 mod support;
 use support::oracle;
@@ -65,8 +65,8 @@ fn feed(
     sequence: &mut Sequence<<Cpu as bitnet_model::Backend>::Kv>,
     ids: &[u32],
 ) -> Vec<f32> {
-    let mut spans = [Span { sequence, tokens: ids.len() }];
-    engine.model().forward(state, ids, &mut spans, Logits::Last, |_, _| {}).unwrap().to_vec()
+    let mut spans = [Span { sequence, tokens: ids.len(), output: Output::Last }];
+    engine.model().forward(state, ids, &mut spans, |_, _| {}).unwrap().to_vec()
 }
 
 /// A copy and what it was made of go on alike, and apart.

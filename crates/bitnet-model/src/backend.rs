@@ -105,15 +105,37 @@ impl<K> Sequence<K> {
     }
 }
 
+/// Which positions of a span get logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// None: the tokens only fill the cache.
+    None,
+    /// The last.
+    Last,
+    /// Every one.
+    All,
+}
+
 /// The next tokens of one sequence, as its share of a batch.
 pub struct Span<'a, K> {
     /// The sequence that they continue.
     pub sequence: &'a mut Sequence<K>,
     /// How many of the batch's tokens.
     pub tokens: usize,
+    /// Which of them get logits.
+    pub output: Output,
 }
 
 impl<K> Span<'_, K> {
+    /// How many of its positions get logits.
+    pub fn outputs(&self) -> usize {
+        match self.output {
+            Output::None => 0,
+            Output::Last => self.tokens.min(1),
+            Output::All => self.tokens,
+        }
+    }
+
     /// All blocks have seen the span: the sequence holds it now.
     pub(crate) fn commit(&mut self) {
         self.sequence.len += self.tokens;
@@ -206,8 +228,8 @@ pub trait Backend: Send + Sync + Sized {
     /// Row `ids[t]` of `table` into row `t`.
     fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Rows);
 
-    /// The row of each span's last token, one after another.
-    fn last_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows);
+    /// The rows of the positions that get logits, one after another. `out` has room for all of them.
+    fn output_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows);
 
     /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row.
     fn rms_norm(&self, x: &Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32, out: &mut Self::Rows);

@@ -225,11 +225,15 @@ impl Backend for Cpu {
         });
     }
 
-    fn last_rows(&self, x: &Rows, spans: &[Span<'_, KvCache>], out: &mut Rows) {
-        let mut end = 0;
-        for (span, row) in spans.iter().zip(out.data.chunks_exact_mut(out.width)) {
+    fn output_rows(&self, x: &Rows, spans: &[Span<'_, KvCache>], out: &mut Rows) {
+        let width = x.width;
+        let (mut end, mut first) = (0, 0);
+        for span in spans {
             end += span.tokens;
-            row.copy_from_slice(x.row(end - 1));
+            let count = span.outputs();
+            let rows = &x.data[(end - count) * width..end * width];
+            out.data[first * width..(first + count) * width].copy_from_slice(rows);
+            first += count;
         }
     }
 

@@ -94,17 +94,6 @@ struct OwnNorms<B: Backend> {
     ffn: Activated<B>,
 }
 
-/// Which positions of a batch get logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logits {
-    /// None: the tokens only fill the cache.
-    None,
-    /// The last of each span.
-    Last,
-    /// Every one.
-    All,
-}
-
 impl<B: Backend> Model<B> {
     /// Sizes and constants.
     pub fn config(&self) -> &Config {
@@ -196,8 +185,8 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// Runs a batch: `ids` are the next tokens of the spans' sequences, one span after another. Returns the
-    /// logits asked for, `[positions, vocab]`. `observe` sees the rows of every [`Stage`].
+    /// Runs a batch: `ids` are the next tokens of the spans' sequences, one span after another. Returns the logits that the spans
+    /// ask for, `[positions, vocab]`, in their order. `observe` sees the rows of every [`Stage`].
     ///
     /// A row's numbers depend on its own sequence only, never on what shares the batch or how it was cut.
     ///
@@ -206,17 +195,16 @@ impl<B: Backend> Model<B> {
     /// room; nothing has changed then.
     ///
     /// # Panics
-    /// When the spans do not add up to `ids`, or exceed the state's capacity.
+    /// When the spans do not add up to `ids`, or exceed the state's capacity for tokens or for logits.
     pub fn forward<'s>(
         &self,
         state: &'s mut State<B>,
         ids: &[u32],
         spans: &mut [Span<'_, B::Kv>],
-        logits: Logits,
         mut observe: impl FnMut(Stage, &[f32]),
     ) -> Result<&'s [f32], ModelError> {
         self.blocks(state, ids, spans, &mut observe)?;
-        Ok(self.head(state, ids.len(), spans, logits, &mut observe))
+        Ok(self.head(state, spans, &mut observe))
     }
 
     /// All of the model but final norm and head.

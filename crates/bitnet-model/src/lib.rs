@@ -33,10 +33,10 @@ mod traffic;
 mod watched;
 
 pub use adapter::{Adapted, Adapter};
-pub use backend::{Backend, Job, KvShape, Sequence, Span, Weight};
+pub use backend::{Backend, Job, KvShape, Output, Sequence, Span, Weight};
 pub use config::{ActivationChoice, Config, GateActivation};
 pub use cpu::{Cpu, KvType};
-pub use decoder::{Block, Logits, Model, State, Weights};
+pub use decoder::{Block, Model, State, Weights};
 pub use error::ModelError;
 pub use layout::{Facts, Layout, LayoutPlan, MatrixForm, Sparsity, WORTH_SKIPPING, Wishes};
 pub use linear::{Activated, BitLinear};

@@ -177,8 +177,8 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         self.watch.run(Operation::Embed, 0, || self.inner.embed(&table.matrix, ids, out));
     }
 
-    fn last_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows) {
-        self.watch.run(Operation::Embed, 0, || self.inner.last_rows(x, spans, out));
+    fn output_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows) {
+        self.watch.run(Operation::Embed, 0, || self.inner.output_rows(x, spans, out));
     }
 
     fn rms_norm(&self, x: &Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32, out: &mut Self::Rows) {

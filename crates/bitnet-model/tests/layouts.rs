@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bitnet_core::{DType, HybridMemoryPool, ThreadPool, tensor::DenseMatrix};
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, Facts, GateActivation, Layout, LayoutPlan, Logits, MatrixForm, Model,
-    ModelError, Norm, Part, PartSource, Projection, Rope, RopeScaling, Span, Sparsity, Table, Weight, Wishes,
+    ActivationChoice, Config, Cpu, Facts, GateActivation, Layout, LayoutPlan, MatrixForm, Model, ModelError,
+    Norm, Output, Part, PartSource, Projection, Rope, RopeScaling, Span, Sparsity, Table, Weight, Wishes,
 };
 use bitnet_quant::{Activations, Granularity, Scales, TernaryMatrix};
 
@@ -106,8 +106,8 @@ fn logits(source: &Made, kernel: &str, threads: usize, wishes: &Wishes, tokens: 
     let (mut sequence, mut state) = (model.sequence(16).unwrap(), model.state(11, 11, 16).unwrap());
     let mut all = Vec::new();
     for ids in (0..11u32).collect::<Vec<_>>().chunks(tokens) {
-        let mut spans = [Span { sequence: &mut sequence, tokens: ids.len() }];
-        all.extend(model.forward(&mut state, ids, &mut spans, Logits::All, |_, _| {}).unwrap());
+        let mut spans = [Span { sequence: &mut sequence, tokens: ids.len(), output: Output::All }];
+        all.extend(model.forward(&mut state, ids, &mut spans, |_, _| {}).unwrap());
     }
     all
 }

@@ -1,6 +1,6 @@
 //! Final norm and head: all logits, or those that matter.
 
-use super::{Logits, Model, State};
+use super::{Model, State};
 use crate::{Backend, ModelError, Need, Outcome, ScreenCounts, Span, Stage, backend::Job};
 
 /// The screened head's part of a [`State`].
@@ -23,14 +23,14 @@ impl<B: Backend> Model<B> {
         Ok(State { screened, ..state })
     }
 
-    /// [`Model::forward`] with the logits behind the last token of each span as far as `needs`, one for each span, ask
-    /// for them: [`Model::outcome`] has them until the next call. What is told is bit-equal to what `forward` gives.
+    /// [`Model::forward`] with logits as far as `needs`, one for each position that the spans want logits of, ask for them:
+    /// [`Model::outcome`] has them until the next call. What is told is bit-equal to what `forward` gives.
     ///
     /// # Errors
     /// As [`Model::forward`].
     ///
     /// # Panics
-    /// As [`Model::forward`], and when there is not one need for each span.
+    /// As [`Model::forward`], and when there is not one need for each such position.
     pub fn forward_support(
         &self,
         state: &mut State<B>,
@@ -39,16 +39,19 @@ impl<B: Backend> Model<B> {
         needs: &[Need<'_>],
         mut observe: impl FnMut(Stage, &[f32]),
     ) -> Result<(), ModelError> {
-        assert_eq!(spans.len(), needs.len(), "one need for each span");
+        let outputs: usize = spans.iter().map(Span::outputs).sum();
+        assert_eq!(needs.len(), outputs, "one need for each position that gets logits");
         self.blocks(state, ids, spans, &mut observe)?;
-        let rows = self.final_norm(state, ids.len(), spans, Logits::Last, &mut observe);
-        (state.rows, state.full) = (rows, false);
+        let rows = self.final_norm(state, spans, &mut observe);
+        (state.rows, state.full, state.screened_rows) = (rows, rows == 0, 0);
+        if rows == 0 {
+            return Ok(());
+        }
         let found = match (&self.weights.screen, &mut state.screened) {
             (Some(screen), Some(s)) if rows <= s.positions => {
                 self.backend.find(screen, self.head_matrix(), &state.x.rows, needs, &mut s.room)
             }
             _ => {
-                state.screened_rows = 0;
                 self.complete(state);
                 return Ok(());
             }
@@ -60,23 +63,23 @@ impl<B: Backend> Model<B> {
         Ok(())
     }
 
-    /// What the last [`Model::forward_support`] gave for a span.
+    /// What the last [`Model::forward_support`] gave for one of the positions that get logits, in their order.
     ///
     /// # Panics
-    /// When there was no such span.
-    pub fn outcome<'s>(&self, state: &'s State<B>, span: usize) -> Outcome<'s> {
-        assert!(span < state.rows, "span {span} of {}", state.rows);
-        let screened = state.screened.as_ref().filter(|_| span < state.screened_rows);
-        match screened.and_then(|s| self.backend.support(&s.room, span)) {
+    /// When there was no such position.
+    pub fn outcome<'s>(&self, state: &'s State<B>, position: usize) -> Outcome<'s> {
+        assert!(position < state.rows, "position {position} of {}", state.rows);
+        let screened = state.screened.as_ref().filter(|_| position < state.screened_rows);
+        match screened.and_then(|s| self.backend.support(&s.room, position)) {
             Some(support) => Outcome::Part(support),
             None => {
                 let vocab = self.config.vocab;
-                Outcome::All(&self.backend.read(&state.logits, state.rows)[span * vocab..][..vocab])
+                Outcome::All(&self.backend.read(&state.logits, state.rows)[position * vocab..][..vocab])
             }
         }
     }
 
-    /// All logits behind the spans of the last [`Model::forward_support`], `[spans, vocab]`: for a caller to whom the part
+    /// All logits of the last [`Model::forward_support`], `[positions, vocab]`: for a caller to whom the part
     /// was not enough.
     pub fn complete<'s>(&self, state: &'s mut State<B>) -> &'s [f32] {
         if !state.full {
@@ -99,17 +102,14 @@ impl<B: Backend> Model<B> {
     pub(super) fn head<'s>(
         &self,
         s: &'s mut State<B>,
-        tokens: usize,
         spans: &[Span<'_, B::Kv>],
-        logits: Logits,
         observe: &mut impl FnMut(Stage, &[f32]),
     ) -> &'s [f32] {
-        if logits == Logits::None {
-            return &[];
-        }
-        let rows = self.final_norm(s, tokens, spans, logits, observe);
+        let rows = self.final_norm(s, spans, observe);
         (s.rows, s.full, s.screened_rows) = (rows, true, 0);
-        self.multiply_head(s, rows);
+        if rows > 0 {
+            self.multiply_head(s, rows);
+        }
         self.backend.read(&s.logits, rows)
     }
 
@@ -117,20 +117,19 @@ impl<B: Backend> Model<B> {
     fn final_norm(
         &self,
         s: &mut State<B>,
-        tokens: usize,
         spans: &[Span<'_, B::Kv>],
-        logits: Logits,
         observe: &mut impl FnMut(Stage, &[f32]),
     ) -> usize {
         let b = &self.backend;
-        let rows = if logits == Logits::Last {
-            b.last_rows(&s.h, spans, &mut s.x.rows);
-            std::mem::swap(&mut s.h, &mut s.x.rows);
-            spans.len()
-        } else {
-            tokens
-        };
+        let rows: usize = spans.iter().map(Span::outputs).sum();
         assert!(rows <= s.logits_capacity, "{rows} rows of logits exceed the state's {}", s.logits_capacity);
+        if rows == 0 {
+            return 0;
+        }
+        if spans.iter().any(|span| span.outputs() < span.tokens) {
+            b.output_rows(&s.h, spans, s.x.fresh());
+            std::mem::swap(&mut s.h, &mut s.x.rows);
+        }
         b.rms_norm(&s.h, rows, &self.weights.final_norm, self.config.norm_eps, s.x.fresh());
         observe(Stage::FinalNorm, b.read(&s.x.rows, rows));
         rows
