@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod attention;
+mod blocks;
 mod layouts;
 
 pub use attention::ATTENTION_CHUNK;

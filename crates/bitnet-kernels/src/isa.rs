@@ -16,7 +16,7 @@ use crate::{
         int8::{self, Wide},
     },
     screen::ByteDots,
-    simd::Floats,
+    simd::{Floats, bytes::Bytes},
     ternary::{
         base3,
         lines::{self, Lines},
@@ -216,8 +216,48 @@ pub(crate) trait Isa: ByteDots {
     /// The sixteen integers, widened.
     #[inline(always)]
     fn load_i8(self, x: &[i8; 16]) -> Self::Floats {
+        Self::Floats::of_integers(self.load_bytes(bytemuck::must_cast_ref(x)))
+    }
+
+    /// All lanes the binary16 value with those bits.
+    #[inline(always)]
+    fn splat_f16(self, x: u16) -> Self::Floats {
         // SAFETY: as in `splat`.
-        unsafe { Self::Floats::load_i8(x) }
+        unsafe { Self::Floats::splat_f16(x) }
+    }
+
+    /// See [`Floats::nibbles`].
+    #[inline(always)]
+    fn nibbles<const HIGH: bool>(
+        self,
+        codes: &[u8; 16],
+        levels: &[i8; 16],
+        scale: Self::Floats,
+        offset: Option<Self::Floats>,
+    ) -> Self::Floats {
+        // SAFETY: as in `splat`.
+        unsafe { Self::Floats::nibbles::<HIGH>(codes, levels, scale, offset) }
+    }
+
+    /// The sixteen bytes.
+    #[inline(always)]
+    fn load_bytes(self, x: &[u8; 16]) -> <Self::Floats as Floats>::Bytes {
+        // SAFETY: as in `splat`.
+        unsafe { <Self::Floats as Floats>::Bytes::load(x) }
+    }
+
+    /// All bytes `x`.
+    #[inline(always)]
+    fn splat_byte(self, x: u8) -> <Self::Floats as Floats>::Bytes {
+        // SAFETY: as in `splat`.
+        unsafe { <Self::Floats as Floats>::Bytes::splat(x) }
+    }
+
+    /// All bits of byte `i` are bit `i` of `x`.
+    #[inline(always)]
+    fn spread_bits(self, x: u16) -> <Self::Floats as Floats>::Bytes {
+        // SAFETY: as in `splat`.
+        unsafe { <Self::Floats as Floats>::Bytes::bits(x) }
     }
 }
 

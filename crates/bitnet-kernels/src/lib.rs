@@ -27,6 +27,7 @@ mod aarch64_i8mm;
 #[cfg(target_arch = "aarch64")]
 mod aarch64_neon;
 mod api;
+mod blocks;
 mod float;
 mod isa;
 mod scalar;
@@ -48,6 +49,7 @@ mod x86_sse41;
 
 pub use api::ATTENTION_CHUNK;
 pub use bitnet_core::threads::ColumnsMut;
+pub use blocks::{BlockType, Blocks};
 pub use float::{
     attention::{KvChunk, Queries, layout::KvChunkMut},
     exp::exp,

@@ -11,7 +11,7 @@ use bitnet_quant::{
 };
 use half::{bf16, f16};
 
-use crate::{ATTENTION_CHUNK, Kernel, KernelError, KvChunk, KvChunkMut, Queries};
+use crate::{ATTENTION_CHUNK, BlockType, Blocks, Kernel, KernelError, KvChunk, KvChunkMut, Queries};
 
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -38,7 +38,7 @@ const HEADS: usize = 2;
 type Run = fn(&Material, &Kernel) -> Vec<u32>;
 
 /// What is run, and in which words its failure is told.
-const CHECKS: [(&str, Run); 9] = [
+const CHECKS: [(&str, Run); 10] = [
     ("the integer product of one token", |m, k| m.products(k, 1)),
     ("the integer product of several tokens", |m, k| [m.products(k, FEW), m.products(k, TOKENS)].concat()),
     ("the product with scales by group", Material::groups),
@@ -46,6 +46,7 @@ const CHECKS: [(&str, Run); 9] = [
     ("a product that leaves out zeros", Material::lines),
     ("the screen of a head", Material::screen),
     ("the product of floats", Material::dense),
+    ("the product of blocks", Material::blocks_of_integers),
     ("attention", Material::attention),
     ("a float operation", Material::floats),
 ];
@@ -99,6 +100,8 @@ struct Material {
     f16s: Vec<f16>,
     int8s: Vec<u8>,
     steps: Vec<f32>,
+    /// Blocks of integers, of whatever type; no scale among them is infinite or no number.
+    stored: Vec<u8>,
 }
 
 impl Material {
@@ -129,6 +132,7 @@ impl Material {
             f16s: (0..chunk).map(|_| f16::from_f32(random.float())).collect(),
             int8s: (0..Kernel::kv_codes_len(HEAD_DIM)).map(|_| random.next() as u8).collect(),
             steps: (0..Kernel::KV_STEPS).map(|_| 0.01 * random.float()).collect(),
+            stored: (0..4 * 210).map(|_| random.next() as u8 & 0xbf).collect(),
             strips,
             codes,
             blocks,
@@ -187,6 +191,23 @@ impl Material {
         [Values::F32(w), Values::F16(&f16s), Values::Bf16(&bf16s)]
             .map(|w| output(tokens, |out| kernel.dense_matmul(w, cols, x, 0, out)))
             .concat()
+    }
+
+    /// One block of every type, four rows of it: what instruction sets differ in is how weights are made.
+    fn blocks_of_integers(&self, kernel: &Kernel) -> Vec<u32> {
+        let mut all = Vec::new();
+        for ty in BlockType::ALL {
+            let (cols, size) = ty.size();
+            let bytes = &self.stored[..4 * size];
+            let mut out = [0.0; 4];
+            let w = Blocks { ty, cols, bytes };
+            kernel.block_vector(w, &self.x[..cols], 0, &mut ColumnsMut::whole(&mut out, 4));
+            let mut wide = [0.0; 256];
+            kernel.widen_blocks(ty, &bytes[..size], &mut wide[..cols]);
+            all.extend(bits(&out));
+            all.extend(bits(&wide));
+        }
+        all
     }
 
     fn attention(&self, kernel: &Kernel) -> Vec<u32> {

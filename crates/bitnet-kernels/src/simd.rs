@@ -3,6 +3,8 @@
 //! Loops over `[f32; 16]` are enough where a loop does one thing; where many sums are kept at once the compiler
 //! cuts such arrays into scalars, so attention and dense products use these types.
 
+use bytes::{Bytes, Sixteen};
+
 use crate::{
     float::{half, lanes::tree},
     isa::Lanes,
@@ -10,6 +12,7 @@ use crate::{
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod aarch64_neon;
+pub(crate) mod bytes;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +22,9 @@ pub(crate) mod x86_sse41;
 
 /// Sixteen floats. Holding a value proves that this CPU has the instruction set, since its constructors are unsafe.
 pub(crate) trait Floats: Copy {
+    /// Sixteen bytes in registers of the same set.
+    type Bytes: Bytes;
+
     /// All lanes `x`.
     ///
     /// # Safety
@@ -41,11 +47,44 @@ pub(crate) trait Floats: Copy {
     /// As [`Floats::splat`].
     unsafe fn load_bf16(x: &[u16; 16]) -> Self;
 
-    /// Widens integers, exactly.
+    /// All lanes the binary16 value with those bits, widened as by [`Floats::load_f16`].
     ///
     /// # Safety
     /// As [`Floats::splat`].
-    unsafe fn load_i8(x: &[i8; 16]) -> Self;
+    #[inline(always)]
+    unsafe fn splat_f16(x: u16) -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe { Self::splat(half::widen(x)) }
+    }
+
+    /// Widens signed bytes, exactly.
+    fn of_integers(x: Self::Bytes) -> Self;
+
+    /// The lower or (`HIGH`) the upper four bits of each byte, as what they stand for: `levels[code] * scale + offset`, the
+    /// product rounded, then the sum.
+    ///
+    /// # Safety
+    /// As [`Floats::splat`].
+    #[inline(always)]
+    unsafe fn nibbles<const HIGH: bool>(
+        codes: &[u8; 16],
+        levels: &[i8; 16],
+        scale: Self,
+        offset: Option<Self>,
+    ) -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        let levels = unsafe { Self::Bytes::load(bytemuck::must_cast_ref(levels)) };
+        // SAFETY: as above.
+        let codes = unsafe { Self::Bytes::load(codes) };
+        // SAFETY: as above.
+        let four_bits = unsafe { Self::Bytes::splat(15) };
+        let codes = if HIGH { codes.shr(4) } else { codes.and(four_bits) };
+        let product = Self::of_integers(codes.entries_of(levels)).mul(scale);
+        match offset {
+            Some(offset) => product.add(offset),
+            None => product,
+        }
+    }
 
     fn store(self) -> Lanes<f32>;
 
@@ -65,6 +104,8 @@ pub(crate) trait Floats: Copy {
 pub(crate) struct Array(Lanes<f32>);
 
 impl Floats for Array {
+    type Bytes = Sixteen;
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Self([x; 16])
@@ -86,8 +127,8 @@ impl Floats for Array {
     }
 
     #[inline(always)]
-    unsafe fn load_i8(x: &[i8; 16]) -> Self {
-        Self(x.map(f32::from))
+    fn of_integers(x: Sixteen) -> Self {
+        Self(x.0.map(|x| f32::from(x.cast_signed())))
     }
 
     #[inline(always)]

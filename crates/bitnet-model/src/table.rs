@@ -10,7 +10,7 @@ use bitnet_core::{
     threads::ColumnsMut,
 };
 use bitnet_format::{TensorInfo, TensorType, TensorView};
-use bitnet_kernels::Kernel;
+use bitnet_kernels::{BlockType, Blocks, Kernel};
 use bitnet_quant::ScreenTable;
 
 use crate::ModelError;
@@ -175,11 +175,7 @@ impl Table {
                 Values::F16(x) => kernel.widen(Values::F16(&x[range]), out),
                 Values::Bf16(x) => kernel.widen(Values::Bf16(&x[range]), out),
             },
-            Self::Blocks(m) => {
-                for (i, row) in out.chunks_exact_mut(cols).enumerate() {
-                    m.row_to_f32(first + i, row);
-                }
-            }
+            Self::Blocks(m) => m.rows_to_f32(kernel, first, out),
         }
     }
 
@@ -188,10 +184,13 @@ impl Table {
     pub(crate) fn rows_matmul(&self, kernel: &Kernel, x: &[f32], ids: &[u32], out: &mut [f32]) {
         match self {
             Self::Dense(m) => kernel.dense_rows(m.values(), m.cols(), x, ids, out),
-            Self::Blocks(m) => {
-                let whole = &mut ColumnsMut::whole(out, ids.len().max(1));
-                m.decoded_matmul(kernel, x, |i| ids[i] as usize, whole);
-            }
+            Self::Blocks(m) => match m.kernels_blocks() {
+                Some(blocks) => kernel.block_rows(blocks, x, ids, out),
+                None => m.decoded_matmul(kernel, x, &mut ColumnsMut::whole(out, ids.len().max(1)), |rows| {
+                    let rows = rows.chunks_exact_mut(m.info.cols());
+                    rows.zip(ids).for_each(|(row, &id)| m.row_to_f32(id as usize, row));
+                }),
+            },
         }
     }
 
@@ -227,18 +226,57 @@ impl BlockTable {
         }
     }
 
-    /// Decodes the wanted rows, then multiplies them as any floats.
-    fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
-        self.decoded_matmul(kernel, x, |i| first + i, out);
+    /// The same for the kernels; `None` for trits, which nothing that is multiplied here has in a hurry.
+    fn kernels_blocks(&self) -> Option<Blocks<'_>> {
+        let ty = match self.info.ty() {
+            TensorType::Q4_0 => BlockType::Q4_0,
+            TensorType::Q4_1 => BlockType::Q4_1,
+            TensorType::Q5_0 => BlockType::Q5_0,
+            TensorType::Q5_1 => BlockType::Q5_1,
+            TensorType::Q8_0 => BlockType::Q8_0,
+            TensorType::Iq4Nl => BlockType::Iq4Nl,
+            TensorType::Mxfp4 => BlockType::Mxfp4,
+            TensorType::Q2K => BlockType::Q2K,
+            TensorType::Q3K => BlockType::Q3K,
+            TensorType::Q4K => BlockType::Q4K,
+            TensorType::Q5K => BlockType::Q5K,
+            TensorType::Q6K => BlockType::Q6K,
+            TensorType::Iq4Xs => BlockType::Iq4Xs,
+            _ => return None,
+        };
+        Some(Blocks { ty, cols: self.info.cols(), bytes: &self.bytes })
     }
 
-    /// Row `id(i)` becomes column `i` of `out`.
+    /// Whole rows from `first` on.
+    fn rows_to_f32(&self, kernel: &Kernel, first: usize, out: &mut [f32]) {
+        let cols = self.info.cols();
+        match self.kernels_blocks() {
+            Some(Blocks { ty, bytes, .. }) => {
+                let row = bytes.len() / self.info.rows();
+                kernel.widen_blocks(ty, &bytes[first * row..][..out.len() / cols * row], out);
+            }
+            None => {
+                let rows = out.chunks_exact_mut(cols).enumerate();
+                rows.for_each(|(i, row)| self.row_to_f32(first + i, row));
+            }
+        }
+    }
+
+    /// One token meets its weights where they are made; for several, rows are widened once.
+    fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
+        match self.kernels_blocks() {
+            Some(blocks) if out.rows() == 1 => kernel.block_vector(blocks, x, first, out),
+            _ => self.decoded_matmul(kernel, x, out, |rows| self.rows_to_f32(kernel, first, rows)),
+        }
+    }
+
+    /// `decode` makes the rows, which are then multiplied as any floats.
     fn decoded_matmul(
         &self,
         kernel: &Kernel,
         x: &[f32],
-        id: impl Fn(usize) -> usize,
         out: &mut ColumnsMut<'_, f32>,
+        decode: impl FnOnce(&mut [f32]),
     ) {
         let cols = self.info.cols();
         assert!(!self.decoded.is_empty(), "a table of blocks is prepared before it is multiplied");
@@ -250,7 +288,7 @@ impl BlockTable {
         });
         let Some(mut decoded) = free.next() else { return };
         let rows = &mut decoded[..out.width() * cols];
-        rows.chunks_exact_mut(cols).enumerate().for_each(|(i, row)| self.row_to_f32(id(i), row));
+        decode(rows);
         kernel.dense_matmul(Values::F32(rows), cols, x, 0, out);
     }
 }

@@ -1,6 +1,6 @@
 //! Speed of the ternary kernels beside the machine's limits, measured in the same run.
 //!
-//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|pieces|lines|float|attention] [KERNEL]`
+//! `cargo run --release -p bitnet-kernels --example speed -- [decode|prefill|head|base3|pieces|lines|blocks|float|attention] [KERNEL]`
 //!
 //! Shapes are those of one BitNet b1.58 2B-4T layer (30 copies for decode, so that nothing stays in cache), weights are
 //! random trits. Work and limit are timed in turns, in parts of well under a millisecond, and each part's best time over the
@@ -17,6 +17,7 @@ use bitnet_quant::{Activations, PackedTernary, QuantizedRows, Scales};
 use cpu_time::ThreadTime;
 
 mod base3;
+mod blocks;
 mod floats;
 mod head;
 mod lines;
@@ -51,6 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if matches!(what, "all" | "lines") {
         lines::run(kernel)?;
+    }
+    if matches!(what, "all" | "blocks") {
+        blocks::run(kernel)?;
     }
     if matches!(what, "all" | "head") {
         head::run(kernel)?;

@@ -128,12 +128,12 @@ pub(crate) fn dots<'a, I: Isa, E: Element + 'a, const Q: usize>(
     row: impl Fn(usize) -> &'a [E],
     x: [&[f32]; Q],
 ) -> [Lanes<f32>; Q] {
-    dots_with(isa, count, row, x, |_| &[])
+    dots_with::<I, E, Q, 4>(isa, count, row, x, |_| &[])
 }
 
-/// [`dots`] that fetches `ahead(i)` while rows `i .. i + 4` are read.
+/// [`dots`], `P` rows side by side, that fetches `ahead(i)` while rows `i .. i + P` are read.
 #[inline(always)]
-fn dots_with<'a, I: Isa, E: Element + 'a, const Q: usize>(
+fn dots_with<'a, I: Isa, E: Element + 'a, const Q: usize, const P: usize>(
     isa: I,
     count: usize,
     row: impl Fn(usize) -> &'a [E],
@@ -142,12 +142,12 @@ fn dots_with<'a, I: Isa, E: Element + 'a, const Q: usize>(
 ) -> [Lanes<f32>; Q] {
     let mut all = [[isa.splat(0.0); 16]; Q];
     let mut i = 0;
-    while i + 4 <= count.min(16) {
-        let four = lanes_of(isa, [row(i), row(i + 1), row(i + 2), row(i + 3)], x, ahead(i));
-        for (all, four) in all.iter_mut().zip(&four) {
-            all[i..i + 4].copy_from_slice(four);
+    while i + P <= count.min(16) {
+        let several = lanes_of::<I, E, Q, P>(isa, array(|p| row(i + p)), x, ahead(i));
+        for (all, several) in all.iter_mut().zip(&several) {
+            all[i..i + P].copy_from_slice(several);
         }
-        i += 4;
+        i += P;
     }
     while i < count.min(16) {
         let one = lanes_of(isa, [row(i)], x, &[]);
@@ -182,10 +182,13 @@ impl<E: Element> Op for DenseMatmul<'_, '_, E> {
             let mut token = 0;
             while token < tokens {
                 if I::WIDE_FLOATS && token + 4 <= tokens {
-                    self.tile::<I, 4>(isa, first, token);
+                    self.tile::<I, 4, 4>(isa, first, token);
                     token += 4;
+                } else if !I::WIDE_FLOATS && token + 2 <= tokens {
+                    self.tile::<I, 2, 2>(isa, first, token);
+                    token += 2;
                 } else {
-                    self.tile::<I, 1>(isa, first, token);
+                    self.tile::<I, 1, 4>(isa, first, token);
                     token += 1;
                 }
             }
@@ -194,10 +197,10 @@ impl<E: Element> Op for DenseMatmul<'_, '_, E> {
 }
 
 impl<E: Element> DenseMatmul<'_, '_, E> {
-    /// Up to 16 rows times `Q` tokens. Four rows are read side by side, in which the memory sees four streams and serves them at
-    /// a third of its speed; so the next four are asked for in the order in which they lie.
+    /// Up to 16 rows times `Q` tokens, `P` rows side by side: in them the memory sees as many streams and serves them at a third of its
+    /// speed, so with one token the next `P` are asked for in the order in which they lie.
     #[inline(always)]
-    fn tile<I: Isa, const Q: usize>(&mut self, isa: I, first: usize, token: usize) {
+    fn tile<I: Isa, const Q: usize, const P: usize>(&mut self, isa: I, first: usize, token: usize) {
         let (w, cols) = (self.w, self.cols);
         let count = (self.out.width() - first).min(16);
         let row = |i: usize| &w[(first + i) * cols..(first + i + 1) * cols];
@@ -207,11 +210,11 @@ impl<E: Element> DenseMatmul<'_, '_, E> {
         // A tile of several tokens is bound by arithmetic, and its later tokens find the rows in cache.
         let wanted = self.out.rows() == 1;
         let ahead = |i: usize| {
-            let (from, to) = ((first + i + 4) * bytes / 64, (first + i + 8) * bytes / 64);
+            let (from, to) = ((first + i + P) * bytes / 64, (first + i + 2 * P) * bytes / 64);
             let end = to.min(lines.len());
             if wanted && from < end { &lines[from..end] } else { &[] }
         };
-        let dots = dots_with::<I, E, Q>(isa, count, row, x, ahead);
+        let dots = dots_with::<I, E, Q, P>(isa, count, row, x, ahead);
         for (q, dots) in dots.iter().enumerate() {
             self.out.row(token + q)[first..first + count].copy_from_slice(&dots[..count]);
         }

@@ -9,6 +9,7 @@ use crate::{
     isa::{Block, Isa, Lanes, Op, Word},
     scalar::Scalar,
     screen::{ByteDots, Query},
+    simd::bytes::Sixteen,
     ternary::{
         lines::Lines,
         planes::{Four, Plane},
@@ -38,6 +39,11 @@ pub(crate) enum Fault {
     Load,
     LoadF16,
     LoadBf16,
+    SplatF16,
+    LoadBytes,
+    SpreadBits,
+    LowNibbles,
+    HighNibbles,
     ByteDots,
 }
 
@@ -200,6 +206,33 @@ impl Isa for Faulty {
         x[15] ^= u16::from(self.has(Fault::LoadBf16));
         Scalar.load_bf16(&x)
     }
+
+    fn splat_f16(self, x: u16) -> Self::Floats {
+        Scalar.splat_f16(x ^ u16::from(self.has(Fault::SplatF16)))
+    }
+
+    fn load_bytes(self, x: &[u8; 16]) -> Sixteen {
+        let mut x = *x;
+        x[15] ^= u8::from(self.has(Fault::LoadBytes));
+        Scalar.load_bytes(&x)
+    }
+
+    fn spread_bits(self, x: u16) -> Sixteen {
+        Scalar.spread_bits(x ^ u16::from(self.has(Fault::SpreadBits)) << 15)
+    }
+
+    fn nibbles<const HIGH: bool>(
+        self,
+        codes: &[u8; 16],
+        levels: &[i8; 16],
+        scale: Self::Floats,
+        offset: Option<Self::Floats>,
+    ) -> Self::Floats {
+        let mut codes = *codes;
+        let fault = if HIGH { Fault::HighNibbles } else { Fault::LowNibbles };
+        codes[15] ^= u8::from(self.has(fault)) << if HIGH { 4 } else { 0 };
+        Scalar.nibbles::<HIGH>(&codes, levels, scale, offset)
+    }
 }
 
 #[test]
@@ -225,6 +258,11 @@ fn a_kernel_with_any_fault_fails_its_self_test() {
         Load,
         LoadF16,
         LoadBf16,
+        SplatF16,
+        LoadBytes,
+        SpreadBits,
+        LowNibbles,
+        HighNibbles,
         ByteDots,
     ];
     assert_eq!(self_test(&Kernel::faulty(Nothing)), Ok(()));

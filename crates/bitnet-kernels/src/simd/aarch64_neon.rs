@@ -9,6 +9,8 @@ use crate::isa::Lanes;
 pub(crate) struct Quads([float32x4_t; 4]);
 
 impl Floats for Quads {
+    type Bytes = uint8x16_t;
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: the caller vouches for NEON.
@@ -34,9 +36,16 @@ impl Floats for Quads {
     }
 
     #[inline(always)]
-    unsafe fn load_i8(x: &[i8; 16]) -> Self {
+    unsafe fn splat_f16(x: u16) -> Self {
         // SAFETY: as in `splat`.
-        Self(unsafe { load(&x.map(f32::from)) })
+        let [first, ..] = unsafe { load_f16(&[x; 16]) };
+        Self([first; 4])
+    }
+
+    #[inline(always)]
+    fn of_integers(x: uint8x16_t) -> Self {
+        // SAFETY: as in `add`.
+        Self(unsafe { integers(x) })
     }
 
     #[inline(always)]
@@ -117,6 +126,19 @@ fn to_f16(x: [float32x4_t; 4]) -> [u16; 16] {
         unsafe { vst1_u16(out.as_mut_ptr(), halves) };
     }
     out
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn integers(x: uint8x16_t) -> [float32x4_t; 4] {
+    let bytes = vreinterpretq_s8_u8(x);
+    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes)));
+    [
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+        vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+        vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))),
+    ]
 }
 
 #[target_feature(enable = "neon")]

@@ -9,6 +9,8 @@ use crate::isa::Lanes;
 pub(crate) struct Ymm([__m256; 2]);
 
 impl Floats for Ymm {
+    type Bytes = __m128i;
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: the caller vouches for AVX2 and F16C.
@@ -34,9 +36,15 @@ impl Floats for Ymm {
     }
 
     #[inline(always)]
-    unsafe fn load_i8(x: &[i8; 16]) -> Self {
+    unsafe fn splat_f16(x: u16) -> Self {
         // SAFETY: as in `splat`.
-        Self(unsafe { load_i8(x) })
+        Self([unsafe { splat_f16(x) }; 2])
+    }
+
+    #[inline(always)]
+    fn of_integers(x: __m128i) -> Self {
+        // SAFETY: registers of bytes are only made where the caller vouches for AVX2.
+        Self(unsafe { integers(x) })
     }
 
     #[inline(always)]
@@ -87,6 +95,12 @@ fn load(x: &Lanes<f32>) -> [__m256; 2] {
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
+fn splat_f16(x: u16) -> __m256 {
+    _mm256_cvtph_ps(_mm_set1_epi16(x.cast_signed()))
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
 fn load_f16(x: &[u16; 16]) -> [__m256; 2] {
     let mut out = [_mm256_setzero_ps(); 2];
     for (out, x) in out.iter_mut().zip(x.as_chunks::<8>().0) {
@@ -107,9 +121,7 @@ fn load_bf16(x: &[u16; 16]) -> [__m256; 2] {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load_i8(x: &[i8; 16]) -> [__m256; 2] {
-    // SAFETY: 16 readable bytes behind the reference.
-    let bytes = unsafe { _mm_loadu_si128(x.as_ptr().cast()) };
+fn integers(bytes: __m128i) -> [__m256; 2] {
     let high = _mm_srli_si128::<8>(bytes);
     [_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high))]
 }

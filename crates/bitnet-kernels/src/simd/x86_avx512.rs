@@ -2,13 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::Floats;
+use super::{Floats, bytes::Bytes};
 use crate::isa::Lanes;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Zmm(pub(crate) __m512);
 
 impl Floats for Zmm {
+    type Bytes = __m128i;
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: the caller vouches for AVX-512F.
@@ -38,11 +40,37 @@ impl Floats for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn load_i8(x: &[i8; 16]) -> Self {
-        // SAFETY: 16 readable bytes behind the reference; SSE2 is part of x86-64.
-        let bytes = unsafe { _mm_loadu_si128(x.as_ptr().cast()) };
+    unsafe fn splat_f16(x: u16) -> Self {
         // SAFETY: as in `splat`.
-        Self(unsafe { integers(bytes) })
+        Self(unsafe { splat_f16(x) })
+    }
+
+    #[inline(always)]
+    fn of_integers(x: __m128i) -> Self {
+        // SAFETY: registers of bytes are only made where the caller vouches for AVX-512F.
+        Self(unsafe { integers(x) })
+    }
+
+    /// One look-up among the sixteen products, which takes the place of widening and multiplying sixteen codes; two blocks' halves
+    /// share the products.
+    #[inline(always)]
+    unsafe fn nibbles<const HIGH: bool>(
+        codes: &[u8; 16],
+        levels: &[i8; 16],
+        scale: Self,
+        offset: Option<Self>,
+    ) -> Self {
+        // SAFETY: the caller vouches for more.
+        let levels = unsafe { __m128i::load(bytemuck::must_cast_ref(levels)) };
+        let products = Self::of_integers(levels).mul(scale);
+        let table = match offset {
+            Some(offset) => products.add(offset),
+            None => products,
+        };
+        // SAFETY: as above.
+        let codes = unsafe { __m128i::load(codes) };
+        // SAFETY: as in `splat`.
+        Self(unsafe { entries::<HIGH>(codes, table.0) })
     }
 
     #[inline(always)]
@@ -92,6 +120,20 @@ fn bf16(halves: __m256i) -> __m512 {
 #[inline]
 fn integers(bytes: __m128i) -> __m512 {
     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn splat_f16(x: u16) -> __m512 {
+    _mm512_cvtph_ps(_mm256_set1_epi16(x.cast_signed()))
+}
+
+/// The instruction looks at the lowest four bits of each lane alone.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn entries<const HIGH: bool>(codes: __m128i, table: __m512) -> __m512 {
+    let lanes = _mm512_cvtepu8_epi32(codes);
+    _mm512_permutexvar_ps(if HIGH { _mm512_srli_epi32::<4>(lanes) } else { lanes }, table)
 }
 
 /// Adds halves, then quarters, then transposes four by four, so that each instruction adds lanes of several vectors.

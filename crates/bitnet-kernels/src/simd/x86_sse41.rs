@@ -9,6 +9,8 @@ use crate::{float::half, isa::Lanes};
 pub(crate) struct Xmm([__m128; 4]);
 
 impl Floats for Xmm {
+    type Bytes = __m128i;
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: SSE is part of x86-64.
@@ -24,7 +26,7 @@ impl Floats for Xmm {
     #[inline(always)]
     unsafe fn load_f16(x: &[u16; 16]) -> Self {
         // SAFETY: as in `load`.
-        Self(unsafe { load(&x.map(half::widen)) })
+        Self(unsafe { load_f16(x) })
     }
 
     #[inline(always)]
@@ -34,9 +36,9 @@ impl Floats for Xmm {
     }
 
     #[inline(always)]
-    unsafe fn load_i8(x: &[i8; 16]) -> Self {
-        // SAFETY: as in `load`.
-        Self(unsafe { load(&x.map(f32::from)) })
+    fn of_integers(x: __m128i) -> Self {
+        // SAFETY: registers of bytes are only made where the caller vouches for SSE4.1.
+        Self(unsafe { integers(x) })
     }
 
     #[inline(always)]
@@ -82,6 +84,43 @@ fn load(x: &Lanes<f32>) -> [__m128; 4] {
         *out = unsafe { _mm_loadu_ps(x.as_ptr()) };
     }
     out
+}
+
+/// [`half::widen`], four at a time.
+#[target_feature(enable = "sse4.1")]
+#[inline]
+fn load_f16(x: &[u16; 16]) -> [__m128; 4] {
+    let mut out = [_mm_setzero_ps(); 4];
+    for (out, x) in out.iter_mut().zip(x.as_chunks::<4>().0) {
+        // SAFETY: 8 readable bytes behind the reference.
+        let h = _mm_cvtepu16_epi32(unsafe { _mm_loadl_epi64(x.as_ptr().cast()) });
+        let magnitude = _mm_and_si128(h, _mm_set1_epi32(0x7fff));
+        let sign = _mm_slli_epi32::<16>(_mm_xor_si128(h, magnitude));
+        let shifted = _mm_slli_epi32::<13>(magnitude);
+        let normal = _mm_add_epi32(shifted, _mm_set1_epi32(112 << 23));
+        let subnormal =
+            _mm_mul_ps(_mm_cvtepi32_ps(magnitude), _mm_castsi128_ps(_mm_set1_epi32((127 - 24) << 23)));
+        let no_number = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7c00));
+        let quiet = _mm_and_si128(no_number, _mm_set1_epi32(0x40_0000));
+        let special = _mm_or_si128(_mm_or_si128(shifted, _mm_set1_epi32(0x7f80_0000)), quiet);
+        let is_normal = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x3ff));
+        let is_special = _mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7bff));
+        let finite = _mm_blendv_epi8(_mm_castps_si128(subnormal), normal, is_normal);
+        let bits = _mm_blendv_epi8(finite, special, is_special);
+        *out = _mm_castsi128_ps(_mm_or_si128(bits, sign));
+    }
+    out
+}
+
+#[target_feature(enable = "sse4.1")]
+#[inline]
+fn integers(x: __m128i) -> [__m128; 4] {
+    [
+        _mm_cvtepi32_ps(_mm_cvtepi8_epi32(x)),
+        _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_srli_si128::<4>(x))),
+        _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_srli_si128::<8>(x))),
+        _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_srli_si128::<12>(x))),
+    ]
 }
 
 #[target_feature(enable = "sse4.1")]
