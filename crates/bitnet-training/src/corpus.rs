@@ -56,15 +56,71 @@ const PIECE: f64 = 4096.0;
 /// A text in pieces of whole lines, `share` of which go to the second part, evenly.
 pub(crate) fn spread(text: &str, share: f64) -> [String; 2] {
     let piece = (text.len() as f64 * share / 4.0).clamp(64.0, PIECE) as usize;
-    let (mut parts, mut rest, mut number) = ([String::new(), String::new()], text, 0.0);
+    let (mut parts, mut rest, mut number) = ([String::new(), String::new()], text, 0);
     while !rest.is_empty() {
         let least = rest.ceil_char_boundary(piece.min(rest.len()));
         let end = rest[least..].find('\n').map_or(rest.len(), |at| least + at + 1);
-        let second = ((number + 1.0) * share).floor() > (number * share).floor();
-        parts[usize::from(second)].push_str(&rest[..end]);
-        (rest, number) = (&rest[end..], number + 1.0);
+        parts[usize::from(falls(number, share))].push_str(&rest[..end]);
+        (rest, number) = (&rest[end..], number + 1);
     }
     parts
+}
+
+/// How a job's files are divided: into documents, and these into what is learned and what is kept for validation.
+#[derive(Clone, Copy, Debug)]
+pub struct Division<'a> {
+    /// The line that stands between documents; empty where a file is one.
+    pub separator: &'a str,
+    /// Which part is kept.
+    pub split: Split,
+    /// Its share.
+    pub validation: f64,
+}
+
+impl Division<'_> {
+    /// The documents to learn from and those kept, or nothing where a share of the end of the text's *ids* is kept: then the text
+    /// is one document, and is cut when it has been read.
+    ///
+    /// # Errors
+    /// [`TrainError::NoSeparator`] where the text of `path` has no such line.
+    pub(crate) fn documents(&self, path: &Path, text: &str) -> Result<Option<[Vec<String>; 2]>, TrainError> {
+        if self.separator.is_empty() {
+            let pieces = || spread(text, self.validation).map(|part| vec![part]);
+            return Ok((self.split == Split::Spread).then(pieces));
+        }
+        let mut documents = vec![String::new()];
+        let mut seen = false;
+        for line in text.split_inclusive('\n') {
+            if line.trim_end() == self.separator {
+                seen = true;
+                documents.push(String::new());
+            } else if let Some(document) = documents.last_mut() {
+                document.push_str(line);
+            }
+        }
+        if !seen {
+            return Err(TrainError::NoSeparator { path: path.into(), separator: self.separator.into() });
+        }
+        // Line ends around a separator are the separator's.
+        let trimmed = documents.iter().map(|d| d.trim_end().trim_start_matches(['\r', '\n']).to_owned());
+        let documents: Vec<String> = trimmed.filter(|document| !document.is_empty()).collect();
+        let kept = (documents.len() as f64 * self.validation).ceil() as usize;
+        let first_kept = documents.len().saturating_sub(kept);
+        let mut parts = [Vec::new(), Vec::new()];
+        for (number, document) in documents.into_iter().enumerate() {
+            let kept = match self.split {
+                Split::End => number >= first_kept,
+                Split::Spread => falls(number, self.validation),
+            };
+            parts[usize::from(kept)].push(document);
+        }
+        Ok(Some(parts))
+    }
+}
+
+/// Whether piece `number` is one of the `share` that are kept, evenly.
+fn falls(number: usize, share: f64) -> bool {
+    ((number + 1) as f64 * share).floor() > (number as f64 * share).floor()
 }
 
 /// Ids to learn from and ids to be judged by.
@@ -77,16 +133,16 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Reads the texts of `files` and turns each into ids, between the tokens that begin and end a text where the tokenizer has
-    /// them. The last `validation_share` of the ids of every file, or as much in pieces of its text, are kept for validation.
+    /// Reads the texts of `files` and turns each document into ids, between the tokens that begin and end a text where the
+    /// tokenizer has them. What `division` keeps is for validation.
     ///
     /// # Errors
-    /// Those of [`read_text`]; [`TrainError::Text`] when the tokenizer fails; [`TrainError::ShortText`] when a part is shorter
-    /// than `positions + 1` tokens.
+    /// Those of [`read_text`]; [`TrainError::NoSeparator`]; [`TrainError::Text`] when the tokenizer fails;
+    /// [`TrainError::ShortText`] when a part is shorter than `positions + 1` tokens.
     pub fn read(
         files: &[PathBuf],
         tokenizer: &Tokenizer,
-        (split, validation_share): (Split, f64),
+        division: Division<'_>,
         positions: usize,
     ) -> Result<Self, TrainError> {
         let mut corpus = Self { train: Vec::new(), validation: Vec::new() };
@@ -97,14 +153,13 @@ impl Corpus {
                 let ids = tokenizer.encode(text, none)?;
                 Ok(tokenizer.bos().into_iter().chain(ids).chain(tokenizer.eos()).collect())
             };
-            if split == Split::Spread {
-                let [train, validation] = spread(&text, validation_share);
-                corpus.train.extend(ids(&train)?);
-                corpus.validation.extend(ids(&validation)?);
+            if let Some([train, validation]) = division.documents(path, &text)? {
+                train.iter().try_for_each(|text| ids(text).map(|ids| corpus.train.extend(ids)))?;
+                validation.iter().try_for_each(|text| ids(text).map(|ids| corpus.validation.extend(ids)))?;
                 continue;
             }
             let whole = ids(&text)?;
-            let kept = (whole.len() as f64 * validation_share).ceil() as usize;
+            let kept = (whole.len() as f64 * division.validation).ceil() as usize;
             let (train, validation) = whole.split_at(whole.len().saturating_sub(kept));
             corpus.train.extend(train);
             corpus.validation.extend(validation);
@@ -203,6 +258,41 @@ mod tests {
         all.sort_unstable();
         assert_eq!(lines, all);
         assert_eq!(spread("one line", 0.5), ["one line", ""].map(str::to_owned));
+    }
+
+    #[test]
+    fn documents_stand_between_separators_and_are_kept_whole() {
+        let division = |split| Division { separator: "<|endoftext|>", split, validation: 0.25 };
+        let path = Path::new("stories.txt");
+        let text = "one\n\nof two paragraphs\n<|endoftext|>\n\n two\n<|endoftext|>  \r\n\n<|endoftext|>\nthree\n\n<|endoftext|>\nfour";
+        let end = division(Split::End).documents(path, text).unwrap().unwrap();
+        assert_eq!(end, [vec!["one\n\nof two paragraphs", " two", "three"], vec!["four"]].map(owned));
+        let many: String = (0..8).map(|n| format!("{n}\n<|endoftext|>\n")).collect();
+        let [train, validation] = division(Split::Spread).documents(path, &many).unwrap().unwrap();
+        assert_eq!((train, validation), (owned(vec!["0", "1", "2", "4", "5", "6"]), owned(vec!["3", "7"])));
+        // A separator that is no line of the text is a mistake, not one long document.
+        let error = division(Split::End).documents(path, "one <|endoftext|> two").unwrap_err().to_string();
+        assert!(error.contains("stories.txt") && error.contains("<|endoftext|>"), "{error}");
+        let none = Division { separator: "", ..division(Split::End) };
+        assert_eq!(none.documents(path, text).unwrap(), None);
+    }
+
+    #[test]
+    fn each_document_has_its_beginning_and_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("stories.txt");
+        std::fs::write(&path, "the cat sat.\n---\nthe dog sat.\n---\nthe cow sat.\n").unwrap();
+        let json = crate::train_tokenizer(&["the cat sat.".to_owned()], crate::MIN_VOCAB).unwrap();
+        let tokenizer = Tokenizer::from_json(&json).unwrap().with_bos_eos(Some(BOS), Some(EOS)).unwrap();
+        let division = Division { separator: "---", split: Split::End, validation: 0.3 };
+        let corpus = Corpus::read(&[path], &tokenizer, division, 4).unwrap();
+        let text = |ids: &[u32]| tokenizer.decode(ids, false);
+        assert_eq!(text(&corpus.train), format!("{BOS}the cat sat.{EOS}{BOS}the dog sat.{EOS}"));
+        assert_eq!(text(&corpus.validation), format!("{BOS}the cow sat.{EOS}"));
+    }
+
+    fn owned(texts: Vec<&str>) -> Vec<String> {
+        texts.into_iter().map(str::to_owned).collect()
     }
 
     #[test]

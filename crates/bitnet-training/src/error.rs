@@ -58,6 +58,17 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A text has no line that is the separator.
+    #[error(
+        "no line of {} is data.separator, {separator:?}: it is a line of its own between documents; leave it empty where a file is one document",
+        path.display()
+    )]
+    NoSeparator {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        separator: String,
+    },
     /// A line is too long to be text.
     #[error(
         "line {line} of {} has {bytes} bytes; a line of text has at most {}: put line breaks where paragraphs end",

@@ -1,6 +1,9 @@
 //! A job becomes a run: the tokenizer, the ids, masters.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bitnet_kernels::Kernel;
 use bitnet_text::{ChatTemplate, Tokenizer};
@@ -9,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Corpus, Parameters, TrainError, Trainer, Transformer,
-    corpus::{BOS, EOS, Split, read_text, spread},
+    corpus::{BOS, EOS, read_text},
     distill::Teacher,
     examples::Reader,
     export::TokenizerFiles,
@@ -90,8 +93,7 @@ fn lessons(
     eos: Option<u32>,
 ) -> Result<Lessons, TrainError> {
     if let Some(data) = &job.data {
-        let corpus =
-            Corpus::read(&data.files, tokenizer, (data.split, data.validation), job.training.positions)?;
+        let corpus = Corpus::read(&data.files, tokenizer, data.division(), job.training.positions)?;
         return Ok(Arc::new(corpus).into());
     }
     let Some(examples) = &job.examples else {
@@ -159,13 +161,15 @@ fn tokenizer(job: &Job, found: Option<&Found>) -> Result<(Tokenizer, TokenizerFi
 }
 
 fn own_tokenizer(data: &Data) -> Result<TokenizerFiles, TrainError> {
-    let texts = data.files.iter().map(|path| read_text(path)).collect::<Result<Vec<_>, _>>()?;
     // Validation text is not seen, by the tokenizer neither.
-    let seen = |text: &String| match data.split {
-        Split::End => beginning(text, 1.0 - data.validation),
-        Split::Spread => spread(text, data.validation).into_iter().next().unwrap_or_default(),
+    let seen = |path: &PathBuf| -> Result<Vec<String>, TrainError> {
+        let text = read_text(path)?;
+        Ok(match data.division().documents(path, &text)? {
+            Some([train, _]) => train,
+            None => vec![beginning(&text, 1.0 - data.validation)],
+        })
     };
-    let seen: Vec<String> = texts.iter().map(seen).collect();
+    let seen = data.files.iter().map(seen).collect::<Result<Vec<_>, _>>()?.concat();
     let json = train_tokenizer(&seen, data.vocabulary)?;
     Ok(TokenizerFiles { json, bos: Some(BOS.to_owned()), eos: Some(EOS.to_owned()), chat_template: None })
 }

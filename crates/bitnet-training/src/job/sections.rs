@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Split;
+use crate::{Split, corpus::Division};
 
 /// `[start]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,9 @@ pub struct Relations {
 pub struct Data {
     /// Text files.
     pub files: Vec<PathBuf>,
+    /// The line between the documents of a file; empty where a file is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub separator: String,
     /// The share of each file that is kept for validation.
     pub validation: f64,
     /// Which part that is.
@@ -95,6 +98,13 @@ pub struct Data {
     pub tokenizer: PathBuf,
     /// Entries of a tokenizer that is trained.
     pub vocabulary: usize,
+}
+
+impl Data {
+    /// How the files are divided.
+    pub fn division(&self) -> Division<'_> {
+        Division { separator: &self.separator, split: self.split, validation: self.validation }
+    }
 }
 
 /// `[model]`
@@ -161,6 +171,7 @@ pub struct Training {
     /// Passes of a step.
     pub accumulate: usize,
     /// Whether blocks run again in the backward pass instead of keeping their activations.
+    #[serde(default)]
     pub gradient_checkpointing: bool,
     /// Tokens of a sequence.
     pub positions: usize,

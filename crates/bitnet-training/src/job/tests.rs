@@ -60,3 +60,14 @@ fn unknown_and_contradictory_keys_are_refused_by_name() {
     refused(&[files, "quantization.activations=false"], "sub_norms");
     refused(&[files, "export.formats=[\"gguf-q9\"]"], "gguf-q9");
 }
+
+#[test]
+fn the_job_of_the_model_in_the_box_is_still_one() {
+    // What came later has, where it is not said, the value that changes nothing.
+    let job = Job::read(include_str!("../../../bitnet-cli/box/job.toml"), &[]).unwrap();
+    assert!(!job.training.gradient_checkpointing && job.run.patience == 0);
+    assert_eq!(job.data.as_ref().unwrap().separator, "");
+    assert!(job.identity(1).unwrap().iter().all(|(key, _)| key != "data.separator"));
+    let many = Job::read(TEMPLATE, &["data.files=[\"a.txt\"]".into(), "data.separator=<|endoftext|>".into()]);
+    assert_eq!(many.unwrap().data.unwrap().separator, "<|endoftext|>");
+}
