@@ -1,7 +1,7 @@
 //! Added tokens: the pieces of text that become one id before anything else looks at the text.
 
 use crate::error::TextError;
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -49,6 +49,10 @@ impl AddedToken {
 
 /// A stretch of text, and the id that it is as a whole, if it is one.
 pub(crate) type Section = (Option<u32>, Range<usize>);
+
+/// Tokens of up to so many bytes may be searched with a table of all transitions. It is made in time that grows with the square of
+/// a token that repeats itself: sixteen thousand times `a` take ten seconds. Real tokens have a few dozen bytes.
+const SHORT: usize = 256;
 
 /// One automaton over a set of added tokens.
 #[derive(Debug)]
@@ -143,8 +147,10 @@ impl Finder {
         if patterns.is_empty() {
             return Ok(None);
         }
+        let long = patterns.iter().any(|pattern| pattern.len() > SHORT);
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
+            .kind(long.then_some(AhoCorasickKind::ContiguousNFA))
             .build(&patterns)
             .map_err(|e| TextError::invalid("added_tokens", e.to_string()))?;
         Ok(Some(Self { automaton, tokens }))
@@ -154,4 +160,40 @@ impl Finder {
 fn is_single_word(text: &str, start: usize, end: usize) -> bool {
     let word = |c: char| regex_syntax::try_is_word_character(c).unwrap_or(c == '_' || c.is_alphanumeric());
     !text[..start].chars().next_back().is_some_and(word) && !text[end..].chars().next().is_some_and(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finder(contents: &[String]) -> Finder {
+        let tokens = (0..contents.len()).collect();
+        Finder::new((contents.to_vec(), tokens)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn no_table_of_all_transitions_is_made_for_long_tokens() {
+        let short = ["<s>".to_owned(), "a".repeat(SHORT)];
+        assert_eq!(finder(&short).automaton.kind(), AhoCorasickKind::DFA);
+        let long = ["<s>".to_owned(), "a".repeat(SHORT + 1)];
+        assert_eq!(finder(&long).automaton.kind(), AhoCorasickKind::ContiguousNFA);
+    }
+
+    #[test]
+    fn long_tokens_are_found_as_short_ones_are() {
+        let contents = ["<s>".to_owned(), "a".repeat(300), "b".repeat(3)];
+        let tokens = contents.iter().zip(0..).map(|(text, id)| AddedToken::control(id, text.clone()));
+        let added = AddedTokens::new(tokens.collect(), |text| Ok(text.to_owned())).unwrap();
+        let text = format!("x<s>{}bbb{}", "a".repeat(301), "a".repeat(299));
+        let sections = added.cut_raw(&text, &|_| true);
+        let expected: [Section; 6] = [
+            (None, 0..1),
+            (Some(0), 1..4),
+            (Some(1), 4..304),
+            (None, 304..305),
+            (Some(2), 305..308),
+            (None, 308..607),
+        ];
+        assert_eq!(sections, expected);
+    }
 }
