@@ -105,7 +105,7 @@ fn settings(json: &Value) -> Result<(usize, f32), ModelError> {
     let refuse = |what: &str, got: String| Err(ModelError::config(what, "plain LoRA", got));
     match fields.optional_str("peft_type")? {
         Some("LORA") => {}
-        other => return refuse("peft_type in adapter_config.json", format!("{other:?}")),
+        other => return refuse("peft_type in adapter_config.json", other.unwrap_or("nothing").into()),
     }
     for key in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
         if fields.optional_bool(key)? == Some(true) {

@@ -2,6 +2,11 @@
 
 use crate::ModelError;
 
+/// More radians per position than any model turns by: the fastest turn by 1, and a factor below 1 makes them somewhat faster.
+const FASTEST: f32 = 1e6;
+/// More than any model multiplies cosines and sines with: YaRN's is 1.2 for a context eight times as long.
+const MOST_ATTENTION: f32 = 1e3;
+
 /// How rotary frequencies are bent for contexts longer than the model was first trained on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
@@ -164,14 +169,20 @@ impl Rope {
                 numbers.into_iter().all(positive) && beta_fast >= beta_slow && self.theta > 1.0
             }
         };
-        if sane {
-            return Ok(());
+        if !sane {
+            let got = format!("{:?}", self.scaling);
+            let expected = "positive factors for every frequency, the faster one larger";
+            return Err(ModelError::config("rope scaling", expected, got));
         }
-        let got = format!("{:?}", self.scaling);
-        Err(ModelError::config(
-            "rope scaling",
-            "positive factors for every frequency, the faster one larger",
-            got,
-        ))
+        // Numbers that are sane one by one can still make what is not: a quotient that no f32 holds would turn attention into
+        // numbers that are no numbers, and rounding to eight bits would hide them.
+        let turns = |frequency: &f32| (0.0..=FASTEST).contains(frequency);
+        if !self.frequencies(head_dim).iter().all(turns) || self.attention_factor() > MOST_ATTENTION {
+            let expected = format!(
+                "frequencies of at most {FASTEST} and an attention factor of at most {MOST_ATTENTION}"
+            );
+            return Err(ModelError::config("rope scaling", expected, format!("{self:?}")));
+        }
+        Ok(())
     }
 }

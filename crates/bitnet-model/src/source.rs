@@ -263,7 +263,8 @@ impl Source {
                 // Packed along rows: four to a byte.
                 (_, Some(info)) if info.ty() == TensorType::U8 => {
                     let [rows, cols] = info.shape() else {
-                        return Err(shape_error(name, expected, info.shape()));
+                        let got = format!("U8 of shape {:?}", info.shape());
+                        return Err(ModelError::config(format!("tensor '{name}'"), "floats", got));
                     };
                     vec![
                         if expected.first().map(|r| r.div_ceil(4)) == Some(*rows) {

@@ -175,6 +175,14 @@ fn what_a_scaling_cannot_be_is_refused_by_name() {
         ("rope_theta", json!("500000"), "rope_theta in config.json"),
         ("rope_theta", json!(1e39), "rope_theta in config.json"),
         ("rope_parameters", json!({ "rope_theta": "500000" }), "rope_theta in rope_parameters"),
+        // Each number alone could be; what they make is no frequency, and attention would be no number.
+        ("rope_scaling", json!({ "type": "linear", "factor": 1e-45 }), "frequencies of at most"),
+        ("rope_theta", json!(1e-44), "frequencies of at most"),
+        (
+            "rope_scaling",
+            json!({ "type": "yarn", "factor": 4, "attention_factor": 1e38 }),
+            "an attention factor of at most",
+        ),
     ];
     for (i, (key, said, part)) in cases.into_iter().enumerate() {
         let text = refusal(&with_key(&format!("rope-wrong-{i}"), key, said.clone()));

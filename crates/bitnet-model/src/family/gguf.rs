@@ -103,6 +103,9 @@ pub(crate) fn config(
     let head_dim = match optional("attention.key_length")? {
         Some(dim) => dim,
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+        None if heads == 0 => {
+            return Err(ModelError::config(key("attention.head_count"), "1 or more", heads));
+        }
         None => {
             return Err(ModelError::config(
                 key("embedding_length"),

@@ -74,6 +74,7 @@ pub fn config(
         // Qwen3's class has its own default; the others divide.
         None if family == QWEN3 => 128,
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
+        None if heads == 0 => return Err(ModelError::config("num_attention_heads", "1 or more", heads)),
         None => {
             return Err(ModelError::config("hidden_size", format!("a multiple of {heads} heads"), hidden));
         }
