@@ -66,14 +66,23 @@ pub fn convert(
     let staging = Staging::new(output, target)?;
     let filler =
         Filler { source: &source, threads: &ThreadPool::new(threads()), pool: HybridMemoryPool::new() };
-    let (bytes_written, biases) = write(&filler, &survey, target, &staging, &mut meter, &mut notes)?;
-    let written = Source::new(Checkpoint::open(staging.path(), &OpenOptions::default())?)?;
+    // Nobody knows the temporary name.
+    let renamed = |e: ConvertError| e.renamed(staging.path(), output);
+    let (bytes_written, biases) =
+        write(&filler, &survey, target, &staging, &mut meter, &mut notes).map_err(renamed)?;
+    let written = reopen(&staging).map_err(renamed)?;
     let scale = if target.gguf().is_some() && target != Target::GgufI2S { F16_LOSS } else { 0.0 };
     let allowed = Allowed { scale, biases };
     let proof = verify::compare(&source, &written, allowed, |part| meter.count(&source, part))?;
     drop(written);
+    // Once more: much may have happened since.
+    place::check(&files, input, output, target, options.force)?;
     staging.publish()?;
     Ok(report(proof, target, notes, bytes_written))
+}
+
+fn reopen(staging: &Staging) -> Result<Source, ConvertError> {
+    Ok(Source::new(Checkpoint::open(staging.path(), &OpenOptions::default())?)?)
 }
 
 fn threads() -> usize {

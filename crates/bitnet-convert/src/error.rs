@@ -80,6 +80,18 @@ impl ConvertError {
         |source| Self::Io { path: path.into(), source }
     }
 
+    /// The same error; where it was said of the temporary name, it is said of the output.
+    pub(crate) fn renamed(self, temporary: &Path, output: &Path) -> Self {
+        use bitnet_model::ModelError;
+        match self {
+            Self::Format(e) => Self::Format(e.renamed(temporary, output)),
+            Self::Model(ModelError::Format(e)) => {
+                Self::Model(ModelError::Format(e.renamed(temporary, output)))
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn encode(name: &str) -> impl FnOnce(bitnet_format::encode::EncodeError) -> Self {
         |source| Self::Encode { name: name.into(), source }
     }

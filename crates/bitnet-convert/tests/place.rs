@@ -48,6 +48,19 @@ fn what_exists_is_replaced_only_by_force() {
 }
 
 #[test]
+fn what_appears_during_a_conversion_is_not_replaced_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.bitnet");
+    let made = output.clone();
+    let appears = move |_| fs::write(&made, "another's").unwrap();
+    let options = ConvertOptions { progress: Some(Arc::new(appears)), ..ConvertOptions::default() };
+    let done = convert(&oracle("gguf/bitnet-a-TQ1_0.gguf"), &output, Target::Bitnet, &options);
+    assert!(matches!(done, Err(ConvertError::Exists { .. })), "{done:?}");
+    assert_eq!(fs::read_to_string(&output).unwrap(), "another's");
+    assert_eq!(entries(directory.path()), ["out.bitnet"]);
+}
+
+#[test]
 fn a_directory_that_is_no_model_is_never_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let input = oracle("gguf/bitnet-a-TQ1_0.gguf");

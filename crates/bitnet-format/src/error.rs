@@ -36,6 +36,18 @@ impl FormatError {
         self
     }
 
+    /// The same error; where it was said of `temporary` or of a file below it, it is said of what that was to become at `path`.
+    #[must_use]
+    pub fn renamed(mut self, temporary: &Path, path: &Path) -> Self {
+        let below = self.0.path.as_deref().and_then(|p| p.strip_prefix(temporary).ok());
+        self.0.path = match below {
+            Some(rest) if rest.as_os_str().is_empty() => Some(path.to_owned()),
+            Some(rest) => Some(path.join(rest)),
+            None => self.0.path,
+        };
+        self
+    }
+
     /// The same error, said of `path`; a path that is known already stays.
     pub(crate) fn at(mut self, path: &Path) -> Self {
         self.0.path.get_or_insert_with(|| path.to_owned());
