@@ -241,6 +241,24 @@ fn ctrl_c_leaves_no_half_written_logits() {
 
 #[cfg(unix)]
 #[test]
+fn ctrl_c_before_anything_is_measured_leaves_no_picture() {
+    let user = User::new();
+    user.run(&["inspect", "box"]).ok();
+    let picture = user.path("picture.svg");
+    let plot = picture.to_str().unwrap();
+    let args = ["bench", "box", "--kernel", "scalar", "--prompt", "400", "--plot", plot];
+    let mut child = user.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(told.any(|line| line.starts_with("[1/")));
+    interrupt(&child);
+    let rows = told.filter(|line| line.starts_with("  ")).count();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!((done.status.code(), rows), (Some(130), 0));
+    assert!(done.stdout.is_empty() && !picture.exists());
+}
+
+#[cfg(unix)]
+#[test]
 fn ctrl_c_in_a_conversation_stops_the_answer_only() {
     use std::io::Write;
     let user = User::new();

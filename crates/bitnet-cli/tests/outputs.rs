@@ -195,7 +195,7 @@ fn a_file_that_may_not_grow_is_a_sentence() {
             .unwrap();
         let told = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(1), "{line}: {told}");
-        assert!(told.contains("may not grow"), "{line}: {told}");
+        assert!(told.contains("out: ") && told.contains("may not grow"), "{line}: {told}");
         assert_eq!(names(user.home.path()), [".cache", "ids.json"], "{line}");
     }
 }

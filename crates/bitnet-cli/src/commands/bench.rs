@@ -62,6 +62,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Err(error) => return Err(failure(error)),
     };
     drop(live);
+    if rows.is_empty() && interrupted {
+        return Err(Failure::Interrupted);
+    }
     if args.json {
         terminal::print_json(&rows)?;
     } else {

@@ -64,7 +64,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 fn read_text(path: &Path) -> Result<String> {
     let text = files::read_text(path)?;
     if text.is_empty() {
-        return Err(Failure::new(format_args!("{} holds no text to score", path.display())));
+        return Err(Failure::new(format_args!("{} holds no text to score", files::shown(path))));
     }
     Ok(text)
 }

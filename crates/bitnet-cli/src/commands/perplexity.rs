@@ -44,7 +44,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
     let plain = EncodeOptions { add_special: false, parse_special: false };
     let ids = tokenizer.encode(&text, plain).map_err(|e| load::failure(e.into()))?;
     if ids.is_empty() {
-        return Err(Failure::new(format_args!("{} holds no text to score", args.file.display())));
+        return Err(Failure::new(format_args!("{} holds no text to score", files::shown(&args.file))));
     }
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let window = args.window.map_or(WINDOW.min(engine.info().context), |n| n as usize);

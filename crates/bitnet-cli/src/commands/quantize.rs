@@ -183,7 +183,7 @@ fn ids(tokenizer: &Tokenizer, path: &Path, most: usize) -> Result<Vec<u32>> {
     let mut ids = tokenizer.encode(&text[..end], plain).map_err(|e| load::failure(e.into()))?;
     ids.truncate(most);
     if ids.len() < 2 {
-        return Err(Failure::new(format_args!("{} holds no text to look at", path.display())));
+        return Err(Failure::new(format_args!("{} holds no text to look at", files::shown(path))));
     }
     Ok(ids)
 }
