@@ -25,7 +25,7 @@ pub use quantize::{Group, QuantizeArgs, group, size};
 pub use sampling::SamplingArgs;
 pub use train::TrainArgs;
 pub use twins::TwinsArgs;
-pub use words::ModelArg;
+pub use words::{ModelArg, ModelName};
 
 /// Shown under the list of commands.
 const AFTER_HELP: &str = "\
@@ -145,10 +145,10 @@ pub struct InspectArgs {
     pub quality: bool,
     /// The floats that the model was made from (masters of training, or a dense original): signal to noise and cosine of each matrix
     #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath, requires = "quality", help_heading = QUALITY)]
-    pub masters: Option<String>,
+    pub masters: Option<ModelName>,
     /// Another model of the same shape, such as an earlier checkpoint: trits that flipped, scales that moved
     #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath, requires = "quality", help_heading = QUALITY)]
-    pub against: Option<String>,
+    pub against: Option<ModelName>,
     /// A text to run: codes at +-127 and 0, a row's largest magnitude over its root mean square, channels above 6 times the median
     #[arg(
         long,
@@ -188,11 +188,14 @@ pub struct DoctorArgs {
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// The model to read (see `bitnet help`)
-    #[arg(value_name = "IN", value_hint = ValueHint::AnyPath)]
-    pub input: String,
+    #[arg(value_name = "IN", value_hint = ValueHint::AnyPath, required = true)]
+    pub first: Option<ModelName>,
     /// What to write: a directory for hf-packed and hf-master, otherwise a file
-    #[arg(value_name = "OUT", value_hint = ValueHint::AnyPath)]
-    pub output: PathBuf,
+    #[arg(value_name = "OUT", value_hint = ValueHint::AnyPath, required_unless_present = "model")]
+    pub second: Option<PathBuf>,
+    /// The model to read, if not as a word of its own
+    #[arg(short, long = "model", value_name = "MODEL", value_hint = ValueHint::AnyPath, conflicts_with = "second")]
+    pub model: Option<ModelName>,
     /// The format to write
     #[arg(long, value_name = "FORMAT", value_parser = TARGETS)]
     pub to: String,
@@ -215,13 +218,13 @@ pub const TARGETS: [&str; 7] =
 pub struct TokenizeArgs {
     /// The model, or a tokenizer.json
     #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath, required_unless_present = "model")]
-    pub first: Option<String>,
+    pub first: Option<ModelName>,
     /// The text; with --decode, a JSON array of ids. Without it and without --file, standard input
     #[arg(value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub second: Option<String>,
     /// The model, if not as a word of its own
     #[arg(short, long = "model", value_name = "MODEL", value_hint = ValueHint::AnyPath)]
-    pub model: Option<String>,
+    pub model: Option<ModelName>,
     /// Take the text (or the ids) from a file; - is standard input
     #[arg(long, short_alias = 'f', alias = "text", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Option<PathBuf>,

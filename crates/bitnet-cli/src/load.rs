@@ -12,7 +12,7 @@ use bitnet_model::{GateActivation, Source};
 use bitnet_text::{Message, encode_chat};
 
 use crate::{
-    args::{Activations, EngineArgs, Kv, LayoutArg, SamplingArgs, SparsityArg},
+    args::{Activations, EngineArgs, Kv, LayoutArg, ModelName, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
     gates, machine,
     progress::{Progress, Unit},
@@ -20,16 +20,16 @@ use crate::{
 };
 
 /// Loads the model that the user calls `name`, to generate with.
-pub fn engine(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
+pub fn engine(name: &ModelName, args: &EngineArgs) -> Result<InferenceEngine> {
     with_kv(name, args, KvType::default())
 }
 
 /// Loads the model that the user calls `name`, to look at its logits: keys and values are not rounded unless asked for.
-pub fn for_evaluation(name: &str, args: &EngineArgs) -> Result<InferenceEngine> {
+pub fn for_evaluation(name: &ModelName, args: &EngineArgs) -> Result<InferenceEngine> {
     with_kv(name, args, KvType::F32)
 }
 
-fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEngine> {
+fn with_kv(name: &ModelName, args: &EngineArgs, default: KvType) -> Result<InferenceEngine> {
     let source = source(name, args.i2s_64)?;
     let made_for = source.config().context;
     if let Some(asked) = args.context.filter(|&asked| asked as usize > made_for) {
@@ -62,6 +62,9 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
         ..LoadOptions::default()
     };
     let engine = InferenceEngine::from_source(source, &options).map_err(failure)?;
+    if args.activations != Activations::Auto && !engine.info().rounds_activations {
+        idle("--activations", "no matrix of this model is ternary, and others are multiplied with floats");
+    }
     if let Some(gates) = gates {
         gates.measure(&engine)?;
     }
@@ -69,7 +72,7 @@ fn with_kv(name: &str, args: &EngineArgs, default: KvType) -> Result<InferenceEn
 }
 
 /// Reads what the model that the user calls `name` is, and says once what of its file is left out or doubtful.
-pub fn source(name: &str, i2s_64: bool) -> Result<Source> {
+pub fn source(name: &ModelName, i2s_64: bool) -> Result<Source> {
     let source = Source::new(checkpoint(name, i2s_64)?).map_err(|e| failure(e.into()))?;
     for warning in source.warnings() {
         terminal::warning(format_args!("{warning}"));
@@ -159,7 +162,7 @@ pub fn kv_type(kv: Kv) -> KvType {
 }
 
 /// Opens the files of the model that the user calls `name`, without loading it.
-pub fn checkpoint(name: &str, i2s_64: bool) -> Result<Checkpoint> {
+pub fn checkpoint(name: &ModelName, i2s_64: bool) -> Result<Checkpoint> {
     let opened = bitnet_model::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
     let checkpoint = opened.map_err(|e| failure(e.into()))?;
     if i2s_64 && checkpoint.tensors().all(|tensor| tensor.ty() != TensorType::I2S64) {

@@ -1,23 +1,23 @@
 //! From what the user calls a model to a path.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
+    args::ModelName,
     boxed,
     failure::{Failure, Result},
     hub::{Cache, Found, RepoName},
 };
 
 /// The path of the model that `name` means: a file or directory, the model in the box, or one fetched before.
-pub fn model(name: &str) -> Result<PathBuf> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_owned());
+pub fn model(name: &ModelName) -> Result<PathBuf> {
+    if name.path().exists() {
+        return Ok(name.path().to_owned());
     }
-    if name == boxed::NAME {
+    if name.text() == Some(boxed::NAME) {
         return boxed::directory();
     }
-    let Some((repo, file)) = hub_name(name) else { return Err(unknown(name)) };
+    let Some((repo, file)) = name.text().and_then(hub_name) else { return Err(unknown(name)) };
     match Cache::from_env()?.find(&repo, file) {
         Found::Model(path) => Ok(path),
         Found::Several(names) => {
@@ -32,8 +32,9 @@ pub fn model(name: &str) -> Result<PathBuf> {
 }
 
 /// Whether `name` means something that can be opened.
-pub fn is_model(name: &str) -> bool {
-    Path::new(name).exists() || name == boxed::NAME || hub_name(name).is_some_and(|_| model(name).is_ok())
+pub fn is_model(name: &ModelName) -> bool {
+    let known = |text: &str| text == boxed::NAME || hub_name(text).is_some_and(|_| model(name).is_ok());
+    name.path().exists() || name.text().is_some_and(known)
 }
 
 /// `OWNER/REPO` or `OWNER/REPO:FILE`.
@@ -44,7 +45,8 @@ fn hub_name(name: &str) -> Option<(RepoName, Option<&str>)> {
     }
 }
 
-fn unknown(name: &str) -> Failure {
+fn unknown(name: &ModelName) -> Failure {
+    let name = name.to_string();
     let shown: String = name.chars().take(80).collect();
     let dots = if shown.len() < name.len() { "..." } else { "" };
     Failure::new(format_args!(

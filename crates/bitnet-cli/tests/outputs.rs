@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{ORACLE_MADE, User, bitnet};
+use common::{ORACLE, ORACLE_MADE, User, bitnet};
 
 /// Every verb that writes a file which a user names, without the name.
 const WRITERS: [&[&str]; 4] = [
@@ -277,6 +277,38 @@ fn arguments_need_not_be_utf8() {
     fs::write(user.home.path().join(name), "[1]").unwrap();
     let done = user.command(&["logits", "box", "--out", "-", "--ids-file"]).arg(name).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // So is a model, wherever one is named, and its name is shown as well as it goes.
+    let name = std::ffi::OsStr::from_bytes(b"m\xff.gguf");
+    fs::copy(format!("{ORACLE}/gguf/bitnet-a-I2_S.gguf"), user.home.path().join(name)).unwrap();
+    let text = user.file("text.txt", "First Citizen: we are accounted poor citizens, the patricians good.");
+    let ids = user.file("ids.json", "[300, 301]");
+    let lines: [&[&str]; 14] = [
+        &["inspect", "{}"],
+        &["run", "{}", "First", "-n", "2"],
+        &["run", "-m", "{}", "First", "-n", "2"],
+        &["run", "{}", "--prompt", "First", "-n", "2"],
+        &["chat", "{}"],
+        &["tokenize", "{}", "First"],
+        &["tokenize", "-m", "{}", "First"],
+        &["logits", "{}", "--ids-file", &ids, "--out", "-"],
+        &["perplexity", "{}", "--file", &text],
+        &["evaluate", "{}", "--file", &text, "--against", "{}"],
+        &["inspect", "{}", "--quality", "--against", "{}"],
+        &["convert", "{}", "out.bitnet", "--to", "bitnet"],
+        &["convert", "-m", "{}", "again.bitnet", "--to", "bitnet"],
+        &["bench", "{}", "--threads", "1", "--prompt", "0", "--generate", "2", "--no-breakdown"],
+    ];
+    for line in lines {
+        let mut command = user.command::<&str>(&[]);
+        let words = line.iter().map(|&word| if word == "{}" { name } else { word.as_ref() });
+        let done = command.args(words).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{line:?}: {told}");
+    }
+    let missing = std::ffi::OsStr::from_bytes(b"gone\xff.gguf");
+    let done = user.command(&["inspect"]).arg(missing).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("there is no model 'gone\u{fffd}.gguf'"));
 }
 
 #[test]

@@ -375,4 +375,6 @@ fn completions_offer_models_where_models_stand() {
     let (zsh, fish) = (bitnet(&["completions", "zsh"]), bitnet(&["completions", "fish"]));
     assert!(zsh.ok().contains("_bitnet_models() {") && zsh.ok().contains(":_bitnet_models' \\"));
     assert!(fish.ok().contains("__fish_bitnet_using_subcommand chat\" -a box"));
+    let behind: Vec<&str> = fish.out().lines().filter(|line| line.contains(" -l model ")).collect();
+    assert!(behind.len() > 8 && behind.iter().all(|line| line.ends_with(" -r -F -a box")), "{behind:?}");
 }

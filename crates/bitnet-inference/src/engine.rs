@@ -74,6 +74,8 @@ pub struct EngineInfo {
     pub threads: usize,
     /// What ternary projections are multiplied with.
     pub activations: Activations,
+    /// Whether any matrix of the model is multiplied with those; dense ones take floats.
+    pub rounds_activations: bool,
     /// Positions of a session.
     pub context: usize,
     /// Bytes of matrices that the pool holds (mapped ones are not in it).
@@ -242,6 +244,7 @@ impl InferenceEngine {
             weights: self.memory().usage(Purpose::Weights),
             file_bytes: self.inner.file_bytes,
             skipping_blocks: self.inner.model.skipping_blocks(),
+            rounds_activations: self.inner.model.rounds_activations(),
         }
     }
 

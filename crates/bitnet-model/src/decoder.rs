@@ -111,6 +111,15 @@ impl<B: Backend> Model<B> {
         self.weights.blocks.iter().filter(skips).count()
     }
 
+    /// Whether any matrix takes rounded activations: those of trits do, dense ones and blocks of integers take floats.
+    pub fn rounds_activations(&self) -> bool {
+        let Weights { embedding, blocks, head, .. } = &self.weights;
+        let projections = blocks.iter().flat_map(|b| {
+            [&b.query, &b.key, &b.value, &b.output, &b.gate, &b.up, &b.down].map(|linear| &linear.weight)
+        });
+        projections.chain([head.as_ref().unwrap_or(embedding)]).any(|matrix| self.backend.is_ternary(matrix))
+    }
+
     /// Runs the model through another handle of the same device from now on: with other threads, for instance.
     pub fn set_backend(&mut self, backend: B) {
         self.backend = backend;

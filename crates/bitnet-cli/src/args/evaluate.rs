@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{EngineArgs, ModelArg, number};
+use super::{EngineArgs, ModelArg, ModelName, number};
 
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
@@ -22,7 +22,7 @@ pub struct EvaluateArgs {
     pub text: Option<PathBuf>,
     /// A model to compare with over the text: the original of a quantized one, a teacher, an earlier version
     #[arg(long, value_name = "MODEL", value_hint = ValueHint::AnyPath, requires = "text")]
-    pub against: Option<String>,
+    pub against: Option<ModelName>,
     /// Multiple-choice questions, one JSON object a line; may be repeated
     #[arg(long, value_name = "FILE.jsonl", value_hint = ValueHint::FilePath)]
     pub tasks: Vec<PathBuf>,

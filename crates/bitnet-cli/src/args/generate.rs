@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 
 use super::{
     EngineArgs, SamplingArgs, number,
-    words::{OptionalModelArg, stop_text},
+    words::{ModelName, OptionalModelArg, stop_text},
 };
 
 /// What other programs call `--max-new-tokens`.
@@ -16,13 +16,13 @@ const LENGTH: [&str; 3] = ["max-tokens", "n-predict", "num-predict"];
 pub struct RunArgs {
     /// The model (see `bitnet help`); without it, the one in the box
     #[arg(value_name = "MODEL", value_hint = ValueHint::AnyPath)]
-    pub first: Option<String>,
+    pub first: Option<ModelName>,
     /// The text to continue; - is standard input
     #[arg(value_name = "PROMPT", value_hint = ValueHint::Other)]
     pub second: Option<String>,
     /// The model, if not as a word of its own
     #[arg(short, long = "model", value_name = "MODEL", value_hint = ValueHint::AnyPath)]
-    pub model: Option<String>,
+    pub model: Option<ModelName>,
     /// The text to continue, if not as a word of its own
     #[arg(
         short,

@@ -182,8 +182,8 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
             let mut subject =
                 Subject::from_source(source, &options, &|done, total| progress.set(done, total))
                     .map_err(failure)?;
-            if name == boxed::NAME {
-                subject.rename(name);
+            if name.text() == Some(boxed::NAME) {
+                subject.rename(boxed::NAME);
             }
             return Ok(subject);
         }

@@ -10,7 +10,7 @@ use rustyline::{Config, Editor, error::ReadlineError, history::FileHistory};
 use serde::Serialize;
 
 use crate::{
-    args::ChatArgs,
+    args::{ChatArgs, ModelName},
     boxed,
     failure::{Failure, Result, sentence},
     files,
@@ -37,7 +37,8 @@ const HISTORY: usize = 1000;
 const MOST_HISTORY: u64 = 16 << 20;
 
 pub fn run(args: &ChatArgs) -> Result<()> {
-    let name = args.model.name().unwrap_or(boxed::NAME);
+    let boxed = ModelName::from(boxed::NAME);
+    let name = args.model.name().unwrap_or(&boxed);
     load::warn_of_idle(&args.sampling);
     let engine = load::engine(name, &args.engine)?;
     if let Err(error) = engine.chat() {
@@ -269,7 +270,13 @@ impl Lines {
     fn next(&mut self) -> Result<Option<String>> {
         loop {
             match self.editor.readline(if self.person { "> " } else { "" }) {
-                Ok(line) => return Ok(Some(line)),
+                Ok(line) => {
+                    // The editor keeps what a person types, not what comes through a pipe.
+                    if !self.person && self.history.is_some() {
+                        let _ = self.editor.add_history_entry(&line);
+                    }
+                    return Ok(Some(line));
+                }
                 Err(ReadlineError::Eof) => return Ok(None),
                 Err(ReadlineError::Interrupted) => terminal::note(format_args!("/quit or Ctrl-D to leave")),
                 Err(error) => return Err(Failure::new(format_args!("cannot read the next line: {error}"))),

@@ -60,6 +60,9 @@ impl Words {
     }
 }
 
+/// Options whose value is a model.
+const MODEL_OPTIONS: [&str; 3] = ["--model", "--masters", "--against"];
+
 /// Generated scripts for bash offer a verb's options where its first word is expected, and never a word: models and files are put in
 /// their place, and options come behind a dash.
 fn bash(script: &str, command: &Command) -> String {
@@ -72,7 +75,7 @@ fn bash(script: &str, command: &Command) -> String {
             words = verb.filter(|_| !label.contains("help__")).map_or(Words::Others, Words::of);
         }
         if let Some(option) = line.trim().strip_suffix(')').filter(|option| option.starts_with('-')) {
-            of_model = ["-m", "--model", "--masters", "--against"].contains(&option);
+            of_model = option == "-m" || MODEL_OPTIONS.contains(&option);
         }
         let options_first = line.starts_with("            if [[ ${cur} == -* || ");
         text += match words {
@@ -107,7 +110,16 @@ fn zsh(script: &str) -> String {
 
 /// Files are offered anyway; the model in the box is a word more.
 fn fish(script: &str, command: &Command) -> String {
-    let mut text = script.to_owned();
+    let mut text = String::with_capacity(script.len() + 4096);
+    for line in script.lines() {
+        text += line;
+        if MODEL_OPTIONS.iter().any(|long| line.contains(&format!(" -l {} ", &long[2..])))
+            && line.ends_with(" -r -F")
+        {
+            text += &format!(" -a {}", boxed::NAME);
+        }
+        text.push('\n');
+    }
     for verb in command.get_subcommands().filter(|verb| Words::of(verb) == Words::Models) {
         text += &format!(
             "complete -c bitnet -n \"__fish_bitnet_using_subcommand {}\" -a {} -d 'The small model inside this program'\n",

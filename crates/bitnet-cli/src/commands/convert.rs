@@ -6,7 +6,7 @@ use bitnet_convert::{ConvertError, ConvertOptions, ConvertProgress, Report, Targ
 use serde::Serialize;
 
 use crate::{
-    args::ConvertArgs,
+    args::{ConvertArgs, ModelName},
     failure::{Failure, Result, sentence},
     files,
     human::{self, Pairs},
@@ -34,20 +34,32 @@ struct Told<'a> {
     notes: &'a [String],
 }
 
+/// The model to read and what to write. Behind -m, the first word is what to write.
+fn places(args: &ConvertArgs) -> Result<(&ModelName, &Path)> {
+    match (&args.model, &args.first, &args.second) {
+        (Some(model), Some(output), None) => Ok((model, output.path())),
+        (None, Some(model), Some(output)) => Ok((model, output)),
+        // The arguments have been refused.
+        _ => Err(Failure::usage("a model to read and what to write are needed")
+            .cure("bitnet convert IN OUT --to FORMAT")),
+    }
+}
+
 pub fn run(args: &ConvertArgs) -> Result<()> {
-    let input = resolve::model(&args.input)?;
+    let (model, output) = places(args)?;
+    let input = resolve::model(model)?;
     let target: Target = args.to.parse().map_err(failure)?;
-    if args.output == Path::new("-") {
+    if output == Path::new("-") {
         return Err(Failure::usage("a model is not written to standard output").cure("give it a name"));
     }
     if args.i2s_64 {
         // Opening it says whether the flag means anything to it.
-        load::checkpoint(&args.input, true)?;
+        load::checkpoint(model, true)?;
     }
     match target.to_string().split('-').next() {
-        Some("hf") => files::warn_of_ending(&args.output, "", "a directory"),
-        Some("gguf") => files::warn_of_ending(&args.output, "gguf", "a GGUF file"),
-        _ => files::warn_of_ending(&args.output, "bitnet", "a .bitnet file"),
+        Some("hf") => files::warn_of_ending(output, "", "a directory"),
+        Some("gguf") => files::warn_of_ending(output, "gguf", "a GGUF file"),
+        _ => files::warn_of_ending(output, "bitnet", "a .bitnet file"),
     }
     let report = interruptible(|guard| {
         let progress = Progress::new("converting", 0, Unit::Bytes);
@@ -57,12 +69,12 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         };
         let options =
             ConvertOptions { i2s_64: args.i2s_64, force: args.force, progress: Some(Arc::new(look)) };
-        convert(&input, &args.output, target, &options).map_err(failure)
+        convert(&input, output, target, &options).map_err(failure)
     })?;
     if args.json {
-        return terminal::print_json(&told(&report, &args.output, target));
+        return terminal::print_json(&told(&report, output, target));
     }
-    terminal::print(&words(&report, &args.output))?;
+    terminal::print(&words(&report, output))?;
     for note in &report.notes {
         terminal::warning(format_args!("{note}"));
     }

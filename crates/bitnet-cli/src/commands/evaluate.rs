@@ -120,7 +120,12 @@ fn judge_text(
         window,
         stride,
         windows: score.windows,
-        against: args.against.clone().zip(against).map(|(name, told)| ComparisonReport::new(name, &told)),
+        against: args
+            .against
+            .as_ref()
+            .map(ToString::to_string)
+            .zip(against)
+            .map(|(name, told)| ComparisonReport::new(name, &told)),
     })
 }
 

@@ -128,7 +128,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     if args.json {
         return terminal::print_json(&report);
     }
-    let unpacked = &*args.model == boxed::NAME && boxed::directory()?.display().to_string() == report.path;
+    let unpacked =
+        args.model.text() == Some(boxed::NAME) && boxed::directory()?.display().to_string() == report.path;
     let place = if unpacked {
         format!("the model in the box, unpacked in {}", report.path)
     } else {

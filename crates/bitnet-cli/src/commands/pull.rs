@@ -243,15 +243,13 @@ fn summary(names: &[String]) -> String {
 
 /// The files that an index names.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
     let wrong = |what: &str| Failure::new(format_args!("{INDEX} of this model {what}"));
     let text = files::cached(index, MOST_INDEX).map_err(|e| Failure::io("read", index, &e))?;
     let text = text.ok_or_else(|| wrong("is far larger than such a list is"))?;
-    let index: Index = serde_json::from_slice(&text).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
-    let names: BTreeSet<_> = index.weight_map.into_values().collect();
+    let text = String::from_utf8(text).map_err(|_| wrong("is no text in UTF-8"))?;
+    // As whoever opens the model will read it.
+    let map = bitnet_format::shard_index(&text).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
+    let names: BTreeSet<_> = map.into_values().collect();
     match names.iter().find(|name| !hub::safe_path(name)) {
         Some(name) => Err(wrong(&format!("names a file outside of it: {name:?}"))),
         None => Ok(names),

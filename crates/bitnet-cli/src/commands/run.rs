@@ -1,13 +1,13 @@
 //! `bitnet run [MODEL] [PROMPT]`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bitnet_inference::{EngineError, GenerateOptions, InferenceEngine, Step, TokenLogprobs};
 use bitnet_text::{Message, encode_chat};
 use serde::Serialize;
 
 use crate::{
-    args::{Print, RunArgs},
+    args::{ModelName, Print, RunArgs},
     boxed,
     failure::{Failure, Result},
     files,
@@ -23,7 +23,7 @@ const NEW_TOKENS_OF_BOX: usize = 120;
 
 /// What is asked for, with no word left unexplained.
 struct Plan {
-    model: String,
+    model: ModelName,
     input: Input,
 }
 
@@ -103,16 +103,16 @@ pub fn run(args: &RunArgs) -> Result<()> {
 
 /// Sorts out which word is the model and which is the prompt.
 fn plan(args: &RunArgs) -> Result<Plan> {
-    let mut words = [&args.first, &args.second].into_iter().flatten().cloned();
+    let mut words = args.first.iter().cloned().chain(args.second.as_deref().map(ModelName::from));
     let by_flag = (args.ids_file.clone().map(Input::IdsFile))
         .or_else(|| args.file.clone().map(Input::File))
         .or_else(|| args.prompt.clone().map(Input::Text));
     let (model, input) = match (args.model.clone(), by_flag) {
         (Some(model), Some(input)) => (model, input),
-        (Some(model), None) => (model, Input::word(words.next().ok_or_else(no_prompt)?)),
+        (Some(model), None) => (model, Input::word(words.next().ok_or_else(no_prompt)?.as_text()?)),
         (None, Some(input)) => (words.next().unwrap_or_else(|| boxed::NAME.into()), input),
         (None, None) => match (words.next(), words.next()) {
-            (Some(model), Some(prompt)) => (model, Input::word(prompt)),
+            (Some(model), Some(prompt)) => (model, Input::word(prompt.as_text()?)),
             (Some(only), None) => return Err(only_one(&only)),
             _ => {
                 terminal::note(format_args!(
@@ -174,16 +174,16 @@ impl Prompt {
 }
 
 /// One word alone: a model without a prompt, a mistyped model, or a prompt without a model.
-fn only_one(word: &str) -> Failure {
-    if resolve::is_model(word) {
+fn only_one(name: &ModelName) -> Failure {
+    if resolve::is_model(name) {
         return no_prompt();
     }
-    let path = Path::new(word);
+    let (path, word) = (name.path(), name.to_string());
     let known = ["gguf", "safetensors", "bitnet"];
     if path.extension().and_then(|e| e.to_str()).is_some_and(|e| known.contains(&e))
         || !word.contains(' ') && word.contains('/')
     {
-        return resolve::model(word).err().unwrap_or_else(no_prompt);
+        return resolve::model(name).err().unwrap_or_else(no_prompt);
     }
     Failure::usage(format_args!("'{word}' is no model, and a model without a prompt could not run either"))
         .cure(format_args!("bitnet run --prompt '{word}' to have it continued by the model in the box, or bitnet run MODEL '{word}'"))

@@ -10,7 +10,7 @@ use bitnet_inference::{EngineError, vocabulary};
 use bitnet_text::{AroundText, EncodeOptions, Tokenizer};
 
 use crate::{
-    args::TokenizeArgs,
+    args::{ModelName, TokenizeArgs},
     failure::{Failure, Result},
     files,
     human::Table,
@@ -45,13 +45,14 @@ pub fn run(args: &TokenizeArgs) -> Result<()> {
 }
 
 /// Which word is the model, and which is the text.
-fn model_and_text(args: &TokenizeArgs) -> Result<(&str, Option<&String>)> {
+fn model_and_text(args: &TokenizeArgs) -> Result<(&ModelName, Option<String>)> {
+    let second = args.second.clone();
     let (model, text, more) = match (&args.model, &args.first) {
-        (Some(model), text) => (model, text.as_ref(), args.second.as_ref()),
-        (None, Some(model)) => (model, args.second.as_ref(), None),
+        (Some(model), text) => (model, text.as_ref().map(ModelName::as_text).transpose()?, second),
+        (None, Some(model)) => (model, second, None),
         (None, None) => return Err(Failure::usage("there is no model").cure("bitnet tokenize MODEL 'text'")),
     };
-    match more.or(text.filter(|_| args.file.is_some())) {
+    match more.or(text.clone().filter(|_| args.file.is_some())) {
         Some(extra) => Err(Failure::usage(format_args!(
             "'{extra}' is one word too many: model and text are given already"
         ))
@@ -61,9 +62,9 @@ fn model_and_text(args: &TokenizeArgs) -> Result<(&str, Option<&String>)> {
 }
 
 /// The text and where it came from.
-fn input(args: &TokenizeArgs, words: Option<&String>) -> Result<(String, String)> {
+fn input(args: &TokenizeArgs, words: Option<String>) -> Result<(String, String)> {
     if let Some(text) = words {
-        return Ok((text.clone(), "the argument".into()));
+        return Ok((text, "the argument".into()));
     }
     if let Some(path) = &args.file {
         return Ok((files::read_text(path)?, path.display().to_string()));
@@ -82,7 +83,7 @@ fn input(args: &TokenizeArgs, words: Option<&String>) -> Result<(String, String)
 }
 
 /// The tokenizer of a model, or a tokenizer.json or tokenizer.model itself; the weights are not needed.
-fn tokenizer(model: &str) -> Result<Tokenizer> {
+fn tokenizer(model: &ModelName) -> Result<Tokenizer> {
     let path = resolve::model(model)?;
     let alone = |name: &str| {
         path.is_dir() && path.join(name).is_file() && fs::metadata(path.join("config.json")).is_err()

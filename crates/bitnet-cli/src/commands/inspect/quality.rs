@@ -8,7 +8,7 @@ use bitnet_text::EncodeOptions;
 use serde::Serialize;
 
 use crate::{
-    args::InspectArgs,
+    args::{InspectArgs, ModelName},
     failure::{Failure, Result},
     files::{self, Draft},
     human::{self, Table},
@@ -72,7 +72,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     if let Some(path) = &args.html {
         files::check_output_file(path, args.force)?;
     }
-    let open = |name: &str| -> Result<Source> {
+    let open = |name: &ModelName| -> Result<Source> {
         Source::new(load::checkpoint(name, args.engine.i2s_64)?).map_err(|e| load::failure(e.into()))
     };
     if let Some(path) = &args.html {
@@ -84,8 +84,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     }
     let calibration = args.calibration.as_deref().map(files::read_text).transpose()?;
     let source = open(&args.model)?;
-    let masters = args.masters.as_deref().map(open).transpose()?;
-    let other = args.against.as_deref().map(open).transpose()?;
+    let masters = args.masters.as_ref().map(open).transpose()?;
+    let other = args.against.as_ref().map(open).transpose()?;
     let progress = Progress::new("matrices", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
     let matrices = judge_matrices(&source, masters.as_ref(), other.as_ref(), tell).map_err(load::failure)?;
@@ -96,8 +96,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     };
     let quality = Quality {
         model: args.model.to_string(),
-        masters: args.masters.clone(),
-        against: args.against.clone(),
+        masters: args.masters.as_ref().map(ToString::to_string),
+        against: args.against.as_ref().map(ToString::to_string),
         calibration: args.calibration.as_ref().map(|path| path.display().to_string()),
         matrices: matrices.into_iter().map(Matrix::from).collect(),
         activations: activations.into_iter().map(Rows::from).collect(),

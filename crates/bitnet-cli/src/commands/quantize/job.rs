@@ -80,7 +80,7 @@ pub fn filled(mut args: QuantizeArgs, path: &Path) -> Result<QuantizeArgs> {
     if args.model.name().is_none() && !job.model.is_empty() {
         let beside = folder.join(&job.model);
         let found = fs::exists(&beside).unwrap_or(false);
-        args.model.word = Some(if found { beside.to_string_lossy().into_owned() } else { job.model.clone() });
+        args.model.word = Some(if found { beside.into() } else { job.model.clone().into() });
     }
     args.output = args.output.or_else(|| named(&job.output));
     args.calibration = args.calibration.or_else(|| named(&job.text.calibration));

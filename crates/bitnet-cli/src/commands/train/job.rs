@@ -88,7 +88,7 @@ fn named(mut job: Job, folder: &Path) -> Result<Job> {
     for model in teacher.into_iter().chain([&mut job.start.model]) {
         let by_name = model.to_str().filter(|name| !name.is_empty() && !folder.join(name).exists());
         if let Some(name) = by_name {
-            let path = resolve::model(name)?;
+            let path = resolve::model(&name.into())?;
             *model = std::path::absolute(&path).map_err(|e| Failure::io("find", &path, &e))?;
         }
     }

@@ -1,7 +1,10 @@
-//! Options of `run`, `logits` and `perplexity` arrive where they are meant to: what is parsed and then left out is seen here.
+//! Options arrive where they are meant to: what is parsed and then left out is seen here. Every option of every verb has a row, or
+//! stands in [`rows::ELSEWHERE`] with the test that has it.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+#[path = "../common/mod.rs"]
 mod common;
+mod rows;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,106 +13,15 @@ use std::{
 };
 
 use common::{Done, User, oracle};
+use rows::{
+    ELSEWHERE,
+    Seen::{Allows, Changes, Json, Refused, Tells},
+    rows,
+};
 use serde_json::Value;
 
-/// How an option shows.
-enum Seen {
-    /// The result is another one than without it.
-    Changes,
-    /// The same on standard error, which has these words with the option only.
-    Tells(&'static str),
-    /// The value reaches somebody who refuses it, with these words.
-    Refused(&'static str),
-    /// What fails without it is done with it.
-    Allows,
-    /// Standard output is JSON with it, and was not.
-    Json,
-}
-
-use Seen::{Allows, Changes, Json, Refused, Tells};
-
-/// A command line, the option that is added to it, and how it shows. `--a 1 | --a 2` compares two values, for what is another thing each
-/// time without the option. Words in braces are paths of [`Place`].
-type Row = (&'static str, &'static str, Seen);
-
-/// What is added to command lines that choose tokens.
-const SAMPLING: [Row; 11] = [
-    ("", "--temperature 4 --seed 7 | --greedy", Changes),
-    ("--seed 7", "--temperature 4", Changes),
-    ("--seed 7 --temperature 4", "--top-k 2", Changes),
-    ("--seed 7 --temperature 4", "--top-p 0.05", Changes),
-    ("--seed 7 --temperature 4", "--min-p 0.9", Changes),
-    ("--seed 7 --greedy", "--repetition-penalty 3", Changes),
-    ("--seed 7 --greedy", "--frequency-penalty 8", Changes),
-    ("--seed 7 --greedy", "--presence-penalty 8", Changes),
-    ("--seed 7 --greedy --repetition-penalty 3", "--penalty-window 1", Changes),
-    ("--seed 7 --greedy", "--logit-bias 30=100", Changes),
-    ("--temperature 1", "--seed 7 | --seed 8", Changes),
-];
-
-/// What is added to command lines that run a model; with `-v` they say how they run it.
-const ENGINE: [Row; 8] = [
-    ("", "--threads 3", Changes),
-    ("", "--kernel scalar", Changes),
-    ("", "--activations float", Changes),
-    ("", "--kv int8", Changes),
-    ("", "--sparsity on", Changes),
-    ("", "--layout base3", Changes),
-    ("", "--tune again", Tells("measuring how this machine")),
-    ("", "--adapter nowhere", Refused("nowhere")),
-];
-
-const RUN: &str = "run {model} First -v --json --logprobs 0 -n 24 --ignore-eos";
-const RUN_ROWS: [Row; 13] = [
-    ("run -p First -n 3 --seed 7", "--model {model}", Changes),
-    ("run {model} First -n 3 --seed 7", "--stats", Tells("/s)")),
-    ("run {model} First -n 3 --seed 7", "--print ids", Changes),
-    ("run {model} First -n 3 --seed 7", "--json", Json),
-    ("run {model} First -n 3 --seed 7 --json", "--logprobs 1", Changes),
-    ("run {model} First --seed 7 --json -n 9", "--chat", Changes),
-    ("run {model} First --seed 7 --json -n 9 --chat", "--system Short.", Changes),
-    ("run {model} First --seed 7 --json --greedy", "--max-new-tokens 5", Changes),
-    ("run {model} First --seed 7 --json --logit-bias 2044=1000", "--ignore-eos", Changes),
-    ("run {model} First --seed 7 --json --greedy -n 60", "--stop e", Changes),
-    ("run {model} First --seed 7 --json --greedy -n 60", "--context 20", Changes),
-    ("run {i2s} First --seed 7 --json -n 5", "--i2s-64", Changes),
-    ("run {model}", "--prompt First", Allows),
-];
-
-const LOGITS: &str = "logits {model} -v --ids-file {ids} --out {out}";
-const LOGITS_ROWS: [Row; 4] = [
-    ("logits {i2s} --ids-file {ids} --out {out}", "--i2s-64", Changes),
-    ("logits {model} --ids-file {ids} --out {out}", "--context 2", Refused("context")),
-    ("logits {model} --ids-file {ids}", "--out {out}", Allows),
-    ("logits {model} --out {out}", "--ids-file {ids}", Allows),
-];
-
-const PERPLEXITY: &str = "perplexity {model} -v --file {text} --json";
-const PERPLEXITY_ROWS: [Row; 6] = [
-    ("perplexity {model}", "--file {text}", Allows),
-    ("perplexity {model} --file {text} --json", "--window 64", Changes),
-    ("perplexity {model} --file {text} --json --window 64", "--stride 20", Changes),
-    ("perplexity {model} --file {text} --json --window 64", "--context 32", Refused("a window of 64")),
-    ("perplexity {model} --file {text}", "--json", Json),
-    ("perplexity {i2s} --file {text} --json", "--i2s-64", Changes),
-];
-
-/// All rows, each with its whole command line.
-fn rows() -> Vec<(String, &'static str, Seen)> {
-    let plain = RUN_ROWS.into_iter().chain(LOGITS_ROWS).chain(PERPLEXITY_ROWS);
-    let mut rows: Vec<_> = plain.map(|(base, option, seen)| (base.to_owned(), option, seen)).collect();
-    let mut add = |base: &str, with: Vec<Row>| {
-        rows.extend(
-            with.into_iter().map(|(beside, option, seen)| (format!("{base} {beside}"), option, seen)),
-        );
-    };
-    add(RUN, SAMPLING.into());
-    add(&format!("{RUN} --seed 7 --temperature 3"), ENGINE.into());
-    for base in [LOGITS, PERPLEXITY] {
-        add(base, ENGINE.into());
-    }
-    rows
-}
+const TWIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/float-twin");
+const TASKS: &str = r#"{"query": "First Citizen", "choices": [":", " the people"], "gold": 0}"#;
 
 /// Files that command lines name.
 struct Place {
@@ -128,10 +40,22 @@ impl Place {
             ("{i2s}", oracle("gguf/bitnet-a-I2_S.gguf")),
             ("{text}", user.file("text.txt", &shakespeare[..2500])),
             ("{ids}", user.file("ids.json", "[2043, 300, 301, 302, 303]")),
+            ("{master}", oracle("bitnet-a-online-bf16")),
+            ("{twin}", TWIN.to_owned()),
+            ("{held}", format!("{TWIN}/held-out.txt")),
+            ("{tasks}", user.file("tasks.jsonl", TASKS)),
         ]);
         for (word, name) in [("{out}", "out"), ("{there}", "there")] {
             paths.insert(word, user.path(name).to_str().unwrap().to_owned());
         }
+        let folder = user.path("pages");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("bitnet.1"), "a page").unwrap();
+        paths.insert("{folder}", folder.to_str().unwrap().to_owned());
+        let job = user.path("job.toml");
+        user.run(&["quantize", "--init", job.to_str().unwrap()]).ok();
+        let text = read(job.to_str().unwrap()).replacen("model = \"\"", &format!("model = {TWIN:?}"), 1);
+        paths.insert("{job}", user.file("job.toml", text));
         Self { user, paths }
     }
 
@@ -139,6 +63,7 @@ impl Place {
     fn run(&self, line: &str) -> Done {
         let out = Path::new(&self.paths["{out}"]);
         let _ = fs::remove_file(out);
+        let _ = fs::remove_dir_all(out);
         fs::write(&self.paths["{there}"], "here first").unwrap();
         let words: Vec<_> =
             line.split_whitespace().map(|word| self.paths.get(word).map_or(word, String::as_str)).collect();
@@ -147,14 +72,17 @@ impl Place {
 
     /// What a run gave, without what is another thing each time: standard output, the file it wrote, how the model was run.
     fn result(&self, done: &Done) -> String {
+        let line = |line: &str| match serde_json::from_str::<Value>(line) {
+            Ok(json) => steady(json).to_string(),
+            Err(_) => line.to_owned(),
+        };
         let mut text = match serde_json::from_str::<Value>(done.out()) {
             Ok(json) => steady(json).to_string(),
-            Err(_) => done
-                .out()
-                .lines()
-                .filter(|line| !line.starts_with("free here"))
-                .collect::<Vec<_>>()
-                .join("\n"),
+            // A chat prints an object for each answer.
+            Err(_) => {
+                let lines = done.out().lines().filter(|line| !line.starts_with("free here"));
+                lines.map(line).collect::<Vec<_>>().join("\n")
+            }
         };
         text.extend(done.stderr.lines().filter(|line| line.contains("model loaded")));
         text + &format!("{:?}", fs::read(&self.paths["{out}"]).ok())
@@ -227,4 +155,34 @@ fn the_hub_is_asked_for_the_revision() {
     user.run(&["pull", "some/model", "--revision", "v2"]).fails(1, &["some/model"]);
     let asked = hub.requests();
     assert!(asked.iter().all(|line| line.contains("/revision/v2 ")) && !asked.is_empty(), "{asked:?}");
+}
+
+/// The options of every verb, as the command itself lists them for a shell.
+fn options() -> BTreeSet<(String, String)> {
+    let everywhere = ["color", "quiet", "verbose", "help", "version"];
+    let script = common::bitnet(&["completions", "fish"]);
+    let lines = script.ok().lines().filter_map(|line| {
+        let (_, rest) = line.split_once("__fish_bitnet_using_subcommand ")?;
+        let (verb, rest) = rest.split_once('"')?;
+        let (_, long) = rest.split_once(" -l ")?;
+        Some((verb.to_owned(), long.split(' ').next()?.to_owned()))
+    });
+    lines.filter(|(_, long)| !everywhere.contains(&long.as_str())).collect()
+}
+
+#[test]
+fn every_option_of_every_verb_has_a_row() {
+    let all = options();
+    assert!(all.len() > 150, "{all:?}");
+    let mut seen = BTreeSet::new();
+    for (base, option, _) in rows() {
+        let verb = base.split(' ').next().unwrap();
+        let words = option.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+        seen.extend(words.map(|word| (verb.to_owned(), word.split('=').next().unwrap().to_owned())));
+    }
+    for (verb, options, _) in ELSEWHERE {
+        seen.extend(options.split(' ').map(|option| (verb.to_owned(), option.to_owned())));
+    }
+    let without: Vec<_> = all.difference(&seen).collect();
+    assert!(without.is_empty(), "options without a row: {without:?}");
 }
