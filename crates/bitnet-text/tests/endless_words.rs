@@ -3,43 +3,12 @@
 // A test that cannot build its own data has nothing better to do than to stop.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/peak.rs"]
+mod peak;
+
 use bitnet_text::{AroundText, EncodeOptions, GgufVocabulary, Tokenizer, token_type};
+use peak::peak;
 use serde_json::{Value, json};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system allocator, which keeps the contract; counting touches no memory that it
-// hands out.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
-        MOST.fetch_max(held, Ordering::SeqCst);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::SeqCst);
-        // SAFETY: `pointer` came from `alloc` above with the same layout, so from the system allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most bytes that were held during some work, beyond those held before it.
-fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
-    let before = HELD.load(Ordering::SeqCst);
-    MOST.store(before, Ordering::SeqCst);
-    let done = work();
-    (MOST.load(Ordering::SeqCst) - before, done)
-}
 
 /// A byte-level file with merges of `a`s and spaces up to 16 of them.
 fn json_file(normalizer: &Value, pre_tokenizer: &Value) -> String {
