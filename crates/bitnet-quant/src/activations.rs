@@ -28,9 +28,11 @@ pub enum Activations {
 
 /// Quantizes one vector (or one block of it) and returns its step. `out.len() >= x.len()`; the rest becomes 0.
 ///
-/// NaN becomes 0; an infinite vector has an infinite step, so that the fault shows in the result.
+/// A vector with a number that is infinite or NaN has an infinite step and codes of 0: every product with it is NaN, so that the fault
+/// shows in the result.
 pub fn quantize(x: &[f32], out: &mut [i8]) -> f32 {
-    let amax = x.iter().fold(MIN_AMAX, |m, v| m.max(v.abs()));
+    let size = |v: &f32| if v.is_nan() { f32::INFINITY } else { v.abs() };
+    let amax = x.iter().map(size).fold(MIN_AMAX, f32::max);
     let scale = 127.0 * (1.0 / amax);
     let (head, tail) = out.split_at_mut(x.len());
     // `as` saturates and turns NaN into 0.
@@ -206,7 +208,7 @@ mod tests {
         assert_eq!((quantize(&[0.0, 0.0], &mut q), q), (MIN_AMAX / 127.0, [0, 0]));
         quantize(&[1e-6, -1e-5], &mut q);
         assert_eq!(q, [13, -127]);
-        assert_eq!((quantize(&[f32::NAN, 127.0], &mut q), q), (1.0, [0, 127]));
+        assert_eq!((quantize(&[f32::NAN, 127.0], &mut q), q), (f32::INFINITY, [0, 0]));
         assert!(quantize(&[f32::INFINITY, 1.0], &mut q).is_infinite());
     }
 

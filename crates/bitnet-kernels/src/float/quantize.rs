@@ -63,12 +63,11 @@ pub(crate) fn quantize(x: &[f32], codes: &mut [i8]) -> (f32, i32) {
     (amax / 127.0, sum)
 }
 
-/// `|x|` as an integer that is larger where `|x|` is, 0 for NaN, which the definition ignores. Integers, since the
+/// `|x|` as an integer that is larger where `|x|` is, that of infinity for NaN. Integers, since the
 /// compiler keeps the largest of them in registers, but an array of the largest floats in memory: a third of the speed (2026-11-21).
 #[inline(always)]
 fn magnitude(x: f32) -> u32 {
-    let bits = x.abs().to_bits();
-    if bits > f32::INFINITY.to_bits() { 0 } else { bits }
+    x.abs().to_bits().min(f32::INFINITY.to_bits())
 }
 
 /// Rounds to the nearest integer, ties to even; NaN becomes 0. `|y|` is at most a rounding error above 127, so
