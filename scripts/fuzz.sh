@@ -13,7 +13,7 @@ cargo fuzz build
 one() {
     local target=$1 seeds=() dir log="fuzz/$1.log"
     mkdir -p "fuzz/corpus/$target"
-    for dir in testdata/seeds testdata/hostile; do
+    for dir in testdata/seeds testdata/hostile "fuzz/seeds/$target"; do
         [ ! -d "$dir" ] || seeds+=("$dir")
     done
     if ! cargo fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
