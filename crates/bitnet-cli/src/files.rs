@@ -24,7 +24,8 @@ pub fn read_text(path: &Path) -> Result<String> {
     read_within(path, MOST_TEXT)
 }
 
-fn read_within(path: &Path, most: u64) -> Result<String> {
+/// The same within `most` bytes.
+pub fn read_within(path: &Path, most: u64) -> Result<String> {
     let bytes = read(path, most)?;
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();

@@ -1,6 +1,10 @@
 //! From text files to ids: reading, a tokenizer, and the split between training and validation.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use bitnet_text::{EncodeOptions, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -15,12 +19,29 @@ pub const EOS: &str = "<|end_of_text|>";
 /// The most bytes of a line. Longer ones are data, not text, and splitting them into words would take forever.
 pub const MAX_LINE: usize = 1 << 20;
 
+/// The most bytes of a file of texts or examples: more than a processor learns from in a month, and an end to what has none.
+pub(crate) const MOST_TEXT: u64 = 8 << 30;
+
+/// The bytes of a file that has at most `most`.
+pub(crate) fn read_within(path: &Path, most: u64) -> Result<Vec<u8>, TrainError> {
+    let mut bytes = Vec::new();
+    let taken = File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
+    let fits = taken.and_then(|taken| match taken as u64 <= most {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has more than {most} bytes, the most that is read here"),
+        )),
+    });
+    fits.map(|()| bytes).map_err(|error| TrainError::Io { path: path.into(), error })
+}
+
 /// Reads a text and refuses what is none.
 ///
 /// # Errors
 /// [`TrainError::Io`], [`TrainError::NotUtf8`], [`TrainError::EmptyText`], [`TrainError::LongLine`], each naming the file.
 pub fn read_text(path: &Path) -> Result<String, TrainError> {
-    let bytes = std::fs::read(path).map_err(|error| TrainError::Io { path: path.into(), error })?;
+    let bytes = read_within(path, MOST_TEXT)?;
     let text = String::from_utf8(bytes)
         .map_err(|error| TrainError::NotUtf8 { path: path.into(), byte: error.utf8_error().valid_up_to() })?;
     if text.trim().is_empty() {
@@ -218,6 +239,20 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_an_end_ends_at_the_bound() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "eleven more").unwrap();
+        assert_eq!(read_within(file.path(), 11).unwrap(), b"eleven more");
+        for endless in [file.path(), Path::new("/dev/zero")] {
+            let error = read_within(endless, 10).unwrap_err().to_string();
+            assert!(
+                error.contains("more than 10 bytes") && error.contains(&*endless.to_string_lossy()),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn an_epoch_meets_every_window_once_and_resumes_anywhere() {

@@ -13,7 +13,10 @@ use std::{
 use bitnet_text::{ChatTemplate, EncodeOptions, Message, Tokenizer, encode_dialogue};
 use serde::Deserialize;
 
-use crate::{Batch, TrainError, corpus::MAX_LINE};
+use crate::{
+    Batch, TrainError,
+    corpus::{MAX_LINE, MOST_TEXT, read_within},
+};
 
 /// One row: a prompt and its answer, or a conversation.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +103,7 @@ impl Reader<'_> {
     }
 
     fn file(self, path: &Path) -> Result<Vec<Example>, TrainError> {
-        let bytes = std::fs::read(path).map_err(|error| TrainError::Io { path: path.into(), error })?;
+        let bytes = read_within(path, MOST_TEXT)?;
         let shared: Arc<Path> = path.into();
         let mut examples = Vec::new();
         for (at, line) in bytes.split(|&b| b == b'\n').enumerate() {

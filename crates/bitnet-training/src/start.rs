@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Corpus, Parameters, TrainError, Trainer, Transformer,
-    corpus::{BOS, EOS, read_text},
+    corpus::{BOS, EOS, read_text, read_within},
     distill::Teacher,
     examples::Reader,
     export::TokenizerFiles,
@@ -191,8 +191,13 @@ fn given_tokenizer(path: &Path) -> Result<TokenizerFiles, TrainError> {
     Ok(TokenizerFiles { json, bos: token("bos_token"), eos: token("eos_token"), chat_template })
 }
 
+/// The most bytes of a tokenizer's files; the largest of models that people share have some 30 MB.
+const MOST_TOKENIZER: u64 = 256 << 20;
+
 fn read(path: &Path) -> Result<String, TrainError> {
-    std::fs::read_to_string(path).map_err(|error| TrainError::Io { path: path.into(), error })
+    let bytes = read_within(path, MOST_TOKENIZER)?;
+    String::from_utf8(bytes)
+        .map_err(|error| TrainError::NotUtf8 { path: path.into(), byte: error.utf8_error().valid_up_to() })
 }
 
 /// The first `share` of a text, up to the end of a line.

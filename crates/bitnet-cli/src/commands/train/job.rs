@@ -19,7 +19,7 @@ use super::watch::Watch;
 use crate::{
     args::TrainArgs,
     failure::{Failure, Result, sentence},
-    files::Draft,
+    files::{self, Draft},
     human::{self, Pairs},
     interrupt::Guard,
     load, resolve, terminal,
@@ -53,6 +53,9 @@ pub struct Command {
     files: &'static str,
 }
 
+/// More than any job; what is no job ends here.
+const MOST_JOB: u64 = 1 << 20;
+
 pub const TRAIN: Command = Command { name: "train", template: TEMPLATE, files: "data" };
 pub const FINETUNE: Command = Command { name: "finetune", template: FINETUNE_TEMPLATE, files: "examples" };
 
@@ -60,9 +63,9 @@ pub fn run(args: &TrainArgs, command: &Command) -> Result<()> {
     if args.init {
         return init(&args.job, command);
     }
-    let text = fs::read_to_string(&args.job).map_err(|e| {
-        let cure = format!("bitnet {} --init {}", command.name, args.job.display());
-        Failure::io("read", &args.job, &e).cure(cure)
+    let text = files::read_within(&args.job, MOST_JOB).map_err(|failure| match args.job.exists() {
+        true => failure,
+        false => failure.cure(format_args!("bitnet {} --init {}", command.name, args.job.display())),
     })?;
     let mut settings = args.settings.clone();
     settings.extend(args.threads.map(|n| format!("run.threads={n}")));
