@@ -259,7 +259,8 @@ fn an_absent_shard_that_no_part_reads_is_left_out_with_one_word() {
 #[test]
 fn an_absent_shard_that_a_part_reads_is_refused_by_name() {
     let biased = [("attention_bias", json!(true))];
-    let cases: [(&str, &[&str], &[&str], &[(&str, Value)]); 7] = [
+    type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [(&'a str, Value)]);
+    let cases: [Case<'_>; 7] = [
         ("model.layers.0.mlp.up_proj.weight", &["mlp.up_proj.weight"], &[], &[]),
         ("model.embed_tokens.weight", &["embed_tokens.weight"], &[], &[]),
         ("model.norm.weight", &["model.norm.weight"], &["vision_tower.patch.weight"], &[]),

@@ -1,5 +1,8 @@
 //! The plan of layouts by table, and whole models in every form: forms decide time and memory, never a result.
 
+// A test that cannot make its data has nothing better to do than to stop.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use bitnet_core::{DType, HybridMemoryPool, ThreadPool, tensor::DenseMatrix};

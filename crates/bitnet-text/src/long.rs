@@ -318,7 +318,7 @@ mod tests {
         ) {
             let text = parts.concat();
             for (row, tokenizer) in tokenizers().iter().enumerate() {
-                for gate in [Gate::None, Gate::All, Gate::At(&|range: std::ops::Range<usize>| range.start % 2 == 0)] {
+                for gate in [Gate::None, Gate::All, Gate::At(&|range: std::ops::Range<usize>| range.start.is_multiple_of(2))] {
                     let (mut whole, mut ours) = (Vec::new(), Vec::new());
                     tokenizer.encode_whole(&text, &gate, &mut whole).unwrap();
                     if tokenizer.encode_long(&text, &gate, &mut ours).unwrap() {

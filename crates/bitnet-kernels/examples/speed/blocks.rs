@@ -16,7 +16,7 @@ pub(super) fn run(kernel: &'static Kernel) -> Result<(), Box<dyn std::error::Err
     let pool = HybridMemoryPool::new();
     let x: Vec<f32> = (0..COLS).map(|i| (i % 31) as f32 * 0.25 - 3.0).collect();
     let mut bytes = pool.allocate::<u8>(Purpose::Weights, 2 * ROWS * COLS)?;
-    bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i * 131 >> 3) as u8 & 0xbf);
+    bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = ((i * 131) >> 3) as u8 & 0xbf);
     let mut out = vec![0.0; ROWS];
     let mut wide = vec![0.0; PART * COLS];
     let halves: &[f16] = bytemuck::cast_slice(&bytes);

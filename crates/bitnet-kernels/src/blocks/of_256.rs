@@ -129,10 +129,10 @@ impl Codec<176, 16> for Q5K {
         let high = [isa.load_bytes(cut(block, 16)), isa.load_bytes(cut(block, 32))];
         for part in 0..8 {
             let (scale, less) = (isa.splat(scales[part]), isa.splat(less[8 + part]));
-            for half in 0..2 {
+            for (half, high) in high.into_iter().enumerate() {
                 let codes = isa.load_bytes(cut(block, 48 + part / 2 * 32 + 16 * half));
                 let codes = codes.shr((part % 2 * 4) as u32).and(four);
-                let codes = codes.or(high[half].shr(part as u32).and(one).shl(4));
+                let codes = codes.or(high.shr(part as u32).and(one).shl(4));
                 sink.take(isa, 2 * part + half, I::Floats::of_integers(codes).mul(scale).add(less));
             }
         }
@@ -149,11 +149,10 @@ impl Codec<210, 16> for Q6K {
             let high: [_; 2] =
                 [isa.load_bytes(cut(block, 128 + 32 * half)), isa.load_bytes(cut(block, 144 + 32 * half))];
             for quarter in 0..4 {
-                for l in 0..2 {
+                for (l, high) in high.into_iter().enumerate() {
                     let low = isa.load_bytes(cut(block, 64 * half + quarter % 2 * 32 + 16 * l));
                     let low = low.shr((quarter / 2 * 4) as u32).and(four);
-                    let codes =
-                        low.or(high[l].shr(2 * quarter as u32).and(two).shl(4)).sub(isa.splat_byte(32));
+                    let codes = low.or(high.shr(2 * quarter as u32).and(two).shl(4)).sub(isa.splat_byte(32));
                     let group = 8 * half + 2 * quarter + l;
                     sink.take(isa, group, I::Floats::of_integers(codes).mul(isa.splat(scales[group])));
                 }
@@ -173,8 +172,8 @@ impl Codec<136, 16> for Iq4Xs {
         }
         let packed = isa.load_bytes(&packed).sub(isa.splat_byte(32));
         let scales = scales::<I>(packed, half_at(isa, block, 0));
-        for part in 0..8 {
-            let (codes, scale) = (cut(block, 8 + 16 * part), isa.splat(scales[part]));
+        for (part, &scale) in scales[..8].iter().enumerate() {
+            let (codes, scale) = (cut(block, 8 + 16 * part), isa.splat(scale));
             sink.take(isa, 2 * part, isa.nibbles::<false>(codes, &UNEQUAL_STEPS, scale, None));
             sink.take(isa, 2 * part + 1, isa.nibbles::<true>(codes, &UNEQUAL_STEPS, scale, None));
         }
