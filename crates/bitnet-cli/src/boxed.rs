@@ -14,8 +14,6 @@ use crate::{
 
 /// Its name on the command line.
 pub const NAME: &str = "box";
-/// What it continues when nothing is asked.
-pub const PROMPT: &str = "First Citizen:\n";
 
 /// The directory's files. The weights come last, so that a directory with weights is complete.
 const FILES: [(&str, &[u8]); 6] = [

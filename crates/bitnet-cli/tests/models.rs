@@ -77,6 +77,15 @@ fn logits_are_those_of_transformers() {
     assert_eq!(left, 2, "the ids and the logits, no drafts");
 }
 
+/// The first words of the program. Renewed with the model in the box, and with nothing else.
+#[test]
+fn the_model_in_the_box_tells_this_story() {
+    let run = User::new().run(&["run", "box", "Once upon a time", "--greedy", "-n", "40"]);
+    let story = ", there was a little boy named Tim. Tim loved to play with his toy car. One day, Tim found a big box. He wanted to play \
+                 with it.\nTim went to the park";
+    assert_eq!(run.ok().trim_end_matches('\n'), story);
+}
+
 #[test]
 fn one_seed_means_one_text_for_any_threads_and_kernel() {
     let user = User::new();
@@ -108,7 +117,7 @@ fn one_seed_means_one_text_for_any_threads_and_kernel() {
 #[test]
 fn json_says_everything_about_a_run() {
     let user = User::new();
-    let args = ["run", "box", "First Citizen:", "--greedy", "-n", "5", "--json", "--logprobs", "2"];
+    let args = ["run", "box", "Once upon a time", "--greedy", "-n", "5", "--json", "--logprobs", "2"];
     let told = user.run(&args).json();
     assert_eq!(told["finish_reason"], "length");
     assert_eq!(told["ids"].as_array().unwrap().len(), 5);

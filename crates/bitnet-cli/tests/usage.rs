@@ -97,13 +97,13 @@ fn closed_lists_are_checked_and_listed() {
 fn other_spellings_are_the_same_flags() {
     let user = User::new();
     let run = |words: &str| user.run(&words.split(' ').collect::<Vec<_>>());
-    let ours = run("run box ROMEO: --max-new-tokens 9 --temperature 0.5 --top-k 3 --seed 4 --threads 1");
+    let ours = run("run box Lily --max-new-tokens 9 --temperature 0.5 --top-k 3 --seed 4 --threads 1");
     let text = ours.ok();
     for theirs in [
-        "run box ROMEO: --max-tokens 9 --temp 0.5 --top_k 3 --seed 4 -t 1",
-        "run box ROMEO: --n-predict 9 --temperature 0.5 --top-k 3 --seed 4 -c 512",
-        "run -m box -p ROMEO: --max_new_tokens 9 --temp 0.5 --top_k 3 --seed 4 --n_threads 1",
-        "run ROMEO: --model box --n_predict 9 --temp 0.5 --top_k 3 --seed 4 --ctx-size 512",
+        "run box Lily --max-tokens 9 --temp 0.5 --top_k 3 --seed 4 -t 1",
+        "run box Lily --n-predict 9 --temperature 0.5 --top-k 3 --seed 4 -c 512",
+        "run -m box -p Lily --max_new_tokens 9 --temp 0.5 --top_k 3 --seed 4 --n_threads 1",
+        "run Lily --model box --n_predict 9 --temp 0.5 --top_k 3 --seed 4 --ctx-size 512",
     ] {
         assert_eq!(run(theirs).ok(), text, "{theirs}");
     }

@@ -18,8 +18,8 @@ use crate::{
 
 /// Tokens when nobody says how many.
 const NEW_TOKENS: usize = 256;
-/// The first look at the model in the box is short.
-const NEW_TOKENS_OF_BOX: usize = 120;
+/// A story of the model in the box ends by itself, and its context has 512.
+const NEW_TOKENS_OF_BOX: usize = 480;
 
 /// What is asked for, with no word left unexplained.
 struct Plan {
@@ -115,11 +115,8 @@ fn plan(args: &RunArgs) -> Result<Plan> {
             (Some(model), Some(prompt)) => (model, Input::word(prompt.as_text()?)),
             (Some(only), None) => return Err(only_one(&only)),
             _ => {
-                terminal::note(format_args!(
-                    "no model named: the one in the box continues {:?}",
-                    boxed::PROMPT
-                ));
-                (boxed::NAME.into(), Input::Text(boxed::PROMPT.into()))
+                terminal::note(format_args!("no model named: the one in the box tells a story"));
+                (boxed::NAME.into(), Input::Text(String::new()))
             }
         },
     };
