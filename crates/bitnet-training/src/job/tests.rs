@@ -67,9 +67,14 @@ fn the_job_of_the_model_in_the_box_is_still_one() {
     let job = Job::read(include_str!("../../../bitnet-cli/box/job.toml"), &[]).unwrap();
     assert!(!job.training.gradient_checkpointing && job.run.patience == 0);
     assert_eq!(job.data.as_ref().unwrap().separator, "<|endoftext|>");
-    let separator = |job: &Job| job.identity(1).unwrap().into_iter().find(|(key, _)| *key == "data.separator");
+    let separator =
+        |job: &Job| job.identity(1).unwrap().into_iter().find(|(key, _)| *key == "data.separator");
     assert_eq!(separator(&job).unwrap().1, "\"<|endoftext|>\"");
     let single = Job::read(TEMPLATE, &["data.files=[\"a.txt\"]".into()]).unwrap();
     assert_eq!(single.data.as_ref().unwrap().separator, "");
-    assert_eq!(separator(&single), None, "what a checkpoint remembers of a job without a separator stays as it was");
+    assert_eq!(
+        separator(&single),
+        None,
+        "what a checkpoint remembers of a job without a separator stays as it was"
+    );
 }

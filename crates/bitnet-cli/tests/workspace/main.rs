@@ -8,6 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod circles;
+mod names;
+mod source;
+
 /// A crate may depend only on crates before it (ARCHITECTURE.md).
 const ORDER: &[&str] = &[
     "bitnet-core",
