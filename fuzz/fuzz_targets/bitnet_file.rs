@@ -4,8 +4,9 @@
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
+use bitnet_evaluation::inspect;
 use bitnet_format::{Checkpoint, OpenOptions, bitnet_keys};
-use bitnet_inference::{InferenceEngine, Layout, LoadOptions, Sparsity, inspect};
+use bitnet_inference::{InferenceEngine, Layout, LoadOptions, Sparsity};
 use libfuzzer_sys::fuzz_target;
 
 #[path = "decode.rs"]

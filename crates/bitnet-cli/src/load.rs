@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bitnet_evaluation::EvaluationError;
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
 use bitnet_inference::{
     ActivationChoice, EngineError, InferenceEngine, KvType, Layout, LoadOptions, LoadProgress,
@@ -203,6 +204,14 @@ pub fn failure(error: EngineError) -> Failure {
         ),
         EngineError::NoTokenizer => told.cure("--ids-file ids.json --print ids"),
         _ => told,
+    }
+}
+
+/// The error of an evaluation in words; the engine's own keep their cures.
+pub fn evaluation_failure(error: EvaluationError) -> Failure {
+    match error {
+        EvaluationError::Engine(error) => failure(error),
+        other => Failure::new(sentence(&other)),
     }
 }
 

@@ -1,5 +1,5 @@
 //! `bitnet evaluate`: figures as tables and as JSON, and each mistake in its own words. Whether the figures are right is for
-//! `bitnet-inference/tests/evaluation.rs`.
+//! `bitnet-evaluation/tests/evaluation.rs`.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;

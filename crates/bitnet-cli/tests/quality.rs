@@ -1,5 +1,5 @@
 //! `bitnet inspect --quality`: tables, JSON, the page, and mistakes. Whether the figures are right is for
-//! `bitnet-inference/tests/quality.rs`.
+//! `bitnet-evaluation/tests/quality.rs`.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod common;

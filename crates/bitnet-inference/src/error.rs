@@ -52,30 +52,7 @@ pub enum EngineError {
         /// Positions that are left.
         room: usize,
     },
-    /// A window of perplexity that cannot be.
-    #[error("{0}")]
-    Window(String),
     /// A model whose logits are not finite.
     #[error("the model's logits are no finite numbers: its weights are damaged, or it was never trained")]
     NotANumber,
-    /// Masters that are none.
-    #[error("{name} is stored as {stored}: masters are floats, as training or the original model has them")]
-    NoMasters {
-        /// Name of the matrix.
-        name: String,
-        /// How it is stored.
-        stored: String,
-    },
-    /// Trits were looked for.
-    #[error("{name} holds no trits that could be compared")]
-    NotTernary {
-        /// Name of a matrix or a model.
-        name: String,
-    },
-    /// Two models that cannot be compared.
-    #[error(transparent)]
-    Mismatch(#[from] crate::MismatchError),
-    /// A question that cannot be asked.
-    #[error(transparent)]
-    Task(#[from] crate::TaskError),
 }

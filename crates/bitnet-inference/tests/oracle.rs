@@ -273,22 +273,3 @@ fn gguf_files_agree_with_their_originals() {
         }
     }
 }
-
-/// Perplexity by the recipe of `ppl.json`: windows of the beginning token and 127 others.
-#[test]
-fn perplexity_of_a_text() {
-    use bitnet_inference::{PerplexityOptions, perplexity};
-    let engine = load(&oracle("bitnet-a-offline-packed"), ActivationChoice::Auto);
-    let text = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../testdata/text/tinyshakespeare-6000.txt"
-    ))
-    .unwrap();
-    let plain = bitnet_text::EncodeOptions::default();
-    let ids = engine.tokenizer().unwrap().encode(&text, plain).unwrap();
-    assert_eq!(ids.len(), 1967);
-    let options = PerplexityOptions { window: 128, stride: 127, bos: engine.config().bos };
-    let result = perplexity(&mut engine.session().unwrap(), &ids, &options, |_, _| {}).unwrap();
-    assert_eq!(result.tokens_scored, 1905);
-    assert!((result.mean_nll - 6.473283).abs() < 0.01, "{}", result.mean_nll);
-}

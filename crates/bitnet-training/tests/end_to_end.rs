@@ -6,7 +6,8 @@ mod common;
 
 use std::path::Path;
 
-use bitnet_inference::{GenerateOptions, InferenceEngine, LoadOptions, PerplexityOptions, perplexity};
+use bitnet_evaluation::{PerplexityOptions, perplexity};
+use bitnet_inference::{GenerateOptions, InferenceEngine, LoadOptions};
 use bitnet_text::EncodeOptions;
 use bitnet_training::{Ending, Event, Job, TEMPLATE, export, on_threads, run, start};
 use common::kernel;

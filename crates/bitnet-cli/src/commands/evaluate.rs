@@ -2,10 +2,11 @@
 
 use std::{path::Path, time::Instant};
 
-use bitnet_inference::{
-    Comparison, EngineError, InferenceEngine, PerplexityOptions, TaskResult, compare, multiple_choice,
-    perplexity as score_text, read_questions, same_vocabulary,
+use bitnet_evaluation::{
+    Comparison, EvaluationError, PerplexityOptions, Question, TaskErrorKind, TaskResult, compare,
+    multiple_choice, perplexity as score_text, read_questions, same_vocabulary,
 };
+use bitnet_inference::{EngineError, InferenceEngine};
 use bitnet_text::EncodeOptions;
 
 use crate::{
@@ -69,23 +70,21 @@ fn read_text(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn questions(path: &Path) -> Result<Vec<bitnet_inference::Question>> {
+fn questions(path: &Path) -> Result<Vec<Question>> {
     read_questions(&files::read_text(path)?).map_err(|e| task_failure(path, e.into()))
 }
 
 /// Errors of questions name their line; the file is known here.
-fn task_failure(path: &Path, error: EngineError) -> Failure {
+fn task_failure(path: &Path, error: EvaluationError) -> Failure {
     match error {
-        EngineError::Task(error) => {
+        EvaluationError::Task(error) => {
             let told = Failure::new(format_args!("{}, {error}", path.display()));
             match error.kind {
-                bitnet_inference::TaskErrorKind::TooLong { needed, .. } => {
-                    told.cure(format_args!("--context {needed}"))
-                }
+                TaskErrorKind::TooLong { needed, .. } => told.cure(format_args!("--context {needed}")),
                 _ => told,
             }
         }
-        other => load::failure(other),
+        other => load::evaluation_failure(other),
     }
 }
 
@@ -105,11 +104,11 @@ fn judge_text(
     let tell = |done, total| progress.set(done as u64, total as u64);
     let mut session = engine.session().map_err(load::failure)?;
     let (score, against) = match &other {
-        None => (score_text(&mut session, &ids, &options, tell).map_err(load::failure)?, None),
+        None => (score_text(&mut session, &ids, &options, tell).map_err(load::evaluation_failure)?, None),
         Some(other) => {
             let mut theirs = other.session().map_err(load::failure)?;
             let told: Comparison =
-                compare(&mut session, &mut theirs, &ids, &options, tell).map_err(load::failure)?;
+                compare(&mut session, &mut theirs, &ids, &options, tell).map_err(load::evaluation_failure)?;
             (told.model.clone(), Some(told))
         }
     };
@@ -138,7 +137,7 @@ fn tokens(
     let tokenizer = engine.tokenizer().ok_or_else(|| load::failure(EngineError::NoTokenizer))?;
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let ids = match other {
-        Some(other) => same_vocabulary(engine, other, text).map_err(load::failure)?,
+        Some(other) => same_vocabulary(engine, other, text).map_err(load::evaluation_failure)?,
         None => {
             let plain = EncodeOptions { add_special: false, parse_special: false };
             tokenizer.encode(text, plain).map_err(|e| load::failure(e.into()))?

@@ -1,7 +1,8 @@
 //! `bitnet inspect MODEL`: what a file holds, without running it.
 
+use bitnet_evaluation::{Inspection, MatrixReport, inspect};
 use bitnet_format::Checkpoint;
-use bitnet_inference::{DEFAULT_CONTEXT, Inspection, KvType, MatrixReport, inspect};
+use bitnet_inference::{DEFAULT_CONTEXT, KvType};
 use bitnet_model::{Config, GateActivation, RopeScaling};
 use bitnet_quant::{Granularity, TritCounts};
 use serde::Serialize;
@@ -123,7 +124,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     drop(progress);
     let context = args.engine.context.map(|n| n as usize);
     let kv = load::kv(&args.engine, KvType::default());
-    let report = report(path, inspection.map_err(load::failure)?, context, kv, kernel.name());
+    let report = report(path, inspection.map_err(load::evaluation_failure)?, context, kv, kernel.name());
     let report = Report { digests, ..report };
     if args.json {
         return terminal::print_json(&report);

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use bitnet_inference::{EngineError, PerplexityOptions, perplexity};
+use bitnet_evaluation::{PerplexityOptions, perplexity};
+use bitnet_inference::EngineError;
 use bitnet_text::EncodeOptions;
 use serde::Serialize;
 
@@ -56,7 +57,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
     let result =
         perplexity(&mut session, &ids, &options, |done, total| progress.set(done as u64, total as u64));
     drop(progress);
-    let result = result.map_err(load::failure)?;
+    let result = result.map_err(load::evaluation_failure)?;
     let info = engine.info();
     let report = Report {
         mean_nll: result.mean_nll,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bitnet_inference::{Answer, Comparison, Distance, Perplexity, TaskResult};
+use bitnet_evaluation::{Answer, Comparison, Distance, Perplexity, TaskResult};
 use serde::Serialize;
 
 use crate::{

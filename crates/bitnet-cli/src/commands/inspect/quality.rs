@@ -1,8 +1,7 @@
 //! `bitnet inspect --quality`: every ternary matrix and what int8 makes of the rows that it reads.
 
-use bitnet_inference::{
-    ActivationQuality, EngineError, Input, MatrixQuality, judge_activations, judge_matrices,
-};
+use bitnet_evaluation::{ActivationQuality, Input, MatrixQuality, judge_activations, judge_matrices};
+use bitnet_inference::EngineError;
 use bitnet_model::{Projection, Source};
 use bitnet_text::EncodeOptions;
 use serde::Serialize;
@@ -88,7 +87,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let other = args.against.as_ref().map(open).transpose()?;
     let progress = Progress::new("matrices", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
-    let matrices = judge_matrices(&source, masters.as_ref(), other.as_ref(), tell).map_err(load::failure)?;
+    let matrices =
+        judge_matrices(&source, masters.as_ref(), other.as_ref(), tell).map_err(load::evaluation_failure)?;
     drop(progress);
     let activations = match &calibration {
         Some(text) => watch(args, text)?,
@@ -124,7 +124,7 @@ fn watch(args: &InspectArgs, text: &str) -> Result<Vec<ActivationQuality>> {
     let mut session = engine.session().map_err(load::failure)?;
     let progress = Progress::new("tokens", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
-    judge_activations(&mut session, &ids, bos, tell).map_err(load::failure)
+    judge_activations(&mut session, &ids, bos, tell).map_err(load::evaluation_failure)
 }
 
 impl From<MatrixQuality> for Matrix {

@@ -1,17 +1,11 @@
 //! Perplexity: how surprised a model is by a text.
 
-use crate::{EngineError, Session, evaluation::Windows};
+use bitnet_inference::{EngineError, Session};
 
-/// How a text is cut into windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PerplexityOptions {
-    /// Tokens of a window, the one that begins a text included.
-    pub window: usize,
-    /// Tokens that are scored anew in each window; the others are context only. At most the window's.
-    pub stride: usize,
-    /// Put before every window, if any.
-    pub bos: Option<u32>,
-}
+use crate::{
+    error::EvaluationError,
+    windows::{PerplexityOptions, Windows},
+};
 
 /// How surprised a model is.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +33,7 @@ pub fn perplexity(
     ids: &[u32],
     options: &PerplexityOptions,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Perplexity, EngineError> {
+) -> Result<Perplexity, EvaluationError> {
     let windows = Windows::new(ids, options, session.context())?;
     let mut sum = Sum::default();
     for index in 0..windows.len() {
@@ -85,12 +79,12 @@ impl Sum {
         self.window = 0.0;
     }
 
-    pub(crate) fn finish(self, session: &Session) -> Result<Perplexity, EngineError> {
+    pub(crate) fn finish(self, session: &Session) -> Result<Perplexity, EvaluationError> {
         if self.ids.is_empty() {
-            return Err(EngineError::Window("the text is too short: nothing to score".into()));
+            return Err(EvaluationError::Window("the text is too short: nothing to score".into()));
         }
         if !self.total.is_finite() {
-            return Err(EngineError::NotANumber);
+            return Err(EngineError::NotANumber.into());
         }
         let bytes = session.engine().tokenizer().map(|tokenizer| {
             self.ids.iter().map(|&id| tokenizer.token_bytes(id).map_or(0, <[u8]>::len)).sum::<usize>()

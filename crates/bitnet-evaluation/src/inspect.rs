@@ -1,10 +1,11 @@
 //! What a model file holds, without running it.
 
 use bitnet_format::Checkpoint;
+use bitnet_inference::vocabulary;
 use bitnet_model::{Config, ModelError, Part, Source, Weight};
 use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix, TritCounts};
 
-use crate::{EngineError, vocabulary};
+use crate::error::EvaluationError;
 
 /// One matrix.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ pub struct Inspection {
 pub fn inspect(
     checkpoint: Checkpoint,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Inspection, EngineError> {
+) -> Result<Inspection, EvaluationError> {
     let source = Source::to_look_at(checkpoint)?;
     let config = source.config().clone();
     let parts: Vec<Part> = source.matrices().collect();
@@ -157,7 +158,7 @@ fn in_memory(weight: &Weight) -> u64 {
     }
 }
 
-fn trits_of(name: &str, weight: &Weight) -> Result<Option<TritReport>, EngineError> {
+fn trits_of(name: &str, weight: &Weight) -> Result<Option<TritReport>, EvaluationError> {
     Ok(match weight {
         Weight::Ternary(m) => Some(report(m)),
         Weight::Packed(m) => Some(report(&m.unpack().map_err(ModelError::quant(name))?)),

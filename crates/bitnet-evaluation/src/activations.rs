@@ -1,12 +1,13 @@
 //! What int8 makes of the rows that projections read.
 
+use bitnet_inference::Session;
 use bitnet_model::Stage;
 use bitnet_quant::{
     Activations,
     activations::{BLOCK, quantize},
 };
 
-use crate::{EngineError, Session, quality::decibels};
+use crate::{error::EvaluationError, noise::decibels};
 
 /// A channel is an outlier when its root mean square over the text is this many times the median channel's.
 pub const OUTLIER: f64 = 6.0;
@@ -91,7 +92,7 @@ pub fn judge_activations(
     ids: &[u32],
     bos: Option<u32>,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Vec<ActivationQuality>, EngineError> {
+) -> Result<Vec<ActivationQuality>, EvaluationError> {
     let config = session.engine().config().clone();
     let block = match session.engine().info().activations {
         Activations::Int8PerBlock => BLOCK,
@@ -105,7 +106,7 @@ pub fn judge_activations(
     let mut seen: Vec<Seen> =
         (0..config.layers).flat_map(|_| Input::ALL).map(|input| Seen::new(width(input), block)).collect();
     if ids.is_empty() {
-        return Err(EngineError::Window("the text is too short: nothing to look at".into()));
+        return Err(EvaluationError::Window("the text is too short: nothing to look at".into()));
     }
     let room = session.context().saturating_sub(usize::from(bos.is_some())).max(1);
     let mut done = 0;

@@ -1,11 +1,13 @@
 //! Two models over one text: how far their predictions are apart.
 
+use bitnet_inference::{EngineError, InferenceEngine, Session, argmax};
 use bitnet_kernels::Kernel;
 use bitnet_text::{EncodeOptions, Tokenizer};
 
 use crate::{
-    EngineError, InferenceEngine, Perplexity, PerplexityOptions, Session, argmax, evaluation::Windows,
-    perplexity::Sum,
+    error::{EvaluationError, MismatchError},
+    perplexity::{Perplexity, Sum},
+    windows::{PerplexityOptions, Windows},
 };
 
 /// Positions whose logits of one model are held while the other makes its own.
@@ -43,64 +45,6 @@ pub struct Distance {
     pub max: f64,
 }
 
-/// Why two models cannot be compared token by token.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MismatchError {
-    /// Different numbers of logits.
-    #[error(
-        "the models cannot be compared: one has a vocabulary of {model} tokens, the other of {reference}"
-    )]
-    Vocabulary {
-        /// Of the model.
-        model: usize,
-        /// Of the reference.
-        reference: usize,
-    },
-    /// An id that means two things.
-    #[error(
-        "the models cannot be compared, their tokenizers differ: token {id} is {model:?} for one and {reference:?} for the other"
-    )]
-    Token {
-        /// The first such id.
-        id: u32,
-        /// What the model's tokenizer says.
-        model: String,
-        /// What the reference's says.
-        reference: String,
-    },
-    /// A text that is cut in two ways.
-    #[error(
-        "the models cannot be compared, their tokenizers cut this text differently, from its token {at} on"
-    )]
-    Cut {
-        /// The first token that differs.
-        at: usize,
-    },
-    /// Texts begin in two ways.
-    #[error(
-        "the models cannot be compared, their texts begin differently: one with token {model:?}, the other with {reference:?}"
-    )]
-    Beginning {
-        /// The model's first token.
-        model: Option<u32>,
-        /// The reference's.
-        reference: Option<u32>,
-    },
-    /// Matrices of different shapes.
-    #[error(
-        "the models cannot be compared: {name} has rows and columns {theirs:?} in the other, and {ours:?} here"
-    )]
-    Matrix {
-        /// Its name.
-        name: String,
-        /// Rows and columns in the model.
-        ours: [usize; 2],
-        /// Rows and columns in the other.
-        theirs: [usize; 2],
-    },
-}
-
 /// Refuses models whose tokens are not the same: id by id, in what begins a text, and in how `text` is cut. Returns its tokens,
 /// without the one that begins a text.
 ///
@@ -110,7 +54,7 @@ pub fn same_vocabulary(
     model: &InferenceEngine,
     reference: &InferenceEngine,
     text: &str,
-) -> Result<Vec<u32>, EngineError> {
+) -> Result<Vec<u32>, EvaluationError> {
     let sizes = (model.config().vocab, reference.config().vocab);
     if sizes.0 != sizes.1 {
         return Err(MismatchError::Vocabulary { model: sizes.0, reference: sizes.1 }.into());
@@ -150,7 +94,7 @@ pub fn compare(
     ids: &[u32],
     options: &PerplexityOptions,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Comparison, EngineError> {
+) -> Result<Comparison, EvaluationError> {
     let vocab = model.engine().config().vocab;
     let theirs = reference.engine().config().vocab;
     if vocab != theirs {
@@ -221,7 +165,7 @@ impl Both {
         model.iter().zip(reference).for_each(|(a, b)| self.logits.add((a - b).abs()));
     }
 
-    fn finish(self, model: &Session, reference: &Session) -> Result<Comparison, EngineError> {
+    fn finish(self, model: &Session, reference: &Session) -> Result<Comparison, EvaluationError> {
         let positions = self.losses.len().max(1) as f64;
         let mean = self.losses.iter().sum::<f64>() / positions;
         let squares: f64 = self.losses.iter().map(|d| (d - mean) * (d - mean)).sum();

@@ -8,16 +8,16 @@
 
 use std::fs;
 
-use bitnet_format::{Checkpoint, OpenOptions};
-use bitnet_inference::{
-    EngineError, InferenceEngine, Input, KvType, LoadOptions, MatrixQuality, MismatchError,
-    judge_activations, judge_matrices,
+use bitnet_evaluation::{
+    EvaluationError, Input, MatrixQuality, MismatchError, judge_activations, judge_matrices,
 };
+use bitnet_format::{Checkpoint, OpenOptions};
+use bitnet_inference::{InferenceEngine, KvType, LoadOptions};
 use bitnet_model::{Projection, Source};
 use bitnet_quant::TritCounts;
 
 mod support;
-use support::{cases, oracle};
+use support::{oracle, prompt};
 
 const MODEL: &str = "bitnet-a-offline-packed";
 const MASTERS: &str = "bitnet-a-online-bf16";
@@ -120,19 +120,19 @@ fn what_cannot_be_compared_is_named() {
         let [masters, other] = [masters, other].map(|name| name.map(|name| open(oracle(name))));
         judge_matrices(&model, masters.as_ref(), other.as_ref(), |_, _| {}).unwrap_err()
     };
-    assert!(matches!(with(Some(MODEL), None), EngineError::NoMasters { .. }));
+    assert!(matches!(with(Some(MODEL), None), EvaluationError::NoMasters { .. }));
     let other = with(None, Some("bitnet-c-silu-online-bf16"));
-    assert!(matches!(other, EngineError::Mismatch(MismatchError::Matrix { .. })), "{other}");
+    assert!(matches!(other, EvaluationError::Mismatch(MismatchError::Matrix { .. })), "{other}");
     let made = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/oracle-made/dense-llama-f16");
     let dense = judge_matrices(&open(made), None, None, |_, _| {}).unwrap_err();
-    assert!(matches!(dense, EngineError::NotTernary { .. }), "{dense}");
+    assert!(matches!(dense, EvaluationError::NotTernary { .. }), "{dense}");
 }
 
 #[test]
 fn activations_are_what_numpy_makes_of_those_of_transformers() {
     let options = LoadOptions { context: Some(64), kv: KvType::F32, ..Default::default() };
     let engine = InferenceEngine::load(oracle(MODEL), &options).unwrap();
-    let prompt = cases(MODEL)[0].prompt.clone();
+    let prompt = prompt(MODEL);
     let mut session = engine.session().unwrap();
     // Batches are of no account.
     session.set_prefill(4);

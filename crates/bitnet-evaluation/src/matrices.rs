@@ -7,7 +7,10 @@ use bitnet_model::{
 };
 use bitnet_quant::{TernaryMatrix, TritCounts};
 
-use crate::{EngineError, MismatchError, quality::decibels};
+use crate::{
+    error::{EvaluationError, MismatchError},
+    noise::decibels,
+};
 
 /// One projection.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,14 +74,14 @@ pub struct Change {
 /// passed over. Calls `progress(done, total)` in matrices.
 ///
 /// # Errors
-/// For a part that cannot be read; [`MismatchError::Matrix`] where shapes differ; [`EngineError::NoMasters`] where the masters are
-/// no floats; [`EngineError::NotTernary`] where `other` holds floats, or `model` holds no ternary matrix.
+/// For a part that cannot be read; [`MismatchError::Matrix`] where shapes differ; [`EvaluationError::NoMasters`] where the masters are
+/// no floats; [`EvaluationError::NotTernary`] where `other` holds floats, or `model` holds no ternary matrix.
 pub fn judge_matrices(
     model: &Source,
     masters: Option<&Source>,
     other: Option<&Source>,
     mut progress: impl FnMut(usize, usize),
-) -> Result<Vec<MatrixQuality>, EngineError> {
+) -> Result<Vec<MatrixQuality>, EvaluationError> {
     let parts: Vec<_> = model
         .matrices()
         .filter_map(|part| match part {
@@ -101,13 +104,13 @@ pub fn judge_matrices(
         progress(done + 1, parts.len());
     }
     if found.is_empty() {
-        return Err(EngineError::NotTernary { name: model.checkpoint().path().display().to_string() });
+        return Err(EvaluationError::NotTernary { name: model.checkpoint().path().display().to_string() });
     }
     Ok(found)
 }
 
 /// The matrices of trits whose sum `part` is; `None` for floats.
-fn planes(source: &Source, part: Part) -> Result<Option<Vec<TernaryMatrix>>, EngineError> {
+fn planes(source: &Source, part: Part) -> Result<Option<Vec<TernaryMatrix>>, EvaluationError> {
     let weights = match source.weight(part)? {
         Weight::Planes(planes) => Vec::from(*planes),
         one => vec![one],
@@ -193,12 +196,12 @@ fn fit(
     quality: &MatrixQuality,
     masters: &Source,
     part: Part,
-) -> Result<Fit, EngineError> {
+) -> Result<Fit, EvaluationError> {
     let name = masters.name(part);
     let view = masters.checkpoint().tensor(&name)?;
     let stored = view.info().ty();
     if stored == TensorType::U8 || stored.is_ternary() {
-        return Err(EngineError::NoMasters { name, stored: masters.stored_as(part) });
+        return Err(EvaluationError::NoMasters { name, stored: masters.stored_as(part) });
     }
     same_shape(quality, &name, [view.info().rows(), view.info().cols()])?;
     let order = file_order(masters, quality.projection);
@@ -219,7 +222,7 @@ fn fit(
     Ok(Fit { sqnr: decibels(ww, noise), cosine: if lengths > 0.0 { wq / lengths } else { 0.0 } })
 }
 
-fn read_row(view: &TensorView<'_>, row: usize, out: &mut [f32]) -> Result<(), EngineError> {
+fn read_row(view: &TensorView<'_>, row: usize, out: &mut [f32]) -> Result<(), EvaluationError> {
     Ok(view.dequantize_row(row, out)?)
 }
 
@@ -239,13 +242,13 @@ fn change(
     quality: &MatrixQuality,
     other: &Source,
     part: Part,
-) -> Result<Change, EngineError> {
+) -> Result<Change, EvaluationError> {
     let name = other.name(part);
     if other.config().layers <= quality.layer {
         return Err(MismatchError::Matrix { name, ours: quality.shape, theirs: [0, 0] }.into());
     }
     let Some(theirs) = planes(other, part)?.filter(|theirs| theirs.len() == ours.len()) else {
-        return Err(EngineError::NotTernary { name });
+        return Err(EvaluationError::NotTernary { name });
     };
     same_shape(quality, &name, [theirs[0].rows(), theirs[0].cols()])?;
     let mut change = Change { flipped: 0, to_zero: 0, from_zero: 0, sign: 0, scale_drift: 0.0 };
@@ -268,7 +271,7 @@ fn change(
     Ok(change)
 }
 
-fn same_shape(quality: &MatrixQuality, name: &str, theirs: [usize; 2]) -> Result<(), EngineError> {
+fn same_shape(quality: &MatrixQuality, name: &str, theirs: [usize; 2]) -> Result<(), EvaluationError> {
     if theirs == quality.shape {
         return Ok(());
     }

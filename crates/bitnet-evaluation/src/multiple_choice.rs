@@ -1,10 +1,11 @@
 //! Multiple choice: which continuation a model thinks likeliest.
 
+use bitnet_inference::{EngineError, Session};
 use bitnet_text::{EncodeOptions, Tokenizer};
 
 use crate::{
-    EngineError, Question, Session,
-    evaluation::questions::{TaskError, TaskErrorKind},
+    error::EvaluationError,
+    questions::{Question, TaskError, TaskErrorKind},
 };
 
 /// How a question was answered.
@@ -60,7 +61,7 @@ pub fn multiple_choice(
     questions: &[Question],
     delimiter: &str,
     mut progress: impl FnMut(usize, usize),
-) -> Result<TaskResult, EngineError> {
+) -> Result<TaskResult, EvaluationError> {
     let engine = session.engine().clone();
     let tokenizer = engine.tokenizer().ok_or(EngineError::NoTokenizer)?;
     let mut answers = Vec::with_capacity(questions.len());
@@ -93,7 +94,7 @@ fn ask(
     tokenizer: &Tokenizer,
     question: &Question,
     delimiter: &str,
-) -> Result<Answer, EngineError> {
+) -> Result<Answer, EvaluationError> {
     let refused = |kind| TaskError { line: question.line, kind };
     let cuts: Result<Vec<_>, _> =
         question.choices.iter().map(|choice| cut(tokenizer, &question.context, choice, delimiter)).collect();
@@ -117,7 +118,7 @@ fn ask(
     let log_likelihoods: Vec<f64> = scores.collect::<Result<_, _>>()?;
     let tokens = cuts.iter().map(|(ids, _)| ids.len() - first).collect();
     if log_likelihoods.iter().any(|l| !l.is_finite()) {
-        return Err(EngineError::NotANumber);
+        return Err(EngineError::NotANumber.into());
     }
     let per_character = log_likelihoods.iter().zip(&question.choices);
     let per_character: Vec<f64> = per_character.map(|(l, c)| l / c.chars().count().max(1) as f64).collect();
@@ -142,7 +143,7 @@ fn cut(
     context: &str,
     choice: &str,
     delimiter: &str,
-) -> Result<(Vec<u32>, usize), EngineError> {
+) -> Result<(Vec<u32>, usize), EvaluationError> {
     let plain = EncodeOptions { add_special: false, parse_special: false };
     let kept = context.trim_end();
     let apart = context.is_empty() || kept.len() < context.len() || choice.starts_with(char::is_whitespace);
@@ -158,7 +159,7 @@ fn cut(
 }
 
 /// `ln p(ids[first..] | ids[..first])`. What the session holds already of the context is not computed again.
-fn log_likelihood(session: &mut Session, ids: &[u32], first: usize) -> Result<f64, EngineError> {
+fn log_likelihood(session: &mut Session, ids: &[u32], first: usize) -> Result<f64, EvaluationError> {
     let common = session.tokens().iter().zip(&ids[..first - 1]).take_while(|(a, b)| a == b).count();
     session.truncate(common);
     if common < first - 1 {

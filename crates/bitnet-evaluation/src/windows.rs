@@ -1,17 +1,17 @@
-//! Judging a model: how a text is cut, how far two models are apart on it, and questions with given answers.
-//!
-//! Everything here is one function of the models, the text and the options: sums run in the order of the text, in f64, with
-//! exponentials and logarithms that every platform rounds alike.
+//! How a text is cut into windows.
 
-mod compare;
-mod multiple_choice;
-mod questions;
+use crate::error::EvaluationError;
 
-pub use compare::{Comparison, Distance, MismatchError, compare, same_vocabulary};
-pub use multiple_choice::{Answer, Share, TaskResult, multiple_choice};
-pub use questions::{Question, TaskError, TaskErrorKind, read_questions};
-
-use crate::{EngineError, PerplexityOptions};
+/// The cut of a text: windows of one length, at one distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerplexityOptions {
+    /// Tokens of a window, the one that begins a text included.
+    pub window: usize,
+    /// Tokens that are scored anew in each window; the others are context only. At most the window's.
+    pub stride: usize,
+    /// Put before every window, if any.
+    pub bos: Option<u32>,
+}
 
 /// The windows of a text.
 pub(crate) struct Windows<'a> {
@@ -38,19 +38,19 @@ impl<'a> Windows<'a> {
         ids: &'a [u32],
         options: &PerplexityOptions,
         context: usize,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Self, EvaluationError> {
         let PerplexityOptions { window, stride, bos } = *options;
         let body = window.saturating_sub(usize::from(bos.is_some()));
         // Without a first token that is given, the first of the text is not predicted from anything.
         let most = if bos.is_some() { body } else { body.saturating_sub(1) };
         if window > context || stride == 0 || stride > most {
-            return Err(EngineError::Window(format!(
+            return Err(EvaluationError::Window(format!(
                 "a window of {window} tokens with a stride of {stride} cannot be: the window is at most the context \
                  ({context}), the stride from 1 to {most}",
             )));
         }
         if ids.is_empty() {
-            return Err(EngineError::Window("the text is too short: nothing to score".into()));
+            return Err(EvaluationError::Window("the text is too short: nothing to score".into()));
         }
         let body = body.min(ids.len());
         Ok(Self { ids, bos, body, stride, count: (ids.len() - body) / stride + 1 })

@@ -1,16 +1,17 @@
 //! Figures of evaluation, against numbers that were computed with other software.
 //!
-//! Expected values: tokens by the `tokenizers` library for Python, logits by `bitnet logits` (which `oracle.rs` holds to those of
-//! `transformers`), everything behind them by numpy in f64. What the engine adds in f32 (log-sum-exp, rounded to f32 once per
+//! Expected values: tokens by the `tokenizers` library for Python, logits by `bitnet logits` (which `bitnet-inference/tests/oracle.rs`
+//! holds to those of `transformers`), everything behind them by numpy in f64. What the engine adds in f32 (log-sum-exp, rounded to f32 once per
 //! position) leaves 1e-6 between the two.
 
 // A test that cannot read its data has nothing better to do than to stop.
 #![allow(clippy::unwrap_used)]
 
-use bitnet_inference::{
-    EngineError, InferenceEngine, KvType, LoadOptions, MismatchError, PerplexityOptions, Question,
-    TaskErrorKind, compare, multiple_choice, perplexity, read_questions, same_vocabulary,
+use bitnet_evaluation::{
+    Answer, EvaluationError, MismatchError, PerplexityOptions, Question, TaskErrorKind, TaskResult, compare,
+    multiple_choice, perplexity, read_questions, same_vocabulary,
 };
+use bitnet_inference::{InferenceEngine, KvType, LoadOptions};
 
 mod support;
 use support::oracle;
@@ -90,7 +91,7 @@ fn models_with_other_tokens_are_not_compared() {
     };
     let (a, e) = (load(MODEL), made("bitnet-e-bitlinear-packed"));
     let mismatch = |other: &InferenceEngine| match same_vocabulary(&a, other, "Speak.") {
-        Err(EngineError::Mismatch(mismatch)) => mismatch,
+        Err(EvaluationError::Mismatch(mismatch)) => mismatch,
         other => panic!("{other:?}"),
     };
     let told = mismatch(&e);
@@ -100,7 +101,7 @@ fn models_with_other_tokens_are_not_compared() {
     );
 }
 
-fn ask(delimiter: &str, lines: &str) -> Result<bitnet_inference::TaskResult, EngineError> {
+fn ask(delimiter: &str, lines: &str) -> Result<TaskResult, EvaluationError> {
     let mut session = load(MODEL).session().unwrap();
     multiple_choice(&mut session, &read_questions(lines).unwrap(), delimiter, |_, _| {})
 }
@@ -123,7 +124,7 @@ fn choices_are_as_likely_as_numpy_says() {
     for (answer, wanted) in told.answers.iter().zip(wanted) {
         answer.log_likelihoods.iter().zip(wanted).for_each(|(&got, &wanted)| near(got, wanted));
     }
-    let of = |f: fn(&bitnet_inference::Answer) -> usize| told.answers.iter().map(f).collect::<Vec<_>>();
+    let of = |f: fn(&Answer) -> usize| told.answers.iter().map(f).collect::<Vec<_>>();
     assert_eq!(
         (of(|a| a.line), of(|a| a.chosen), of(|a| a.gold)),
         (vec![2, 3, 4, 5], vec![0, 1, 0, 0], vec![0, 1, 0, 1])
@@ -173,7 +174,7 @@ fn a_question_that_does_not_fit_is_named() {
         Question { line: 7, context: "word ".repeat(200), choices: vec!["a".into(), "b".into()], gold: 0 };
     let mut session = load(MODEL).session().unwrap();
     match multiple_choice(&mut session, &[long], " ", |_, _| {}) {
-        Err(EngineError::Task(e)) => {
+        Err(EvaluationError::Task(e)) => {
             assert_eq!(e.line, 7);
             assert!(matches!(e.kind, TaskErrorKind::TooLong { room: 128, .. }), "{e}");
         }
