@@ -22,7 +22,7 @@ const TO_MEND: &[(&str, usize)] = &[
     ("bitnet-format", 15),
     ("bitnet-text", 11),
     ("bitnet-model", 14),
-    ("bitnet-inference", 13),
+    ("bitnet-inference", 4),
     ("bitnet-convert", 4),
     ("bitnet-training", 19),
     ("bitnet-benchmarks", 3),
