@@ -39,11 +39,11 @@ impl Bench<'_> {
                  read; {:.2} % of the tokens needed all rows after all",
                 100.0 * measured.head.screened,
                 measured.head.rescored / measured.head.screened,
-                self.subject.model.config().vocab,
+                self.subject.model().config().vocab,
                 100.0 * measured.head.full_after
             ));
         }
-        if self.subject.model.skipping_blocks() > 0 {
+        if self.subject.model().skipping_blocks() > 0 {
             notes.push("zeros are left out, so fewer bytes are read than are counted here".to_owned());
         }
         Row {
@@ -79,8 +79,8 @@ impl Bench<'_> {
 
     /// Bytes that a token reads, on average.
     fn bytes(&self, plan: &Plan, case: Case, used: HeadUse) -> Bytes {
-        let traffic = self.subject.model.traffic();
-        let row = traffic.head as f64 / self.subject.model.config().vocab as f64;
+        let traffic = self.subject.model().traffic();
+        let row = traffic.head as f64 / self.subject.model().config().vocab as f64;
         let each = case.batch as f64;
         let (shared, head, seen) = match case.test {
             Test::Generation => {
@@ -103,7 +103,7 @@ impl Bench<'_> {
     }
 
     fn operations(&self, test: Test) -> f64 {
-        let config = self.subject.model.config();
+        let config = self.subject.model().config();
         let block: usize = Projection::ALL.iter().map(|p| p.shape(config).iter().product::<usize>()).sum();
         let head = if test == Test::Generation { config.vocab * config.hidden } else { 0 };
         2.0 * (block * config.layers + head) as f64

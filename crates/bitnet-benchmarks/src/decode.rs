@@ -3,12 +3,11 @@
 use std::time::Instant;
 
 use bitnet_inference::argmax;
-use bitnet_model::{Model, Need, Outcome, Output, Span, State};
+use bitnet_model::{Choose, Need, Output, Span, Support};
 
 use crate::{
     BenchmarkError,
-    measure::{Bench, Kv, Repetition},
-    subject::Device,
+    measure::{Bench, Repetition},
 };
 
 /// FNV-1a over the bits of numbers.
@@ -40,37 +39,35 @@ impl Choice {
     }
 }
 
-/// One pass and the greedy choice behind every span, as a session makes them: with as many logits as a proof takes.
-pub(crate) fn choose(
-    model: &Model<Device>,
-    state: &mut State<Device>,
-    ids: &[u32],
-    spans: &mut [Span<'_, Kv>],
-    choices: &mut Vec<Choice>,
-) -> Result<(), BenchmarkError> {
-    let needs = vec![Need { best: 1, ..Need::default() }; spans.len()];
-    model.forward_support(state, ids, spans, &needs, |_, _| {})?;
-    choices.clear();
-    for span in 0..needs.len() {
-        let chosen = match model.outcome(state, span) {
-            Outcome::All(logits) => Some(Choice::of(logits)),
-            Outcome::Part(support) => {
-                let best = Choice::of(support.logits);
-                let id = support.ids.get(best.id as usize);
-                id.filter(|_| best.logit >= support.floor).map(|&id| Choice { id, ..best })
-            }
-        };
-        match chosen {
-            Some(choice) => choices.push(choice),
-            None => break,
+/// The greedy choice behind every span, as a session makes it: with as many logits as a proof takes.
+pub(crate) struct Greedy<'a>(pub(crate) &'a mut Vec<Choice>);
+
+impl Greedy<'_> {
+    fn take(&mut self, output: usize, choice: Choice) {
+        if self.0.len() <= output {
+            self.0.resize(output + 1, Choice { id: 0, logit: f32::NAN });
         }
+        self.0[output] = choice;
     }
-    if choices.len() < needs.len() {
-        let vocab = model.config().vocab;
-        choices.clear();
-        choices.extend(model.complete(state).chunks_exact(vocab).map(Choice::of));
+}
+
+impl Choose for Greedy<'_> {
+    fn need(&self, _: usize) -> Option<Need<'_>> {
+        Some(Need { best: 1, ..Need::default() })
     }
-    Ok(())
+
+    fn some(&mut self, output: usize, found: &Support<'_>) -> bool {
+        let best = Choice::of(found.logits);
+        let proven = found.ids.get(best.id as usize).filter(|_| best.logit >= found.floor);
+        if let Some(&id) = proven {
+            self.take(output, Choice { id, ..best });
+        }
+        proven.is_some()
+    }
+
+    fn all(&mut self, output: usize, logits: &[f32]) {
+        self.take(output, Choice::of(logits));
+    }
 }
 
 impl Bench<'_> {
@@ -81,21 +78,20 @@ impl Bench<'_> {
         depth: usize,
         batch: usize,
     ) -> Result<Repetition, BenchmarkError> {
-        let vocab = self.subject.model.config().vocab;
+        let vocab = self.subject.model().config().vocab;
         let mut ids: Vec<u32> = (0..batch).map(|i| ((i * 7919 + 1) % vocab) as u32).collect();
-        self.sequences.iter_mut().for_each(|s| s.truncate(depth));
+        self.rewind(depth)?;
         let (mut seconds, mut checksum, mut finite) = (0.0, Checksum::new(), true);
         let mut choices = Vec::with_capacity(batch);
+        let span = |&sequence: &_| Span { sequence, tokens: 1, output: Output::Last };
+        let spans: Vec<_> = self.sequences[..batch].iter().map(span).collect();
         for _ in 0..tokens {
             if self.watcher.stopped() {
                 return Err(BenchmarkError::Stopped);
             }
-            let mut spans: Vec<_> = self.sequences[..batch]
-                .iter_mut()
-                .map(|sequence| Span { sequence, tokens: 1, output: Output::Last })
-                .collect();
+            choices.clear();
             let started = Instant::now();
-            choose(&self.subject.model, &mut self.state, &ids, &mut spans, &mut choices)?;
+            self.subject.runner.step(&ids, &spans, &mut Greedy(&mut choices), None)?;
             seconds += started.elapsed().as_secs_f64();
             for (id, &choice) in ids.iter_mut().zip(&choices) {
                 *id = choice.id;

@@ -1,11 +1,11 @@
 //! One combination, measured: work and yardsticks in turns.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{Backend, Output, ScreenCounts, Sequence, Span, State};
+use bitnet_model::{Output, PAGE, RunnerOptions, ScreenCounts, SequenceId, Span};
 
 use crate::{
     BenchmarkError, Plan, Share, Subject, Test, Watcher, Yardsticks, breakdown::empty_step, energy, load,
-    run::Case, subject::Device,
+    run::Case,
 };
 
 /// Tokens of a prompt that go through the model at once, as in a session of the engine.
@@ -16,13 +16,10 @@ const PATIENCE: f64 = 30.0;
 /// Steps of generation that are looked at one operation at a time, and that are run beside a load.
 const FEW_STEPS: usize = 16;
 
-pub(crate) type Kv = <Device as Backend>::Kv;
-
 /// The model and the buffers of all measurements.
 pub(crate) struct Bench<'a> {
     pub(crate) subject: &'a mut Subject,
-    pub(crate) state: State<Device>,
-    pub(crate) sequences: Vec<Sequence<Kv>>,
+    pub(crate) sequences: Vec<SequenceId>,
     pub(crate) watcher: &'a dyn Watcher,
 }
 
@@ -92,45 +89,55 @@ impl<'a> Bench<'a> {
         let depth = plan.depths.iter().copied().max().unwrap_or(0);
         let batch = plan.batches.iter().copied().max().unwrap_or(1).max(1);
         let capacity = depth + plan.prompt.max(plan.generate).max(1);
-        let model = &subject.model;
-        let mut bench = Self {
-            state: model.with_support(model.state(CHUNK.max(batch), batch, capacity)?, batch)?,
-            sequences: (0..batch).map(|_| model.sequence(capacity)).collect::<Result<_, _>>()?,
-            subject,
-            watcher,
-        };
-        bench.fill(depth)?;
+        subject.runner.resize(RunnerOptions {
+            tokens: CHUNK.max(batch),
+            context: capacity,
+            kv_bytes: None,
+        })?;
+        let mut bench = Self { subject, sequences: Vec::with_capacity(batch), watcher };
+        bench.fill(depth, batch)?;
         Ok(bench)
     }
 
-    /// Makes every sequence hold `depth` positions: the first one computes them, the others copy.
-    fn fill(&mut self, depth: usize) -> Result<(), BenchmarkError> {
-        let vocab = self.subject.model.config().vocab;
+    /// Opens `batch` sequences that hold `depth` positions: the first one computes them, the others share them.
+    fn fill(&mut self, depth: usize, batch: usize) -> Result<(), BenchmarkError> {
+        let vocab = self.subject.model().config().vocab;
         let ids: Vec<u32> = (0..depth).map(|i| ((i * 7919 + 13) % vocab) as u32).collect();
-        let Some((first, others)) = self.sequences.split_first_mut() else { return Ok(()) };
+        let sequence = self.subject.runner.sequences().open();
         for chunk in ids.chunks(CHUNK) {
             if self.watcher.stopped() {
                 return Err(BenchmarkError::Stopped);
             }
-            let mut spans = [Span { sequence: first, tokens: chunk.len(), output: Output::None }];
-            self.subject.model.forward(&mut self.state, chunk, &mut spans, |_, _| {})?;
+            let span = Span { sequence, tokens: chunk.len(), output: Output::None };
+            self.subject.runner.step(chunk, &[span], &mut |_: usize, _: &[f32]| {}, None)?;
         }
-        for other in others {
-            self.subject.model.copy(first, other)?;
+        self.sequences.push(sequence);
+        for _ in 1..batch {
+            let fork = self.subject.runner.sequences().fork(sequence, depth);
+            self.sequences.push(fork.map_err(bitnet_model::ModelError::from)?);
+        }
+        Ok(())
+    }
+
+    /// Makes every sequence hold `depth` positions again.
+    pub(crate) fn rewind(&mut self, depth: usize) -> Result<(), BenchmarkError> {
+        for &sequence in &self.sequences {
+            let rewound = self.subject.runner.sequences().truncate(sequence, depth);
+            rewound.map_err(bitnet_model::ModelError::from)?;
         }
         Ok(())
     }
 
     /// Bytes of matrices that a generated token reads.
     pub(crate) fn bytes_of_a_token(&self) -> usize {
-        let traffic = self.subject.model.traffic();
+        let traffic = self.subject.model().traffic();
         let head = if traffic.screen > 0 { traffic.screen } else { traffic.head };
         traffic.ternary + traffic.dense + head
     }
 
     /// Bytes of keys and values that a position takes in every block together.
     pub(crate) fn kv_bytes(&self) -> usize {
-        self.sequences.first().map_or(0, |s| self.subject.model.backend().kv_bytes(&s.kv))
+        self.subject.runner.pages().page_bytes / PAGE
     }
 
     pub(crate) fn measure(
@@ -147,7 +154,7 @@ impl<'a> Bench<'a> {
             Test::Prompt => self.prompt(plan.prompt.min(CHUNK), case.depth, case.batch.min(CHUNK))?,
             Test::Generation => self.generate(plan.generate.min(2), case.depth, case.batch)?,
         };
-        let counts = self.subject.model.screen_counts(&self.state);
+        let counts = self.subject.runner.screen_counts();
         let mut before = (yardsticks.read(team), yardsticks.multiply(team));
         while samples.len() < plan.repetitions.max(1) && (samples.len() < LEAST || seconds < PATIENCE) {
             let meter = energy::Meter::start();
@@ -167,7 +174,7 @@ impl<'a> Bench<'a> {
             tokens += repetition.tokens;
             seconds += repetition.seconds;
         }
-        let head = HeadUse::between(counts, self.subject.model.screen_counts(&self.state), tokens);
+        let head = HeadUse::between(counts, self.subject.runner.screen_counts(), tokens);
         let breakdown = if plan.breakdown { self.look(plan, case)? } else { Vec::new() };
         Ok(Measured {
             samples,
@@ -195,9 +202,9 @@ impl<'a> Bench<'a> {
 
     /// Where the time goes.
     fn look(&mut self, plan: &Plan, case: Case) -> Result<Vec<Share>, BenchmarkError> {
-        self.subject.model.backend().watch().look(true);
+        self.subject.model().device().watch().look(true);
         let repetition = self.repeat(plan, case, FEW_STEPS);
-        let clock = self.subject.model.backend().watch();
+        let clock = self.subject.model().device().watch();
         clock.look(false);
         let Repetition { seconds, passes, .. } = repetition?;
         let seen = case.depth + FEW_STEPS.min(plan.generate).div_ceil(2);

@@ -6,7 +6,7 @@ use bitnet_model::{Output, Span};
 
 use crate::{
     BenchmarkError,
-    decode::{Checksum, choose},
+    decode::{Checksum, Greedy},
     measure::{Bench, CHUNK, Repetition},
 };
 
@@ -19,15 +19,15 @@ impl Bench<'_> {
         depth: usize,
         batch: usize,
     ) -> Result<Repetition, BenchmarkError> {
-        let (each, vocab) = ((tokens / batch).max(1), self.subject.model.config().vocab);
+        let (each, vocab) = ((tokens / batch).max(1), self.subject.model().config().vocab);
         let ids: Vec<u32> = (0..each * batch).map(|i| ((i * 6151 + 3) % vocab) as u32).collect();
-        self.sequences.iter_mut().for_each(|s| s.truncate(depth));
+        self.rewind(depth)?;
         let (mut seconds, mut passes, mut checksum, mut finite) = (0.0, 0, Checksum::new(), true);
         let mut choices = Vec::with_capacity(batch);
         // So many sequences fit into one pass, and so many tokens of each.
         let (together, part) = if each >= CHUNK { (1, CHUNK) } else { (CHUNK / each, each) };
-        for (ids, sequences) in ids.chunks(each * together).zip(self.sequences[..batch].chunks_mut(together))
-        {
+        let sequences = self.sequences[..batch].chunks(together);
+        for (ids, sequences) in ids.chunks(each * together).zip(sequences) {
             let mut start = 0;
             while start < each {
                 if self.watcher.stopped() {
@@ -38,16 +38,11 @@ impl Bench<'_> {
                 let pass: Vec<u32> =
                     ids.chunks(each).flat_map(|own| &own[start..start + tokens]).copied().collect();
                 let output = if last { Output::Last } else { Output::None };
-                let mut spans: Vec<_> =
-                    sequences.iter_mut().map(|sequence| Span { sequence, tokens, output }).collect();
-                let (model, state) = (&self.subject.model, &mut self.state);
+                let span = |&sequence: &_| Span { sequence, tokens, output };
+                let spans: Vec<_> = sequences.iter().map(span).collect();
+                choices.clear();
                 let started = Instant::now();
-                if last {
-                    choose(model, state, &pass, &mut spans, &mut choices)?;
-                } else {
-                    model.forward(state, &pass, &mut spans, |_, _| {})?;
-                    choices.clear();
-                }
+                self.subject.runner.step(&pass, &spans, &mut Greedy(&mut choices), None)?;
                 passes += 1;
                 seconds += started.elapsed().as_secs_f64();
                 finite &= choices.iter().all(|c| c.logit.is_finite());

@@ -6,7 +6,8 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::OpenOptions;
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Cpu, HeadChoice, KvType, Layout, Model, Source, Sparsity, Watched, Wishes,
+    ActivationChoice, Cpu, HeadChoice, KvType, Layout, Model, Runner, RunnerOptions, Source, Sparsity,
+    Watched, Wishes,
 };
 
 use crate::{BenchmarkError, Shape, Synthetic, breakdown::Clock};
@@ -41,10 +42,13 @@ pub struct Subject {
     pub(crate) synthetic: bool,
     pub(crate) kernel: &'static Kernel,
     pub(crate) pool: HybridMemoryPool,
-    pub(crate) model: Model<Device>,
+    pub(crate) runner: Runner<Device>,
     pub(crate) file_bytes: u64,
     pub(crate) load_seconds: f64,
 }
+
+/// Room before anything is measured.
+const SMALLEST: RunnerOptions = RunnerOptions { tokens: 1, context: 1, kv_bytes: None };
 
 /// Told of the bytes read so far and in all.
 pub type OnBytes<'a> = &'a (dyn Fn(u64, u64) + Sync);
@@ -74,13 +78,14 @@ impl Subject {
     ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
         let path = source.checkpoint().path();
-        let (backend, threads) = backend(options)?;
-        let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
-        let model = Model::load(&source, backend, &threads, options.activations, &wishes(options), progress)?;
+        let (device, threads) = device(options)?;
+        let (kernel, pool) = (device.inner().kernel(), device.inner().pool().clone());
+        let model = Model::load(&source, device, &threads, options.activations, &wishes(options), progress)?;
+        let runner = Runner::new(model, SMALLEST)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let load_seconds = started.elapsed().as_secs_f64();
         let file_bytes = source.checkpoint().file_bytes();
-        Ok(Self { name, synthetic: false, kernel, pool, model, file_bytes, load_seconds })
+        Ok(Self { name, synthetic: false, kernel, pool, runner, file_bytes, load_seconds })
     }
 
     /// A model of a published shape with random trits.
@@ -93,13 +98,19 @@ impl Subject {
         progress: OnBytes<'_>,
     ) -> Result<Self, BenchmarkError> {
         let started = Instant::now();
-        let (backend, threads) = backend(options)?;
-        let (kernel, pool) = (backend.inner().kernel(), backend.inner().pool().clone());
+        let (device, threads) = device(options)?;
+        let (kernel, pool) = (device.inner().kernel(), device.inner().pool().clone());
         let source = Synthetic::new(shape, pool.clone(), &threads);
-        let model = Model::load(&source, backend, &threads, options.activations, &wishes(options), progress)?;
+        let model = Model::load(&source, device, &threads, options.activations, &wishes(options), progress)?;
+        let runner = Runner::new(model, SMALLEST)?;
         let name = shape.name.to_owned();
         let load_seconds = started.elapsed().as_secs_f64();
-        Ok(Self { name, synthetic: true, kernel, pool, model, file_bytes: 0, load_seconds })
+        Ok(Self { name, synthetic: true, kernel, pool, runner, file_bytes: 0, load_seconds })
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model<Device> {
+        self.runner.model()
     }
 
     /// What it is called.
@@ -133,13 +144,13 @@ impl Subject {
         if team.threads() != threads {
             return Err(BenchmarkError::Threads { asked: threads, granted: team.threads() });
         }
-        let cpu = self.model.backend().inner().with_threads(team.clone());
-        self.model.set_backend(Watched::new(cpu, Clock::default()));
+        let cpu = self.model().device().inner().with_threads(team.clone());
+        self.runner.set_device(Watched::new(cpu, Clock::default()));
         Ok(team)
     }
 }
 
-fn backend(options: &SubjectOptions) -> Result<(Device, Arc<ThreadPool>), BenchmarkError> {
+fn device(options: &SubjectOptions) -> Result<(Device, Arc<ThreadPool>), BenchmarkError> {
     let kernel = bitnet_kernels::select(options.kernel.as_deref())?;
     let threads = Arc::new(ThreadPool::new(options.threads));
     let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())

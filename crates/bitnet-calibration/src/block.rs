@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bitnet_core::tensor::DenseMatrix;
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, Model, ModelError, Output, Part, PartSource, Projection, Span, Stage,
-    Table, Weight, Wishes,
+    ActivationChoice, Config, Cpu, Looking, Model, ModelError, Observe, Output, Part, PartSource, Projection,
+    Runner, RunnerOptions, Span, Stage, Table, Weight, Wishes,
 };
 
 use crate::Windows;
@@ -97,15 +97,15 @@ impl PartSource for OneBlock<'_> {
     }
 }
 
-/// Runs block `layer` of `source`, with `changed` for some of its projections, over `hidden`; `observe` sees the rows of every
-/// stage, window by window.
+/// Runs block `layer` of `source`, with `changed` for some of its projections, over `hidden`; `observer` sees the rows of the
+/// stages that it wants, window by window.
 pub(crate) fn run(
     source: &dyn PartSource,
     layer: usize,
     changed: &BTreeMap<Projection, Weight>,
     hidden: &Hidden,
     cpu: &Cpu,
-    mut observe: impl FnMut(Stage, &[f32]),
+    observer: &mut dyn Observe,
 ) -> Result<(), ModelError> {
     let table = DenseMatrix::from_f32(hidden.tokens(), hidden.width, &hidden.values)?;
     // The head is never asked for; tied, it needs no matrix of its own.
@@ -120,14 +120,15 @@ pub(crate) fn run(
         &|_, _| {},
     )?;
     let longest = hidden.windows.iter().copied().max().unwrap_or(1);
-    let mut state = model.state(longest, 0, longest)?;
+    let mut runner = Runner::new(model, RunnerOptions { tokens: longest, context: longest, kv_bytes: None })?;
     let mut first = 0u32;
     for &tokens in &hidden.windows {
         let ids: Vec<u32> = (first..first + tokens as u32).collect();
         first += tokens as u32;
-        let mut sequence = model.sequence(tokens)?;
-        let span = Span { sequence: &mut sequence, tokens, output: Output::None };
-        model.forward(&mut state, &ids, &mut [span], &mut observe)?;
+        let sequence = runner.sequences().open();
+        let span = Span { sequence, tokens, output: Output::None };
+        runner.step(&ids, &[span], &mut |_: usize, _: &[f32]| {}, Some(observer))?;
+        runner.sequences().close(sequence);
     }
     Ok(())
 }
@@ -141,10 +142,8 @@ pub(crate) fn next(
     cpu: &Cpu,
 ) -> Result<Hidden, ModelError> {
     let mut values = Vec::with_capacity(hidden.values.len());
-    run(source, layer, changed, &hidden, cpu, |stage, rows| {
-        if matches!(stage, Stage::BlockOutput(_)) {
-            values.extend_from_slice(rows);
-        }
-    })?;
+    let output = |stage| matches!(stage, Stage::BlockOutput(_));
+    let keep = |_: Stage, rows: &[f32]| values.extend_from_slice(rows);
+    run(source, layer, changed, &hidden, cpu, &mut Looking::at(output, keep))?;
     Ok(Hidden { values, ..hidden })
 }

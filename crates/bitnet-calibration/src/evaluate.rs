@@ -1,7 +1,9 @@
 //! How well a model predicts text that it was not quantized with.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{ActivationChoice, Cpu, Model, ModelError, Output, PartSource, Span, Wishes};
+use bitnet_model::{
+    ActivationChoice, Cpu, Model, ModelError, Output, PartSource, Runner, RunnerOptions, Span, Wishes,
+};
 
 /// Text in windows: each is a sequence of its own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,15 +54,18 @@ pub fn loss(
 ) -> Result<f64, ModelError> {
     let model = Model::load(source, cpu.clone(), cpu.threads(), choice, &Wishes::default(), &|_, _| {})?;
     let longest = text.longest();
-    let mut state = model.state(longest, longest, longest)?;
     let vocab = model.config().vocab;
-    let (mut sum, mut count) = (0.0, 0usize);
+    let mut runner = Runner::new(model, RunnerOptions { tokens: longest, context: longest, kv_bytes: None })?;
+    let (mut sum, mut count, mut logits) = (0.0, 0usize, Vec::new());
     for window in text.iter() {
-        let mut sequence = model.sequence(window.len())?;
-        let span = Span { sequence: &mut sequence, tokens: window.len(), output: Output::All };
-        let logits = model.forward(&mut state, window, &mut [span], |_, _| {})?;
+        let sequence = runner.sequences().open();
+        let span = Span { sequence, tokens: window.len(), output: Output::All };
+        logits.clear();
+        let mut keep = |_: usize, row: &[f32]| logits.extend_from_slice(row);
+        runner.step(window, &[span], &mut keep, None)?;
+        runner.sequences().close(sequence);
         let mut parts = vec![0.0f64; window.len() - 1];
-        score(cpu, logits, vocab, &window[1..], &mut parts);
+        score(cpu, &logits, vocab, &window[1..], &mut parts);
         sum += parts.iter().sum::<f64>();
         count += parts.len();
     }

@@ -6,7 +6,8 @@ use bitnet_convert::{MixedWriter, stored_bytes};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
 use bitnet_model::{
-    ActivationChoice, Cpu, ModelError, Part, Projection, Source, Stage, Weight, family::bitnet_file::Form,
+    ActivationChoice, Cpu, Looking, ModelError, Part, Projection, Source, Stage, Weight,
+    family::bitnet_file::Form,
 };
 use bitnet_quant::Granularity;
 
@@ -229,18 +230,15 @@ impl Job<'_> {
         hidden: &Hidden,
     ) -> Result<Hessian, QuantizeError> {
         let mut hessian = Hessian::new(p.shape(self.source.config())[1]);
-        block::run(self.source, layer, changed, hidden, self.cpu, |stage, rows| {
-            let wanted = match stage {
-                Stage::AttentionNorm(_) => p == Projection::Query,
-                Stage::OutputInput(_) => p == Projection::Output,
-                Stage::FfnNorm(_) => p == Projection::Gate,
-                Stage::DownInput(_) => p == Projection::Down,
-                _ => false,
-            };
-            if wanted {
-                hessian.add(rows, self.cpu.threads());
-            }
-        })?;
+        let read = |stage| match stage {
+            Stage::AttentionNorm(_) => p == Projection::Query,
+            Stage::OutputInput(_) => p == Projection::Output,
+            Stage::FfnNorm(_) => p == Projection::Gate,
+            Stage::DownInput(_) => p == Projection::Down,
+            _ => false,
+        };
+        let add = |_: Stage, rows: &[f32]| hessian.add(rows, self.cpu.threads());
+        block::run(self.source, layer, changed, hidden, self.cpu, &mut Looking::at(read, add))?;
         Ok(hessian)
     }
 

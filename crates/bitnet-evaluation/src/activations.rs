@@ -1,7 +1,7 @@
 //! What int8 makes of the rows that projections read.
 
 use bitnet_inference::Session;
-use bitnet_model::Stage;
+use bitnet_model::{Looking, Stage};
 use bitnet_quant::{
     Activations,
     activations::{BLOCK, quantize},
@@ -114,12 +114,14 @@ pub fn judge_activations(
         session.reset();
         let window: Vec<u32> =
             bos.filter(|_| room < session.context()).into_iter().chain(part.iter().copied()).collect();
-        session.feed_observed(&window, |stage, rows| {
+        let inputs = |stage| Input::of(stage).is_some();
+        let mut gather = Looking::at(inputs, |stage, rows: &[f32]| {
             if let Some((layer, input)) = Input::of(stage) {
                 let seen = &mut seen[layer * Input::ALL.len() + input as usize];
                 rows.chunks_exact(seen.squares.len()).for_each(|row| seen.add(row));
             }
-        })?;
+        });
+        session.feed_observed(&window, &mut gather)?;
         done += part.len();
         progress(done, ids.len());
     }

@@ -2,20 +2,20 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Adapted, Adapter, Config, Cpu, HeadChoice, KvType, Layout, Model, PartSource, Source,
-    Sparsity, Wishes,
+    ActivationChoice, Adapted, Adapter, Config, Cpu, HeadChoice, KvType, Layout, Model, PageUse, PartSource,
+    Runner, RunnerOptions, ScreenCounts, Source, Sparsity, Wishes,
 };
 use bitnet_quant::Activations;
 use bitnet_text::{ChatTemplate, Tokenizer};
 
-use crate::{EngineError, Session, Tuning, vocabulary};
+use crate::{EngineError, Runs, SamplingMemory, Session, Tuning, vocabulary};
 
 /// Bytes of matrices read so far and in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct LoadOptions {
     pub open_gates: Option<Arc<[f32]>>,
     /// Positions of a session; the model's own number, at most [`DEFAULT_CONTEXT`], when `None`.
     pub context: Option<usize>,
+    /// Bytes of keys and values that all sessions together may hold; as many as memory has room for when `None`.
+    pub kv_bytes: Option<usize>,
     /// How keys and values are kept. [`KvType::F32`] is what other software's logits are compared with.
     pub kv: KvType,
     /// What was measured to be fastest on this machine; see [`crate::tune`].
@@ -87,14 +89,22 @@ pub struct EngineInfo {
 }
 
 pub(crate) struct Inner {
-    pub(crate) model: Model<Cpu>,
+    runs: Box<dyn Runs>,
+    config: Config,
+    kernel: &'static Kernel,
+    memory: HybridMemoryPool,
+    threads: usize,
+    skipping_blocks: usize,
+    rounds_activations: bool,
+    /// Where tokens are chosen, for all sessions.
+    pub(crate) sampling: Mutex<SamplingMemory>,
     pub(crate) tokenizer: Option<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
     /// Names of templates where there are several and none is the default.
     template_names: Vec<String>,
     /// What ends a generation.
     stops: Vec<u32>,
-    pub(crate) context: usize,
+    context: usize,
     pub(crate) prefill: usize,
     activations: Activations,
     file_bytes: u64,
@@ -150,7 +160,8 @@ impl InferenceEngine {
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
         let template_names = vocabulary::template_names(source.checkpoint()).to_vec();
         let stops = vocabulary::stop_tokens(source.checkpoint(), source.config(), tokenizer.as_ref());
-        let backend = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new())
+        let memory = HybridMemoryPool::new();
+        let device = Cpu::new(kernel, threads.clone(), memory.clone())
             .with_kv(options.kv)
             .rows_per_chunk(tuning.rows_per_chunk)
             .copying_mapped(tuning.huge_pages)
@@ -164,7 +175,7 @@ impl InferenceEngine {
         let file_bytes = source.checkpoint().file_bytes();
         let wishes = wishes(&source, options);
         let load = |parts: &dyn PartSource| {
-            Model::load(parts, backend, &threads, options.activations, &wishes, &progress)
+            Model::load(parts, device, &threads, options.activations, &wishes, &progress)
         };
         let model = match &options.adapter {
             Some(path) => {
@@ -174,15 +185,26 @@ impl InferenceEngine {
             None => load(&source)?,
         };
         let context = options.context.unwrap_or(model.config().context.min(DEFAULT_CONTEXT)).max(1);
+        let prefill = tuning.prefill.clamp(1, context);
+        let (config, skipping_blocks) = (model.config().clone(), model.skipping_blocks());
+        let rounds_activations = model.rounds_activations();
+        let room = RunnerOptions { tokens: prefill, context, kv_bytes: options.kv_bytes };
         let engine = Self {
             inner: Arc::new(Inner {
-                model,
+                runs: Box::new(Mutex::new(Runner::new(model, room)?)),
+                kernel,
+                memory,
+                threads: threads.threads(),
+                skipping_blocks,
+                rounds_activations,
+                sampling: Mutex::new(SamplingMemory::new(config.vocab)),
+                config,
                 tokenizer,
                 template,
                 template_names,
                 stops,
                 context,
-                prefill: tuning.prefill.clamp(1, context),
+                prefill,
                 activations,
                 file_bytes,
             }),
@@ -195,7 +217,7 @@ impl InferenceEngine {
 
     /// Sizes and constants of the model.
     pub fn config(&self) -> &Config {
-        self.inner.model.config()
+        &self.inner.config
     }
 
     /// The model's tokenizer, if it came with one.
@@ -230,35 +252,50 @@ impl InferenceEngine {
 
     /// The kernel in use.
     pub fn kernel(&self) -> &'static Kernel {
-        self.inner.model.backend().kernel()
+        self.inner.kernel
     }
 
     /// What runs, and what it took.
     pub fn info(&self) -> EngineInfo {
-        let backend = self.inner.model.backend();
+        let inner = &self.inner;
         EngineInfo {
-            kernel: backend.kernel().name(),
-            threads: backend.threads().threads(),
-            activations: self.inner.activations,
-            context: self.inner.context,
-            weights: self.memory().usage(Purpose::Weights),
-            file_bytes: self.inner.file_bytes,
-            skipping_blocks: self.inner.model.skipping_blocks(),
-            rounds_activations: self.inner.model.rounds_activations(),
+            kernel: inner.kernel.name(),
+            threads: inner.threads,
+            activations: inner.activations,
+            context: inner.context,
+            weights: inner.memory.usage(Purpose::Weights),
+            file_bytes: inner.file_bytes,
+            skipping_blocks: inner.skipping_blocks,
+            rounds_activations: inner.rounds_activations,
         }
     }
 
     /// The pool that holds weights, state and caches.
     pub fn memory(&self) -> &HybridMemoryPool {
-        self.inner.model.backend().pool()
+        &self.inner.memory
     }
 
-    /// The model, for those who want its layers.
-    pub fn model(&self) -> &Model<Cpu> {
-        &self.inner.model
+    /// What the pages of keys and values are used for, over all sessions.
+    pub fn pages(&self) -> PageUse {
+        self.inner.runs.pages()
     }
 
-    /// An empty session. Everything it needs is allocated here.
+    /// How often the head was screened, and how often that was not enough, over all sessions.
+    pub fn screen_counts(&self) -> ScreenCounts {
+        self.inner.runs.screen_counts()
+    }
+
+    /// What runs the model, for those who make steps of several sequences themselves.
+    pub fn runs(&self) -> &dyn Runs {
+        &*self.inner.runs
+    }
+
+    /// Positions of a session.
+    pub fn context(&self) -> usize {
+        self.inner.context
+    }
+
+    /// An empty session. It takes pages of keys and values as it grows, and gives them back when it is dropped.
     ///
     /// # Errors
     /// When memory is short.

@@ -52,6 +52,12 @@ pub enum EngineError {
         /// Positions that are left.
         room: usize,
     },
+    /// A context that no memory holds.
+    #[error("a context of {context} positions does not fit into memory: ask for a shorter one")]
+    ContextTooLarge {
+        /// Positions asked for.
+        context: usize,
+    },
     /// A model whose logits are not finite.
     #[error("the model's logits are no finite numbers: its weights are damaged, or it was never trained")]
     NotANumber,

@@ -1,6 +1,6 @@
 //! How many gates a model's text opens.
 
-use bitnet_model::{GateActivation, Stage};
+use bitnet_model::{GateActivation, Looking, Stage};
 
 use crate::{EngineError, InferenceEngine};
 
@@ -20,17 +20,21 @@ impl InferenceEngine {
             return Ok(None);
         }
         let mut ids = self.encode(SAMPLE)?;
-        ids.truncate(self.inner.context);
+        ids.truncate(self.context());
         let mut session = self.session()?;
         let mut counts = vec![(0usize, 0usize); self.config().layers];
-        session.feed_observed(&ids, |stage, rows| {
-            if let Stage::Gate(layer) = stage
-                && let Some((open, all)) = counts.get_mut(layer)
-            {
-                *open += rows.iter().filter(|&&gate| gate > 0.0).count();
-                *all += rows.len();
-            }
-        })?;
+        let mut gates = Looking::at(
+            |stage| matches!(stage, Stage::Gate(_)),
+            |stage, rows: &[f32]| {
+                if let Stage::Gate(layer) = stage
+                    && let Some((open, all)) = counts.get_mut(layer)
+                {
+                    *open += rows.iter().filter(|&&gate| gate > 0.0).count();
+                    *all += rows.len();
+                }
+            },
+        );
+        session.feed_observed(&ids, &mut gates)?;
         Ok(Some(counts.into_iter().map(|(open, all)| open as f32 / all.max(1) as f32).collect()))
     }
 }

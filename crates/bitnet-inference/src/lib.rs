@@ -1,13 +1,15 @@
 //! The engine: load a ternary model, open sessions, generate text as an iterator.
 //!
 //! - [`InferenceEngine`] holds a model, its tokenizer and chat template; cloning shares it.
-//! - [`Session`] is one sequence with its cache; [`Session::generate`] gives a [`Generation`], an iterator of pieces of text.
+//! - [`Session`] is one sequence; [`Session::generate`] gives a [`Generation`], an iterator of pieces of text: a loop over one
+//!   [`Turn`], which holds all that a generation needs but its sequence.
+//! - [`Runs`] is the model on its device, for those who make steps of several sequences themselves.
 //! - [`Sampler`] chooses tokens; it knows no model.
 //!
 //! # Invariants
 //! - The same model, tokens, options and seed give the same tokens: for any number of threads, any cut of the prompt, any
 //!   kernel and machine.
-//! - All memory is taken when a session is opened; a generated token allocates nothing on the heap.
+//! - A generated token allocates nothing on the heap. Keys and values take a page of 256 positions when a sequence enters it.
 //!
 //! Not here: files' layouts (`bitnet-format`), what a model computes (`bitnet-model`), what a model is worth (`bitnet-evaluation`),
 //! printing.
@@ -19,10 +21,13 @@ mod engine;
 mod error;
 mod gates;
 mod generation;
+mod prompt;
+mod runs;
 mod sampler;
 mod session;
 mod stop;
 mod tuner;
+mod turn;
 pub mod vocabulary;
 
 pub use bitnet_model::{
@@ -31,7 +36,10 @@ pub use bitnet_model::{
 pub use cache::{ModelCache, ModelCacheUse};
 pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
 pub use error::EngineError;
-pub use generation::{FinishReason, GenerateOptions, Generation, GenerationStats, Piece, Step};
-pub use sampler::{LARGEST_SHIFT, Sampler, SamplingOptions, TokenLogprobs, argmax};
-pub use session::{PREFILL, Session};
+pub use generation::{Generation, Piece};
+pub use prompt::{PREFILL, cut, kept};
+pub use runs::Runs;
+pub use sampler::{LARGEST_SHIFT, Sampler, SamplingMemory, SamplingOptions, TokenLogprobs, argmax};
+pub use session::Session;
 pub use tuner::{Trial, TuneOptions, Tuned, Tuning, tune};
+pub use turn::{FinishReason, GenerateOptions, GenerationStats, Step, Turn, TurnChoice};

@@ -1,41 +1,45 @@
-//! A sequence of tokens and the buffers to continue it.
+//! A sequence of tokens that is continued.
 
-use bitnet_model::{Backend, Cpu, Outcome, Output, ScreenCounts, Sequence, Span, Stage, State};
+use std::sync::PoisonError;
 
-use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Sampler, TokenLogprobs};
+use bitnet_model::{Choose, Observe, Output, SequenceId, Span};
 
-/// Tokens of a prompt that go through the model at once when nobody has measured. Enough to reuse weights from cache, little enough that
-/// activations stay a small part of the weights' memory.
-pub const PREFILL: usize = 128;
-/// Positions whose logits are made at once when all are wanted.
-const LOGITS: usize = 16;
+use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Turn, prompt};
 
-/// One sequence: its tokens, their keys and values, and all buffers that continuing it takes.
+/// One sequence: its tokens, whose keys and values the engine keeps.
 pub struct Session {
-    pub(crate) engine: InferenceEngine,
-    sequence: Sequence<<Cpu as Backend>::Kv>,
-    state: State<Cpu>,
-    /// What the cache holds.
+    engine: InferenceEngine,
+    sequence: SequenceId,
+    /// What the sequence holds.
     tokens: Vec<u32>,
-    pub(crate) sampler: Sampler,
     prefill: usize,
-    /// Positions whose screened logits did not prove the sampler's choice.
-    unproven: u64,
+    /// Logits that were asked for, `[vocab]`; empty until then.
+    logits: Vec<f32>,
 }
 
 impl Session {
     pub(crate) fn new(engine: &InferenceEngine) -> Result<Self, EngineError> {
-        let (model, context) = (&engine.inner.model, engine.inner.context);
-        let prefill = engine.inner.prefill;
-        Ok(Self {
-            engine: engine.clone(),
-            sequence: model.sequence(context)?,
-            state: model.with_support(model.state(prefill, 1, context)?, 1)?,
-            tokens: Vec::with_capacity(context),
-            sampler: Sampler::new(model.config().vocab, context + 1),
-            prefill,
-            unproven: 0,
-        })
+        let mut tokens = Vec::new();
+        reserve(&mut tokens, engine.context())?;
+        Ok(Self::of(engine, engine.runs().open(), tokens, engine.inner.prefill))
+    }
+
+    fn of(engine: &InferenceEngine, sequence: SequenceId, tokens: Vec<u32>, prefill: usize) -> Self {
+        Self { engine: engine.clone(), sequence, tokens, prefill, logits: Vec::new() }
+    }
+
+    /// A session of its own that holds the first `len` tokens of this one, at most all of them. It shares their memory; whatever
+    /// either does afterwards, the other does not notice.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn fork(&self, len: usize) -> Result<Self, EngineError> {
+        let len = len.min(self.len());
+        let mut tokens = Vec::new();
+        reserve(&mut tokens, self.context())?;
+        tokens.extend_from_slice(&self.tokens[..len]);
+        let sequence = self.engine.runs().fork(self.sequence, len)?;
+        Ok(Self::of(&self.engine, sequence, tokens, self.prefill))
     }
 
     /// The engine it belongs to.
@@ -60,7 +64,7 @@ impl Session {
 
     /// Positions there is room for.
     pub fn context(&self) -> usize {
-        self.sequence.capacity()
+        self.engine.context()
     }
 
     /// Forgets everything.
@@ -71,7 +75,8 @@ impl Session {
     /// Forgets all tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
-        self.sequence.truncate(len);
+        let truncated = self.engine.runs().truncate(self.sequence, len);
+        debug_assert!(truncated.is_ok(), "a session's sequence is open as long as the session");
     }
 
     /// Sets how many tokens of a prompt go through the model at once, from 1 to what the session was opened with. Results do
@@ -85,112 +90,80 @@ impl Session {
     /// # Errors
     /// For an id outside the vocabulary, or when the context is full: the session is then as it was.
     pub fn feed(&mut self, ids: &[u32]) -> Result<&[f32], EngineError> {
-        self.feed_observed(ids, |_, _| {})
+        self.feed_and_look(ids, None)
     }
 
-    /// [`Session::feed`], with a look at the rows of every stage of every batch.
+    /// [`Session::feed`], with a look at the rows of the stages that `observer` wants, step by step.
     ///
     /// # Errors
     /// As [`Session::feed`].
-    pub fn feed_observed(
-        &mut self,
-        ids: &[u32],
-        mut observe: impl FnMut(Stage, &[f32]),
-    ) -> Result<&[f32], EngineError> {
-        let last = self.feed_front(ids, &mut observe)?;
-        self.batch(&ids[last..], Output::Last, &mut observe)
+    pub fn feed_observed(&mut self, ids: &[u32], observer: &mut dyn Observe) -> Result<&[f32], EngineError> {
+        self.feed_and_look(ids, Some(observer))
     }
 
-    /// Feeds all batches but the last, which is checked; returns where it begins.
-    fn feed_front(
+    fn feed_and_look(
         &mut self,
         ids: &[u32],
-        observe: &mut impl FnMut(Stage, &[f32]),
-    ) -> Result<usize, EngineError> {
-        let before = self.len();
+        mut observer: Option<&mut dyn Observe>,
+    ) -> Result<&[f32], EngineError> {
         if ids.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let last = (ids.len() - 1) / self.prefill * self.prefill;
-        for chunk in ids[..last].chunks(self.prefill) {
-            if let Err(error) = self.batch(chunk, Output::None, &mut *observe) {
+        let (before, mut fed) = (self.len(), 0);
+        let mut logits = std::mem::take(&mut self.logits);
+        let mut keep = |_: usize, row: &[f32]| {
+            logits.clear();
+            logits.extend_from_slice(row);
+        };
+        while fed < ids.len() {
+            let (tokens, output) = prompt::cut(ids.len() - fed, self.prefill);
+            let observer = observer.as_mut().map(|observer| &mut **observer as &mut dyn Observe);
+            if let Err(error) = self.step(&ids[fed..fed + tokens], output, &mut keep, observer) {
                 self.truncate(before);
                 return Err(error);
             }
+            fed += tokens;
         }
-        if let Err(error) = self.check(&ids[last..]) {
-            self.truncate(before);
-            return Err(error);
-        }
-        Ok(last)
+        self.logits = logits;
+        Ok(&self.logits)
     }
 
-    fn check(&self, ids: &[u32]) -> Result<(), EngineError> {
-        let vocab = self.engine.config().vocab;
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab) {
-            return Err(bitnet_model::ModelError::Token { id, vocab }.into());
-        }
-        let (needed, capacity) = (self.len() + ids.len(), self.context());
-        if needed > capacity {
-            return Err(bitnet_model::ModelError::ContextFull { needed, capacity }.into());
-        }
-        Ok(())
-    }
-
-    fn batch(
+    /// Appends tokens in one step.
+    fn step(
         &mut self,
         ids: &[u32],
         output: Output,
-        observe: impl FnMut(Stage, &[f32]),
-    ) -> Result<&[f32], EngineError> {
-        let model = &self.engine.inner.model;
-        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len(), output }];
-        let rows = model.forward(&mut self.state, ids, &mut spans, observe)?;
+        choose: &mut dyn Choose,
+        observer: Option<&mut dyn Observe>,
+    ) -> Result<(), EngineError> {
+        let span = Span { sequence: self.sequence, tokens: ids.len(), output };
+        self.engine.runs().step(ids, &[span], choose, observer)?;
         self.tokens.extend_from_slice(ids);
-        Ok(rows)
+        Ok(())
     }
 
-    /// Appends tokens and lets the sampler choose the one behind them; with `logprobs` tells that many alternatives.
-    pub(crate) fn choose_after(
-        &mut self,
-        ids: &[u32],
-        logprobs: Option<usize>,
-    ) -> Result<(u32, Option<TokenLogprobs>), EngineError> {
-        let last = self.feed_front(ids, &mut |_, _| {})?;
-        let (kernel, ids) = (self.engine.kernel(), &ids[last..]);
-        let model = &self.engine.inner.model;
-        let mut spans = [Span { sequence: &mut self.sequence, tokens: ids.len(), output: Output::Last }];
-        if let (None, Some(need)) = (logprobs, self.sampler.need()) {
-            model.forward_support(&mut self.state, ids, &mut spans, &[need], |_, _| {})?;
-            self.tokens.extend_from_slice(ids);
-            let chosen = match model.outcome(&self.state, 0) {
-                Outcome::Part(support) => self.sampler.sample_support(kernel, &support),
-                Outcome::All(logits) => Some(self.sampler.sample(kernel, finite(logits)?)),
-            };
-            if let Some(id) = chosen {
-                return Ok((id, None));
+    /// Feeds what a turn waits for, up to the choice of its next token.
+    pub(crate) fn feed_turn(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
+        let before = self.len();
+        let engine = self.engine.clone();
+        let mut memory = engine.inner.sampling.lock().unwrap_or_else(PoisonError::into_inner);
+        while !turn.pending().is_empty() {
+            let (pending, mut choice) = turn.pending_and_choice(&mut memory);
+            let (tokens, output) = prompt::cut(pending.len(), self.prefill);
+            if let Err(error) = self.step(&pending[..tokens], output, &mut choice, None) {
+                self.truncate(before);
+                return Err(error);
             }
-            self.unproven += 1;
-            return Ok((self.sampler.sample(kernel, finite(model.complete(&mut self.state))?), None));
+            turn.fed(tokens);
         }
-        let logits = model.forward(&mut self.state, ids, &mut spans, |_, _| {})?;
-        self.tokens.extend_from_slice(ids);
-        let id = self.sampler.sample(kernel, finite(logits)?);
-        Ok((id, logprobs.map(|count| TokenLogprobs::of(kernel, logits, id, count))))
-    }
-
-    /// How often the head was screened, and how often that was not enough.
-    pub fn screen_counts(&self) -> ScreenCounts {
-        let counts = self.engine.inner.model.screen_counts(&self.state);
-        ScreenCounts { full: counts.full + self.unproven, ..counts }
+        Ok(())
     }
 
     /// Keeps what the session's tokens and `ids` have in common at their beginning, forgets the rest, and returns how many
     /// tokens that is. The last of `ids` is never kept, so that feeding the others gives its logits: a conversation
     /// is continued without computing its beginning again.
     pub fn keep_prefix(&mut self, ids: &[u32]) -> usize {
-        let most = ids.len().saturating_sub(1);
-        let common = self.tokens.iter().zip(&ids[..most]).take_while(|(a, b)| a == b).count();
+        let common = prompt::kept(&self.tokens, ids);
         self.truncate(common);
         common
     }
@@ -200,15 +173,8 @@ impl Session {
     /// # Errors
     /// As [`Session::feed`]; tokens before the failing batch stay.
     pub fn logits(&mut self, ids: &[u32], mut visit: impl FnMut(&[f32])) -> Result<(), EngineError> {
-        let model = &self.engine.inner.model;
-        // Logits of many positions are large, so this state lives only as long as they are wanted.
-        let batch = LOGITS.min(ids.len().max(1));
-        let mut state = model.state(batch, batch, self.context())?;
-        for chunk in ids.chunks(batch) {
-            let mut spans = [Span { sequence: &mut self.sequence, tokens: chunk.len(), output: Output::All }];
-            let rows = model.forward(&mut state, chunk, &mut spans, |_, _| {})?;
-            rows.chunks_exact(model.config().vocab).for_each(&mut visit);
-            self.tokens.extend_from_slice(chunk);
+        for part in ids.chunks(self.prefill) {
+            self.step(part, Output::All, &mut |_: usize, logits: &[f32]| visit(logits), None)?;
         }
         Ok(())
     }
@@ -242,19 +208,17 @@ impl Session {
         ids: &[u32],
         options: &GenerateOptions,
     ) -> Result<Generation<'_>, EngineError> {
-        let room = self.context() - self.len();
-        if ids.len() > room {
-            return Err(EngineError::PromptTooLong { tokens: ids.len(), room });
-        }
         Generation::new(self, ids, options)
     }
 }
 
-/// Logits among which a token can be chosen: none of them is NaN, and the largest is finite.
-fn finite(logits: &[f32]) -> Result<&[f32], EngineError> {
-    // One pass without a branch, a hundredth of what the head takes.
-    let (nan, largest) = logits.iter().fold((false, f32::NEG_INFINITY), |(nan, largest), &x| {
-        (nan | x.is_nan(), if x > largest { x } else { largest })
-    });
-    if nan || !largest.is_finite() { Err(EngineError::NotANumber) } else { Ok(logits) }
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.engine.runs().close(self.sequence);
+    }
+}
+
+/// Room for the ids of a whole context, so that a generated token allocates nothing.
+fn reserve(tokens: &mut Vec<u32>, context: usize) -> Result<(), EngineError> {
+    tokens.try_reserve_exact(context).map_err(|_| EngineError::ContextTooLarge { context })
 }

@@ -8,7 +8,9 @@ use std::{sync::Arc, time::Instant};
 
 use bitnet_core::{HybridMemoryPool, Pages, ThreadPool};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Config, Cpu, Layout, Model, Output, Span, Wishes};
+use bitnet_model::{
+    ActivationChoice, Config, Cpu, Layout, Model, Output, Runner, RunnerOptions, Span, Wishes,
+};
 use bitnet_quant::Activations;
 
 use crate::{EngineError, PREFILL, engine::granted_threads};
@@ -227,16 +229,17 @@ impl<'a> Bench<'a> {
 
     fn pass(&mut self, way: Way, threads: &Arc<ThreadPool>) -> Result<f64, EngineError> {
         let mut model = self.model(way.pages, way.base3)?;
-        let backend = Cpu::new(self.options.kernel, threads.clone(), model.backend().pool().clone());
-        model.set_backend(backend.rows_per_chunk(way.rows_per_chunk));
-        let mut sequence = model.sequence(way.tokens)?;
-        let mut state = model.state(way.tokens, 1, way.tokens)?;
+        let device = Cpu::new(self.options.kernel, threads.clone(), model.device().pool().clone());
+        model.set_device(device.rows_per_chunk(way.rows_per_chunk));
+        let room = RunnerOptions { tokens: way.tokens, context: way.tokens, kv_bytes: None };
+        let mut runner = Runner::new(model, room)?;
         let ids: Vec<u32> = (0..way.tokens as u32).map(|i| i % sample::VOCABULARY as u32).collect();
-        let mut spans = [Span { sequence: &mut sequence, tokens: way.tokens, output: Output::None }];
+        let sequence = runner.sequences().open();
+        let span = Span { sequence, tokens: way.tokens, output: Output::None };
         let started = Instant::now();
-        model.forward(&mut state, &ids, &mut spans, |_, _| {})?;
+        runner.step(&ids, &[span], &mut |_: usize, _: &[f32]| {}, None)?;
         let seconds = started.elapsed().as_secs_f64();
-        self.models.push((way.pages, way.base3, model));
+        self.models.push((way.pages, way.base3, runner.into_model()));
         Ok(way.tokens as f64 / seconds)
     }
 }

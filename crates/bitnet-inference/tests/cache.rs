@@ -37,7 +37,7 @@ fn a_second_request_loads_nothing() {
     let second = cache.get(oracle("elementwise").join("..").join(MODELS[0])).unwrap();
     let usage = cache.usage();
     assert_eq!((usage.models, usage.loads, usage.hits), (1, 1, 1));
-    assert!(std::ptr::eq(first.model(), second.model()));
+    assert!(std::ptr::eq(first.config(), second.config()));
 }
 
 #[test]

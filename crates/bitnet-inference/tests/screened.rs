@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use bitnet_core::{DType, DenseMatrix, HybridMemoryPool, SharedBytes, ThreadPool};
 use bitnet_inference::{
-    GenerateOptions, HeadChoice, InferenceEngine, LoadOptions, Sampler, SamplingOptions, ScreenCounts,
+    GenerateOptions, HeadChoice, InferenceEngine, LoadOptions, Sampler, SamplingMemory, SamplingOptions,
+    ScreenCounts,
 };
 use bitnet_kernels::Kernel;
-use bitnet_model::{Backend, Cpu, Job, MatrixForm, Part, Table, Weight};
+use bitnet_model::{
+    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Screening, Table, Weight,
+};
 use bitnet_quant::Activations;
 
 mod support;
@@ -136,14 +139,17 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
         cpu.matrix(Part::Head, "head", Weight::Table(table), MatrixForm::Strips).unwrap()
     };
     let (weights, states_table) = (matrix(&values, dtype), matrix(&hiddens, DType::F32));
-    let screen = cpu.screen(&weights, None).unwrap().unwrap();
-    let mut room = cpu.screen_room(&screen, tokens).unwrap();
+    let screen = <Cpu as Device>::Screen::of(&cpu, &weights, None).unwrap().unwrap();
+    let mut room = screen.room(&cpu, tokens).unwrap();
+    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }).unwrap();
+    let mut memory = SamplingMemory::new(VOCAB);
     let (mut x, mut logits) = (cpu.rows(tokens, HIDDEN).unwrap(), cpu.rows(tokens, VOCAB).unwrap());
     let codes = cpu.codes(tokens, HIDDEN).unwrap();
     let mut proven = 0;
     for first in (0..states).step_by(tokens) {
         let ids: Vec<u32> = (first..(first + tokens).min(states)).map(|i| i as u32).collect();
-        cpu.embed(&states_table, &ids, &mut x);
+        let mut pass = cpu.begin(Batch { ids: &ids, ..Batch::default() }, &mut pages, None).unwrap();
+        pass.embed(&states_table, &mut x);
         let mut pairs: Vec<[Sampler; 2]> = ids
             .iter()
             .map(|&i| {
@@ -151,27 +157,28 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
                 let history: Vec<u32> = (0..30).map(|_| noise.below(VOCAB) as u32).collect();
                 let accepted: Vec<u32> = (0..20).map(|_| noise.below(VOCAB) as u32).collect();
                 [(); 2].map(|()| {
-                    let mut sampler = Sampler::new(VOCAB, 64);
-                    sampler.start(options.clone(), &history);
+                    let mut sampler = Sampler::new(options.clone(), VOCAB, &history, 64);
                     accepted.iter().for_each(|&id| sampler.accept(id));
                     sampler
                 })
             })
             .collect();
         // A chain that needs every logit still goes through the screen here: its choice must never be proven wrongly.
-        let needs: Vec<_> = pairs.iter().map(|[s, _]| s.need().unwrap_or_default()).collect();
-        cpu.find(&screen, &weights, &x, &needs, &mut room);
-        cpu.project(
+        let needs = |i: usize| pairs[i][0].need().unwrap_or_default();
+        screen.find(&mut pass, &weights, &x, (ids.len(), &needs), &mut room);
+        pass.project(
             &x,
             &codes,
             Activations::Float,
             ids.len(),
             &mut [Job { weight: &weights, bias: None, out: &mut logits }],
         );
+        pass.fetch(&mut logits, ids.len());
+        pass.submit().unwrap().wait().unwrap();
         let all = cpu.read(&logits, ids.len());
         for (t, pair) in pairs.iter_mut().enumerate() {
             let all = &all[t * VOCAB..][..VOCAB];
-            let Some(support) = cpu.support(&room, t) else { continue };
+            let Some(support) = screen.found(&room, t) else { continue };
             for (&id, logit) in support.ids.iter().zip(support.logits) {
                 assert_eq!(
                     logit.to_bits(),
@@ -188,10 +195,10 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
             );
             // Several draws, since one may agree by chance.
             for _ in 0..4 {
-                let Some(got) = pair[0].sample_support(kernel, &support) else { break };
+                let Some(got) = pair[0].sample_support(kernel, &support, &mut memory) else { break };
                 assert_eq!(
                     got,
-                    pair[1].sample(kernel, all),
+                    pair[1].sample(kernel, all, &mut memory),
                     "round {round} state {} chain {}",
                     ids[t],
                     ids[t] % 12
@@ -200,7 +207,7 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
             }
         }
     }
-    (cpu.screen_counts(&room), proven)
+    (screen.counts(&room), proven)
 }
 
 #[test]
@@ -232,6 +239,7 @@ fn on_every_kernel() {
 }
 
 fn generate(engine: &InferenceEngine, sampling: &SamplingOptions) -> (Vec<u32>, ScreenCounts) {
+    let before = engine.screen_counts();
     let mut session = engine.session().unwrap();
     let options = GenerateOptions {
         max_new_tokens: 60,
@@ -241,7 +249,13 @@ fn generate(engine: &InferenceEngine, sampling: &SamplingOptions) -> (Vec<u32>, 
     };
     let ids =
         session.generate_ids(&[2043, 10, 20, 30], &options).unwrap().filter_map(|p| p.unwrap().id).collect();
-    (ids, session.screen_counts())
+    let counts = engine.screen_counts();
+    let of_this_one = ScreenCounts {
+        screened: counts.screened - before.screened,
+        full: counts.full - before.full,
+        rescored: counts.rescored - before.rescored,
+    };
+    (ids, of_this_one)
 }
 
 #[test]

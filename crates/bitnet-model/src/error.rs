@@ -90,22 +90,12 @@ pub enum ModelError {
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// More positions than the cache has room for.
-    #[error("the context is full: {needed} positions are needed, {capacity} are there")]
-    ContextFull {
-        /// Positions needed.
-        needed: usize,
-        /// Positions there are.
-        capacity: usize,
-    },
-    /// Keys and values of another model, or kept in another type, that were to be taken over.
-    #[error("keys and values cannot be taken over: expected {expected}, got {got}")]
-    ForeignCache {
-        /// What the receiving sequence holds.
-        expected: String,
-        /// What it was given.
-        got: String,
-    },
+    /// Sequences that a step cannot continue.
+    #[error(transparent)]
+    Sequence(#[from] crate::SequenceError),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] crate::DeviceError),
 }
 
 impl ModelError {

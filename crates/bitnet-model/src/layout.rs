@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bitnet_quant::{Activations, Granularity};
 
-use crate::{Config, GateActivation, Projection, Weight};
+use crate::{Config, GateActivation, Projection};
 
 /// In how many bits ternary projections are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,17 +135,6 @@ impl LayoutPlan {
             Skips::Nowhere => false,
             Skips::Everywhere => true,
             Skips::Shares(shares) => shares.get(layer).is_some_and(|&share| share < WORTH_SKIPPING),
-        }
-    }
-}
-
-impl Weight {
-    /// Runs that share a scale, where this is one matrix of trits.
-    pub fn granularity(&self) -> Option<Granularity> {
-        match self {
-            Self::Ternary(m) => Some(m.scales().granularity()),
-            Self::Packed(m) => Some(m.granularity()),
-            Self::Planes(_) | Self::Table(_) => None,
         }
     }
 }

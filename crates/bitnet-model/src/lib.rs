@@ -1,23 +1,25 @@
-//! The BitNet decoder: configuration, model families, weights, and the backend that runs them.
+//! The BitNet decoder: configuration, model families, weights, and the device that runs them.
 //!
 //! - [`Config`]: sizes, constants, and the few switches in which families differ.
 //! - [`family`]: one table of names per family and file convention.
 //! - [`Source`]: a model's parts, read from a checkpoint through its family's table.
-//! - [`Model`]: the decoder, written so that [`decoder`](Model::forward) reads like the paper.
-//! - [`Backend`]: what a device must do for it, and [`Cpu`], which is the specification.
+//! - [`Model`]: the decoder, written so that its file reads like the paper.
+//! - [`Runner`]: a model at work on its open sequences, step by step.
+//! - [`Device`]: what a device must do for it, and [`Cpu`], which is the specification.
 //!
-//! Invariants: no `unsafe`, no clock, no sampling, no text. A forward pass allocates nothing, and a row's result does
+//! Invariants: no `unsafe`, no clock, no sampling, no text. A step allocates nothing, and a row's result does
 //! not depend on what shares the batch, on threads, or on the kernel.
 
 #![forbid(unsafe_code)]
 
 mod adapter;
-mod backend;
 mod config;
 mod cpu;
 mod decoder;
+mod device;
 mod error;
 pub mod family;
+mod head;
 mod json;
 mod layout;
 mod linear;
@@ -25,18 +27,28 @@ mod load;
 mod open;
 mod parts;
 mod rope;
+mod runner;
 mod source;
 mod stage;
+mod state;
 mod support;
 mod table;
 mod traffic;
 mod watched;
+mod weight;
 
 pub use adapter::{Adapted, Adapter};
-pub use backend::{Backend, Job, KvShape, Output, Sequence, Span, Weight};
 pub use config::{ActivationChoice, Config, GateActivation};
 pub use cpu::{Cpu, KvType};
-pub use decoder::{Block, Model, State, Weights};
+pub use decoder::{Block, Model, Weights};
+pub use device::{
+    Device, DeviceError, Finished, Job, KvShape, Pass, Pending,
+    batch::{Batch, Output, Place, Span},
+    observe::{Looking, Observe},
+    screening::{Needs, NoScreen, Screening},
+    sequences::{PAGE, PageId, PageStore, PageUse, SequenceError, SequenceId, Sequences},
+    skipping::{Gated, NoSkip, Skipping},
+};
 pub use error::ModelError;
 pub use layout::{Facts, Layout, LayoutPlan, MatrixForm, Sparsity, WORTH_SKIPPING, Wishes};
 pub use linear::{Activated, BitLinear};
@@ -44,9 +56,11 @@ pub use load::Progress;
 pub use open::open;
 pub use parts::{Norm, Part, PartSource, Projection};
 pub use rope::{Rope, RopeScaling, Yarn};
+pub use runner::{Runner, RunnerOptions};
 pub use source::{Learned, Source};
 pub use stage::Stage;
-pub use support::{HeadChoice, Need, Outcome, ScreenCounts, Support};
+pub use support::{Choose, HeadChoice, Need, ScreenCounts, Support};
 pub use table::Table;
 pub use traffic::Traffic;
 pub use watched::{Operation, Watch, Watched};
+pub use weight::Weight;

@@ -9,8 +9,8 @@ use bitnet_core::ThreadPool;
 use bitnet_quant::Activations;
 
 use crate::{
-    ActivationChoice, Backend, BitLinear, Block, Facts, LayoutPlan, MatrixForm, Model, ModelError, Norm,
-    Part, PartSource, Projection, Weight, Weights, Wishes, linear::SidePath,
+    ActivationChoice, BitLinear, Block, Device, Facts, LayoutPlan, MatrixForm, Model, ModelError, Norm, Part,
+    PartSource, Projection, Screening, Weight, Weights, Wishes, linear::SidePath,
 };
 
 /// Called with the bytes read so far and in all.
@@ -19,14 +19,14 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 /// Where a thread leaves the matrix that it has read.
 type Slot<M> = Mutex<Option<Result<M, ModelError>>>;
 
-impl<B: Backend> Model<B> {
-    /// Reads every part of `source` and puts it on `backend`, matrices on all of `threads`, each in the form that `wishes` lead to.
+impl<D: Device> Model<D> {
+    /// Reads every part of `source` and puts it on `device`, matrices on all of `threads`, each in the form that `wishes` lead to.
     ///
     /// # Errors
     /// The first part that cannot be read, or that the device cannot hold or multiply.
     pub fn load(
         source: &dyn PartSource,
-        backend: B,
+        device: D,
         threads: &ThreadPool,
         choice: ActivationChoice,
         wishes: &Wishes,
@@ -36,20 +36,20 @@ impl<B: Backend> Model<B> {
         let form = config.activations(choice);
         let plan = LayoutPlan::new(&config, form, wishes);
         let parts: Vec<Part> = Part::matrices(&config).collect();
-        let loaded: Vec<Slot<B::Matrix>> = parts.iter().map(|_| Mutex::new(None)).collect();
+        let loaded: Vec<Slot<D::Matrix>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let size = |part: Part| source.byte_len(part);
         let total = parts.iter().map(|&part| size(part)).sum();
         let done = AtomicU64::new(0);
         threads.for_each(parts.len(), |i| {
             let matrix = source.weight(parts[i]).and_then(|weight| {
                 let form = planned(&plan, source, parts[i], &weight)?;
-                backend.matrix(parts[i], &source.name(parts[i]), weight, form)
+                device.matrix(parts[i], &source.name(parts[i]), weight, form)
             });
             *loaded[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(matrix);
             progress(done.fetch_add(size(parts[i]), Ordering::Relaxed) + size(parts[i]), total);
         });
         let mut matrices = loaded.into_iter().zip(&parts);
-        let mut matrix = |part: Part| -> Result<B::Matrix, ModelError> {
+        let mut matrix = |part: Part| -> Result<D::Matrix, ModelError> {
             // `Part::matrices` lists parts in the order in which they are taken here.
             let missing = || ModelError::MissingTensor { name: source.name(part) };
             let (slot, &found) = matrices.next().ok_or_else(missing)?;
@@ -57,23 +57,23 @@ impl<B: Backend> Model<B> {
             slot.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or_else(missing)?
         };
         let embedding = matrix(Part::Embedding)?;
-        let reader = Reader { source, backend: &backend, form };
+        let reader = Reader { source, device: &device, form };
         let blocks =
             (0..config.layers).map(|layer| reader.block(layer, &mut matrix)).collect::<Result<_, _>>()?;
         let head = if config.tied_head { None } else { Some(matrix(Part::Head)?) };
         let head_form = reader.form_of(head.as_ref().unwrap_or(&embedding));
-        let screen = backend.screen(head.as_ref().unwrap_or(&embedding), source.screen()?)?;
+        let screen = D::Screen::of(&device, head.as_ref().unwrap_or(&embedding), source.screen()?)?;
         let weights = Weights {
             side_rank: source.side_rank(),
             screen,
             head_form,
             final_norm: reader.vector(Part::FinalNorm)?,
-            frequencies: backend.vector(&config.rope.frequencies(config.head_dim))?,
+            frequencies: device.vector(&config.rope.frequencies(config.head_dim))?,
             embedding,
             blocks,
             head,
         };
-        Ok(Self { config, backend, weights })
+        Ok(Self { config, device, weights })
     }
 }
 
@@ -93,35 +93,35 @@ fn planned(
 }
 
 /// Reads the small parts and puts blocks together.
-struct Reader<'a, B> {
+struct Reader<'a, D> {
     source: &'a dyn PartSource,
-    backend: &'a B,
+    device: &'a D,
     form: Activations,
 }
 
-impl<B: Backend> Reader<'_, B> {
-    fn vector(&self, part: Part) -> Result<B::Vector, ModelError> {
+impl<D: Device> Reader<'_, D> {
+    fn vector(&self, part: Part) -> Result<D::Vector, ModelError> {
         let missing = || ModelError::MissingTensor { name: self.source.name(part) };
-        self.backend.vector(&self.source.vector(part)?.ok_or_else(missing)?)
+        self.device.vector(&self.source.vector(part)?.ok_or_else(missing)?)
     }
 
-    fn optional(&self, part: Part) -> Result<Option<B::Vector>, ModelError> {
-        self.source.vector(part)?.map(|values| self.backend.vector(&values)).transpose()
+    fn optional(&self, part: Part) -> Result<Option<D::Vector>, ModelError> {
+        self.source.vector(part)?.map(|values| self.device.vector(&values)).transpose()
     }
 
     /// Dense matrices take floats whatever trits take.
-    fn form_of(&self, matrix: &B::Matrix) -> Activations {
-        if self.backend.is_ternary(matrix) { self.form } else { Activations::Float }
+    fn form_of(&self, matrix: &D::Matrix) -> Activations {
+        if self.device.is_ternary(matrix) { self.form } else { Activations::Float }
     }
 
     fn block(
         &self,
         layer: usize,
-        matrix: &mut impl FnMut(Part) -> Result<B::Matrix, ModelError>,
-    ) -> Result<Block<B>, ModelError> {
+        matrix: &mut impl FnMut(Part) -> Result<D::Matrix, ModelError>,
+    ) -> Result<Block<D>, ModelError> {
         let config = self.source.config();
         let norm = |norm| self.vector(Part::Norm(layer, norm));
-        let mut linear = |projection: Projection| -> Result<BitLinear<B>, ModelError> {
+        let mut linear = |projection: Projection| -> Result<BitLinear<D>, ModelError> {
             let weight = matrix(Part::Weight(layer, projection))?;
             let input_norm = match config.input_norm_eps {
                 Some(_) => Some(self.vector(Part::InputNorm(layer, projection))?),
@@ -131,7 +131,7 @@ impl<B: Backend> Reader<'_, B> {
                 Some([down, up]) => {
                     let (part, outputs) = (Part::Weight(layer, projection), up.shape()[0]);
                     let place = |weight| {
-                        self.backend.matrix(part, &self.source.name(part), weight, MatrixForm::default())
+                        self.device.matrix(part, &self.source.name(part), weight, MatrixForm::default())
                     };
                     Some(SidePath { down: place(down)?, up: place(up)?, outputs })
                 }

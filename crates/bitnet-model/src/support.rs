@@ -25,15 +25,6 @@ pub struct Support<'a> {
     pub floor: f32,
 }
 
-/// What a position's head gave.
-#[derive(Clone, Copy, Debug)]
-pub enum Outcome<'a> {
-    /// What was needed, as far as the model can tell.
-    Part(Support<'a>),
-    /// Every logit, `[vocab]`: there is no screen, or it left too much to be worth it.
-    All(&'a [f32]),
-}
-
 /// How often the screen was enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScreenCounts {
@@ -55,4 +46,27 @@ pub enum HeadChoice {
     Full,
     /// Screened whatever its size, where it can be at all.
     Screened,
+}
+
+/// Takes what the head gives for each output of a step: a sampler, or whoever wants logits. Outputs are numbered in the order
+/// of the step's tokens.
+pub trait Choose {
+    /// Which logits of `output` matter; `None` for all of them.
+    fn need(&self, _output: usize) -> Option<Need<'_>> {
+        None
+    }
+
+    /// Takes the logits that matter. False where they are not enough: [`Choose::all`] is then called with all of them.
+    fn some(&mut self, _output: usize, _found: &Support<'_>) -> bool {
+        false
+    }
+
+    /// Takes all logits, `[vocab]`.
+    fn all(&mut self, output: usize, logits: &[f32]);
+}
+
+impl<F: FnMut(usize, &[f32])> Choose for F {
+    fn all(&mut self, output: usize, logits: &[f32]) {
+        self(output, logits);
+    }
 }

@@ -1,17 +1,19 @@
-//! A backend that tells which operation runs, for those who want to know where the time goes. It computes nothing itself;
+//! A device that tells which operation runs, for those who want to know where the time goes. It computes nothing itself;
 //! models that nobody watches do not know of it.
+
+use std::marker::PhantomData;
 
 use bitnet_quant::{Activations, ScreenTable};
 
 use crate::{
-    Backend, GateActivation, Job, KvShape, MatrixForm, ModelError, Need, Part, Projection, ScreenCounts,
-    Span, Support, Weight,
+    Batch, Device, DeviceError, GateActivation, Gated, Job, KvShape, MatrixForm, ModelError, Needs, Observe,
+    PageId, Part, Pass, Projection, ScreenCounts, Screening, Skipping, Stage, Support, Weight,
 };
 
 /// What a step of a forward pass does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
-    /// Rows of the embedding.
+    /// Rows of the embedding, and rows moved together.
     Embed,
     /// Norms.
     Norm,
@@ -74,20 +76,20 @@ pub trait Watch: Send + Sync {
     fn run<R>(&self, operation: Operation, bytes: usize, work: impl FnOnce() -> R) -> R;
 }
 
-/// `B`, watched by `W`.
-pub struct Watched<B, W> {
-    inner: B,
+/// `D`, watched by `W`.
+pub struct Watched<D, W> {
+    inner: D,
     watch: W,
 }
 
-impl<B, W> Watched<B, W> {
+impl<D, W> Watched<D, W> {
     /// `inner`, watched by `watch`.
-    pub fn new(inner: B, watch: W) -> Self {
+    pub fn new(inner: D, watch: W) -> Self {
         Self { inner, watch }
     }
 
-    /// The backend that does the work.
-    pub fn inner(&self) -> &B {
+    /// The device that does the work.
+    pub fn inner(&self) -> &D {
         &self.inner
     }
 
@@ -103,21 +105,25 @@ pub struct Marked<M> {
     matrix: M,
 }
 
-impl<B: Backend, W: Watch> Job<'_, Watched<B, W>> {
-    fn unmarked(&mut self) -> Job<'_, B> {
+impl<D: Device, W: Watch> Job<'_, Watched<D, W>> {
+    fn unmarked(&mut self) -> Job<'_, D> {
         Job { weight: &self.weight.matrix, bias: self.bias, out: self.out }
     }
 }
 
-impl<B: Backend, W: Watch> Backend for Watched<B, W> {
-    type Matrix = Marked<B::Matrix>;
-    type Vector = B::Vector;
-    type Rows = B::Rows;
-    type Codes = B::Codes;
-    type Kv = B::Kv;
-    type Scratch = B::Scratch;
-    type Screen = B::Screen;
-    type ScreenRoom = B::ScreenRoom;
+impl<D: Device, W: Watch> Device for Watched<D, W> {
+    type Matrix = Marked<D::Matrix>;
+    type Vector = D::Vector;
+    type Rows = D::Rows;
+    type Codes = D::Codes;
+    type Pages = D::Pages;
+    type Scratch = D::Scratch;
+    type Pass<'a>
+        = WatchedPass<'a, D, W>
+    where
+        Self: 'a;
+    type Screen = WatchedScreen<D::Screen>;
+    type Skip = WatchedSkip<D::Skip>;
 
     fn matrix(
         &self,
@@ -137,16 +143,8 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         self.inner.is_ternary(&matrix.matrix)
     }
 
-    fn skips_rows(&self, matrix: &Self::Matrix) -> bool {
-        self.inner.skips_rows(&matrix.matrix)
-    }
-
     fn bytes_read(&self, matrix: &Self::Matrix) -> usize {
         self.inner.bytes_read(&matrix.matrix)
-    }
-
-    fn kv_bytes(&self, kv: &Self::Kv) -> usize {
-        self.inner.kv_bytes(kv)
     }
 
     fn rows(&self, capacity: usize, width: usize) -> Result<Self::Rows, ModelError> {
@@ -157,144 +155,190 @@ impl<B: Backend, W: Watch> Backend for Watched<B, W> {
         self.inner.codes(capacity, width)
     }
 
-    fn kv(&self, shape: KvShape) -> Result<Self::Kv, ModelError> {
-        self.inner.kv(shape)
+    fn pages(&self, shape: KvShape) -> Result<Self::Pages, ModelError> {
+        self.inner.pages(shape)
     }
 
-    fn copy_kv(&self, from: &Self::Kv, positions: usize, to: &mut Self::Kv) -> Result<(), ModelError> {
-        self.inner.copy_kv(from, positions, to)
+    fn page_bytes(&self, pages: &Self::Pages) -> usize {
+        self.inner.page_bytes(pages)
     }
 
-    fn scratch(&self, shape: KvShape, heads: usize, tokens: usize) -> Result<Self::Scratch, ModelError> {
-        self.inner.scratch(shape, heads, tokens)
+    fn add_page(&self, pages: &mut Self::Pages) -> Result<(), DeviceError> {
+        self.inner.add_page(pages)
     }
 
-    fn read<'a>(&self, rows: &'a Self::Rows, tokens: usize) -> &'a [f32] {
-        self.inner.read(rows, tokens)
+    fn copy_page(&self, pages: &mut Self::Pages, from: PageId, to: PageId) -> Result<(), DeviceError> {
+        self.inner.copy_page(pages, from, to)
     }
 
-    fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Rows) {
-        self.watch.run(Operation::Embed, 0, || self.inner.embed(&table.matrix, ids, out));
+    fn scratch(
+        &self,
+        shape: KvShape,
+        heads: usize,
+        context: usize,
+        tokens: usize,
+    ) -> Result<Self::Scratch, ModelError> {
+        self.inner.scratch(shape, heads, context, tokens)
     }
 
-    fn output_rows(&self, x: &Self::Rows, spans: &[Span<'_, Self::Kv>], out: &mut Self::Rows) {
-        self.watch.run(Operation::Embed, 0, || self.inner.output_rows(x, spans, out));
+    fn begin<'a>(
+        &'a self,
+        batch: Batch<'a>,
+        pages: &'a mut Self::Pages,
+        observer: Option<&'a mut (dyn Observe + 'a)>,
+    ) -> Result<Self::Pass<'a>, DeviceError> {
+        Ok(WatchedPass { inner: self.inner.begin(batch, pages, observer)?, watched: self })
     }
 
-    fn rms_norm(&self, x: &Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32, out: &mut Self::Rows) {
-        self.watch.run(Operation::Norm, 0, || self.inner.rms_norm(x, tokens, weight, eps, out));
+    fn read<'a>(&self, rows: &'a Self::Rows, count: usize) -> &'a [f32] {
+        self.inner.read(rows, count)
+    }
+}
+
+/// A step whose operations are watched.
+pub struct WatchedPass<'a, D: Device + 'a, W> {
+    inner: D::Pass<'a>,
+    watched: &'a Watched<D, W>,
+}
+
+impl<'a, D: Device, W: Watch> Pass<'a, Watched<D, W>> for WatchedPass<'a, D, W> {
+    type Pending = <D::Pass<'a> as Pass<'a, D>>::Pending;
+
+    fn embed(&mut self, table: &Marked<D::Matrix>, out: &mut D::Rows) {
+        self.watched.watch.run(Operation::Embed, 0, || self.inner.embed(&table.matrix, out));
     }
 
-    fn rms_norm_heads(&self, x: &mut Self::Rows, tokens: usize, weight: &Self::Vector, eps: f32) {
-        self.watch.run(Operation::Norm, 0, || self.inner.rms_norm_heads(x, tokens, weight, eps));
+    fn gather(&mut self, x: &D::Rows, rows: &[u32], out: &mut D::Rows) {
+        self.watched.watch.run(Operation::Embed, 0, || self.inner.gather(x, rows, out));
     }
 
-    fn quantize(&self, x: &Self::Rows, tokens: usize, form: Activations, out: &mut Self::Codes) {
-        self.watch.run(Operation::Quantize, 0, || self.inner.quantize(x, tokens, form, out));
+    fn rms_norm(&mut self, x: &D::Rows, tokens: usize, weight: &D::Vector, eps: f32, out: &mut D::Rows) {
+        let work = || self.inner.rms_norm(x, tokens, weight, eps, out);
+        self.watched.watch.run(Operation::Norm, 0, work);
+    }
+
+    fn rms_norm_heads(&mut self, x: &mut D::Rows, tokens: usize, weight: &D::Vector, eps: f32) {
+        let work = || self.inner.rms_norm_heads(x, tokens, weight, eps);
+        self.watched.watch.run(Operation::Norm, 0, work);
+    }
+
+    fn quantize(&mut self, x: &D::Rows, tokens: usize, form: Activations, out: &mut D::Codes) {
+        self.watched.watch.run(Operation::Quantize, 0, || self.inner.quantize(x, tokens, form, out));
     }
 
     fn project(
-        &self,
-        x: &Self::Rows,
-        codes: &Self::Codes,
+        &mut self,
+        x: &D::Rows,
+        codes: &D::Codes,
         form: Activations,
         tokens: usize,
-        jobs: &mut [Job<'_, Self>],
+        jobs: &mut [Job<'_, Watched<D, W>>],
     ) {
         let operation = jobs.first().map_or(Operation::Head, |job| Operation::of(job.weight.part));
-        let bytes = jobs.iter().map(|job| self.bytes_read(job.weight)).sum();
-        let inner = |jobs: &mut [Job<'_, B>]| self.inner.project(x, codes, form, tokens, jobs);
-        self.watch.run(operation, bytes, || match jobs {
+        let bytes = jobs.iter().map(|job| self.watched.bytes_read(job.weight)).sum();
+        let mut inner = |jobs: &mut [Job<'_, D>]| self.inner.project(x, codes, form, tokens, jobs);
+        self.watched.watch.run(operation, bytes, || match jobs {
             [a, b, c] => inner(&mut [a.unmarked(), b.unmarked(), c.unmarked()]),
             [a, b] => inner(&mut [a.unmarked(), b.unmarked()]),
             others => others.iter_mut().for_each(|job| inner(&mut [job.unmarked()])),
         });
     }
 
-    fn screen(
-        &self,
-        head: &Self::Matrix,
+    fn angles(&mut self, frequencies: &D::Vector, factor: f32, out: &mut D::Rows) {
+        self.watched.watch.run(Operation::Rope, 0, || self.inner.angles(frequencies, factor, out));
+    }
+
+    fn rope(&mut self, x: &mut D::Rows, tokens: usize, angles: &D::Rows) {
+        self.watched.watch.run(Operation::Rope, 0, || self.inner.rope(x, tokens, angles));
+    }
+
+    fn append(&mut self, layer: usize, k: &D::Rows, v: &D::Rows) {
+        self.watched.watch.run(Operation::Append, 0, || self.inner.append(layer, k, v));
+    }
+
+    fn attend(&mut self, layer: usize, q: &D::Rows, scratch: &mut D::Scratch, out: &mut D::Rows) {
+        self.watched.watch.run(Operation::Attend, 0, || self.inner.attend(layer, q, scratch, out));
+    }
+
+    fn gate(&mut self, activation: GateActivation, gate: &mut D::Rows, up: &D::Rows, tokens: usize) {
+        self.watched.watch.run(Operation::Gate, 0, || self.inner.gate(activation, gate, up, tokens));
+    }
+
+    fn add(&mut self, x: &mut D::Rows, y: &D::Rows, tokens: usize) {
+        self.watched.watch.run(Operation::Add, 0, || self.inner.add(x, y, tokens));
+    }
+
+    fn look(&mut self, stage: Stage, rows: &D::Rows, tokens: usize) {
+        self.inner.look(stage, rows, tokens);
+    }
+
+    fn fetch(&mut self, rows: &mut D::Rows, count: usize) {
+        self.inner.fetch(rows, count);
+    }
+
+    fn submit(self) -> Result<Self::Pending, DeviceError> {
+        self.inner.submit()
+    }
+}
+
+/// A watched device's screen.
+pub struct WatchedScreen<S>(S);
+
+impl<D: Device, W: Watch> Screening<Watched<D, W>> for WatchedScreen<D::Screen> {
+    type Room = <D::Screen as Screening<D>>::Room;
+
+    fn of(
+        device: &Watched<D, W>,
+        head: &Marked<D::Matrix>,
         stored: Option<ScreenTable>,
-    ) -> Result<Option<Self::Screen>, ModelError> {
-        self.inner.screen(&head.matrix, stored)
+    ) -> Result<Option<Self>, ModelError> {
+        Ok(D::Screen::of(&device.inner, &head.matrix, stored)?.map(Self))
     }
 
-    fn screen_bytes(&self, screen: &Self::Screen) -> usize {
-        self.inner.screen_bytes(screen)
+    fn bytes_read(&self) -> usize {
+        self.0.bytes_read()
     }
 
-    fn screen_room(&self, screen: &Self::Screen, capacity: usize) -> Result<Self::ScreenRoom, ModelError> {
-        self.inner.screen_room(screen, capacity)
+    fn room(&self, device: &Watched<D, W>, capacity: usize) -> Result<Self::Room, ModelError> {
+        self.0.room(&device.inner, capacity)
     }
 
     fn find(
         &self,
-        screen: &Self::Screen,
-        head: &Self::Matrix,
-        x: &Self::Rows,
-        needs: &[Need<'_>],
-        room: &mut Self::ScreenRoom,
-    ) -> bool {
-        let bytes = self.inner.screen_bytes(screen);
-        self.watch.run(Operation::Head, bytes, || self.inner.find(screen, &head.matrix, x, needs, room))
-    }
-
-    fn support<'a>(&self, room: &'a Self::ScreenRoom, position: usize) -> Option<Support<'a>> {
-        self.inner.support(room, position)
-    }
-
-    fn screen_counts(&self, room: &Self::ScreenRoom) -> ScreenCounts {
-        self.inner.screen_counts(room)
-    }
-
-    fn angles(
-        &self,
-        frequencies: &Self::Vector,
-        factor: f32,
-        spans: &[Span<'_, Self::Kv>],
-        out: &mut Self::Rows,
+        pass: &mut WatchedPass<'_, D, W>,
+        head: &Marked<D::Matrix>,
+        x: &D::Rows,
+        wanted: (usize, Needs<'_>),
+        room: &mut Self::Room,
     ) {
-        self.watch.run(Operation::Rope, 0, || self.inner.angles(frequencies, factor, spans, out));
+        let WatchedPass { inner, watched } = pass;
+        let work = || self.0.find(inner, &head.matrix, x, wanted, room);
+        watched.watch.run(Operation::Head, self.0.bytes_read(), work);
     }
 
-    fn rope(&self, x: &mut Self::Rows, tokens: usize, angles: &Self::Rows) {
-        self.watch.run(Operation::Rope, 0, || self.inner.rope(x, tokens, angles));
+    fn found<'a>(&self, room: &'a Self::Room, position: usize) -> Option<Support<'a>> {
+        self.0.found(room, position)
     }
 
-    fn append(&self, layer: usize, k: &Self::Rows, v: &Self::Rows, spans: &mut [Span<'_, Self::Kv>]) {
-        self.watch.run(Operation::Append, 0, || self.inner.append(layer, k, v, spans));
+    fn counts(&self, room: &Self::Room) -> ScreenCounts {
+        self.0.counts(room)
+    }
+}
+
+/// How a watched device leaves out rows.
+pub struct WatchedSkip<S>(PhantomData<S>);
+
+impl<D: Device, W: Watch> Skipping<Watched<D, W>> for WatchedSkip<D::Skip> {
+    fn applies(matrix: &Marked<D::Matrix>) -> bool {
+        D::Skip::applies(&matrix.matrix)
     }
 
-    fn attend(
-        &self,
-        layer: usize,
-        q: &Self::Rows,
-        spans: &[Span<'_, Self::Kv>],
-        scratch: &mut Self::Scratch,
-        out: &mut Self::Rows,
-    ) {
-        self.watch.run(Operation::Attend, 0, || self.inner.attend(layer, q, spans, scratch, out));
-    }
-
-    fn gate(&self, activation: GateActivation, gate: &mut Self::Rows, up: &Self::Rows, tokens: usize) {
-        self.watch.run(Operation::Gate, 0, || self.inner.gate(activation, gate, up, tokens));
-    }
-
-    fn gate_live(
-        &self,
-        up: &Self::Matrix,
-        codes: &Self::Codes,
-        gate: &mut Self::Rows,
-        spare: &mut Self::Rows,
-        tokens: usize,
-    ) {
+    fn gate(pass: &mut WatchedPass<'_, D, W>, gated: Gated<'_, Watched<D, W>>, tokens: usize) {
+        let WatchedPass { inner, watched } = pass;
         // How many rows it leaves out is not known here: these are the bytes of all of them.
-        let bytes = self.bytes_read(up);
-        let work = || self.inner.gate_live(&up.matrix, codes, gate, spare, tokens);
-        self.watch.run(Operation::GateUp, bytes, work);
-    }
-
-    fn add(&self, x: &mut Self::Rows, y: &Self::Rows, tokens: usize) {
-        self.watch.run(Operation::Add, 0, || self.inner.add(x, y, tokens));
+        let bytes = watched.bytes_read(gated.up);
+        let Gated { up, x, codes, gate, spare } = gated;
+        let work = || D::Skip::gate(inner, Gated { up: &up.matrix, x, codes, gate, spare }, tokens);
+        watched.watch.run(Operation::GateUp, bytes, work);
     }
 }

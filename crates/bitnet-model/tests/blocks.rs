@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bitnet_core::{HybridMemoryPool, ThreadPool, tensor::DenseMatrix};
 use bitnet_format::TensorType;
 use bitnet_kernels::{BlockType, Kernel, available};
-use bitnet_model::{Backend, Cpu, Job, MatrixForm, Part, Projection, Table, Weight};
+use bitnet_model::{Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Projection, Table, Weight};
 use bitnet_quant::Activations;
 
 const TYPES: [(TensorType, BlockType); 13] = [
@@ -79,10 +79,14 @@ fn product(cpu: &Cpu, table: Table, tokens: usize) -> Vec<f32> {
     let values = Table::Dense(DenseMatrix::from_f32(tokens, COLS, &values).unwrap());
     let values = cpu.matrix(Part::Embedding, "x", Weight::Table(values), MatrixForm::Strips).unwrap();
     let mut x = cpu.rows(tokens, COLS).unwrap();
-    cpu.embed(&values, &(0..tokens as u32).collect::<Vec<_>>(), &mut x);
+    let ids: Vec<u32> = (0..tokens as u32).collect();
+    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }).unwrap();
+    let mut pass = cpu.begin(Batch { ids: &ids, ..Batch::default() }, &mut pages, None).unwrap();
+    pass.embed(&values, &mut x);
     let (codes, mut out) = (cpu.codes(tokens, COLS).unwrap(), cpu.rows(tokens, ROWS).unwrap());
     let jobs = &mut [Job { weight: &matrix, bias: None, out: &mut out }];
-    cpu.project(&x, &codes, Activations::Float, tokens, jobs);
+    pass.project(&x, &codes, Activations::Float, tokens, jobs);
+    pass.submit().unwrap();
     cpu.read(&out, tokens).to_vec()
 }
 

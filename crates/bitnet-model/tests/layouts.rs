@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bitnet_core::{DType, HybridMemoryPool, ThreadPool, tensor::DenseMatrix};
 use bitnet_model::{
     ActivationChoice, Config, Cpu, Facts, GateActivation, Layout, LayoutPlan, MatrixForm, Model, ModelError,
-    Norm, Output, Part, PartSource, Projection, Rope, RopeScaling, Span, Sparsity, Table, Weight, Wishes,
+    Norm, Output, Part, PartSource, Projection, Rope, RopeScaling, Runner, RunnerOptions, Span, Sparsity,
+    Table, Weight, Wishes,
 };
 use bitnet_quant::{Activations, Granularity, Scales, TernaryMatrix};
 
@@ -110,11 +111,12 @@ fn logits(source: &Made, kernel: &str, threads: usize, wishes: &Wishes, tokens: 
     let kernel = bitnet_kernels::select(Some(kernel)).unwrap();
     let cpu = Cpu::new(kernel, threads.clone(), HybridMemoryPool::new());
     let model = Model::load(source, cpu, &threads, ActivationChoice::Auto, wishes, &|_, _| {}).unwrap();
-    let (mut sequence, mut state) = (model.sequence(16).unwrap(), model.state(11, 11, 16).unwrap());
+    let mut runner = Runner::new(model, RunnerOptions { tokens: 11, context: 16, kv_bytes: None }).unwrap();
+    let sequence = runner.sequences().open();
     let mut all = Vec::new();
     for ids in (0..11u32).collect::<Vec<_>>().chunks(tokens) {
-        let mut spans = [Span { sequence: &mut sequence, tokens: ids.len(), output: Output::All }];
-        all.extend(model.forward(&mut state, ids, &mut spans, |_, _| {}).unwrap());
+        let span = Span { sequence, tokens: ids.len(), output: Output::All };
+        runner.step(ids, &[span], &mut |_: usize, row: &[f32]| all.extend_from_slice(row), None).unwrap();
     }
     all
 }

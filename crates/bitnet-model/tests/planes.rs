@@ -12,7 +12,7 @@ use std::{
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
 use bitnet_model::{
-    Backend, Cpu, Job, MatrixForm, Part, Projection, Source, Weight,
+    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Projection, Source, Weight,
     family::bitnet_file::{self, Entry, Form},
 };
 use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
@@ -52,13 +52,17 @@ fn product(cpu: &Cpu, weight: Weight, tokens: usize, form: Activations) -> Vec<f
         .matrix(Part::Embedding, "x", Weight::Table(bitnet_model::Table::Dense(table)), MatrixForm::Strips)
         .unwrap();
     let mut x = cpu.rows(tokens, cols).unwrap();
-    cpu.embed(&table, &(0..tokens as u32).collect::<Vec<_>>(), &mut x);
+    let ids: Vec<u32> = (0..tokens as u32).collect();
+    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }).unwrap();
+    let mut pass = cpu.begin(Batch { ids: &ids, ..Batch::default() }, &mut pages, None).unwrap();
+    pass.embed(&table, &mut x);
     let mut codes = cpu.codes(tokens, cols).unwrap();
     if form != Activations::Float {
-        cpu.quantize(&x, tokens, form, &mut codes);
+        pass.quantize(&x, tokens, form, &mut codes);
     }
     let mut out = cpu.rows(tokens, rows).unwrap();
-    cpu.project(&x, &codes, form, tokens, &mut [Job { weight: &matrix, bias: None, out: &mut out }]);
+    pass.project(&x, &codes, form, tokens, &mut [Job { weight: &matrix, bias: None, out: &mut out }]);
+    pass.submit().unwrap();
     cpu.read(&out, tokens).to_vec()
 }
 

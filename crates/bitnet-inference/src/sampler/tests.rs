@@ -7,10 +7,9 @@ fn kernel() -> &'static Kernel {
 /// The share of each of four tokens in many draws.
 fn shares(options: SamplingOptions, logits: &[f32; 4]) -> [f64; 4] {
     const DRAWS: usize = 20_000;
-    let mut sampler = Sampler::new(4, 8);
-    sampler.start(options, &[]);
+    let (mut sampler, mut memory) = (Sampler::new(options, 4, &[], 0), SamplingMemory::new(4));
     let mut counts = [0; 4];
-    (0..DRAWS).for_each(|_| counts[sampler.sample(kernel(), logits) as usize] += 1);
+    (0..DRAWS).for_each(|_| counts[sampler.sample(kernel(), logits, &mut memory) as usize] += 1);
     counts.map(|c| c as f64 / DRAWS as f64)
 }
 
@@ -52,10 +51,9 @@ fn cuts_keep_the_most_probable() {
 #[test]
 fn bias_and_penalties_move_logits() {
     let greedy = |options: SamplingOptions, history: &[u32], accepted: &[u32], logits: &[f32]| {
-        let mut sampler = Sampler::new(logits.len(), 8);
-        sampler.start(options, history);
+        let mut sampler = Sampler::new(options, logits.len(), history, 8);
         accepted.iter().for_each(|&id| sampler.accept(id));
-        sampler.sample(kernel(), logits)
+        sampler.sample(kernel(), logits, &mut SamplingMemory::new(logits.len()))
     };
     let base = SamplingOptions::default;
     assert_eq!(greedy(SamplingOptions { logit_bias: vec![(0, 5.0)], ..base() }, &[], &[], &[1.0, 4.0]), 0);
@@ -82,13 +80,8 @@ fn ties_go_to_the_smaller_id_and_nan_never_wins() {
 
 #[test]
 fn a_seed_gives_the_same_tokens_again() {
-    let run = |seed| {
-        let mut sampler = Sampler::new(4, 8);
-        sampler.start(SamplingOptions { seed, ..warm() }, &[]);
-        (0..32).map(|_| sampler.sample(kernel(), &four())).collect::<Vec<_>>()
-    };
-    assert_eq!(run(3), run(3));
-    assert_ne!(run(3), run(4));
+    assert_eq!(draws(3), draws(3));
+    assert_ne!(draws(3), draws(4));
 }
 
 #[test]
@@ -159,9 +152,9 @@ fn top_p_is_measured_after_the_temperature() {
 
 /// The first draws of a seed.
 fn draws(seed: u64) -> Vec<u32> {
-    let mut sampler = Sampler::new(4, 8);
-    sampler.start(SamplingOptions { seed, ..warm() }, &[]);
-    (0..32).map(|_| sampler.sample(kernel(), &four())).collect()
+    let mut sampler = Sampler::new(SamplingOptions { seed, ..warm() }, 4, &[], 0);
+    let mut memory = SamplingMemory::new(4);
+    (0..32).map(|_| sampler.sample(kernel(), &four(), &mut memory)).collect()
 }
 
 #[test]
@@ -189,10 +182,10 @@ fn a_seed_stands_for_the_same_draws_for_ever() {
 #[test]
 fn frequency_counts_what_was_generated_and_not_the_prompt() {
     let choose = |history: &[u32], accepted: &[u32]| {
-        let mut sampler = Sampler::new(2, 8);
-        sampler.start(SamplingOptions { frequency_penalty: 1.0, ..SamplingOptions::default() }, history);
+        let options = SamplingOptions { frequency_penalty: 1.0, ..SamplingOptions::default() };
+        let mut sampler = Sampler::new(options, 2, history, 8);
         accepted.iter().for_each(|&id| sampler.accept(id));
-        sampler.sample(kernel(), &[2.5, 0.0])
+        sampler.sample(kernel(), &[2.5, 0.0], &mut SamplingMemory::new(2))
     };
     assert_eq!(choose(&[0, 0, 0], &[]), 0);
     assert_eq!(choose(&[0, 0, 0], &[0, 0]), 0);

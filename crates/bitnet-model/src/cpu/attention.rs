@@ -1,68 +1,69 @@
-//! Attention over key-value caches, shared out over threads.
+//! Attention over pages of keys and values, shared out over threads.
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose};
-use bitnet_kernels::{ATTENTION_CHUNK, Kernel, KvChunk, Queries};
+use bitnet_kernels::{Kernel, KvChunk, Queries};
 
-use super::{Cpu, Rows, cache::KvCache};
-use crate::{KvShape, ModelError, Span};
+use super::{Cpu, KvPages, Rows};
+use crate::{Batch, KvShape, ModelError, PAGE, Place};
 
-/// Up to this many tokens, threads also share the chunks of one head: a single token has too few heads.
+/// Up to this many tokens, threads also share the pages of one head: a single token has too few heads.
 const FEW_TOKENS: usize = 4;
 /// Queries of one key head that are worth widening keys and values for.
 const QUERIES: usize = 64;
 /// Runs of tokens that a batch is cut into at least, so that every thread has some.
 const RUNS: usize = 4;
 
-/// Partial results of attention.
+/// Working memory of attention: partial results, one set for each page that a query head sees, or for each thread's run.
 pub struct AttentionScratch {
     partials: Buffer<f32>,
+    /// For each token of the batch, how many pages it and those before it see.
+    seen: Vec<usize>,
 }
 
 impl AttentionScratch {
-    /// For batches of up to `tokens`.
+    /// For batches of up to `tokens` over sequences of up to `context` positions.
     pub(super) fn new(
         pool: &HybridMemoryPool,
         shape: KvShape,
         heads: usize,
+        context: usize,
         tokens: usize,
     ) -> Result<Self, ModelError> {
         let group = heads / shape.heads;
-        let chunks = shape.capacity.div_ceil(ATTENTION_CHUNK);
-        let by_chunks =
+        let by_pages =
             shape.heads * Kernel::attention_partial_len(group, shape.head_dim) * FEW_TOKENS.min(tokens);
         // Runs may be as short as one token, and the last one takes the room of a whole one.
         let by_runs = 2 * heads * (tokens + QUERIES);
-        let room = by_chunks.saturating_mul(chunks).max(by_runs);
-        Ok(Self { partials: pool.allocate(Purpose::State, room)? })
+        let room = by_pages.saturating_mul(context.div_ceil(PAGE)).max(by_runs);
+        Ok(Self { partials: pool.allocate(Purpose::State, room)?, seen: Vec::with_capacity(tokens) })
     }
 }
 
 /// `out = softmax(q k / sqrt(head_dim)) v`, causal, for every token of the batch.
 pub(super) fn attend(
     cpu: &Cpu,
-    layer: usize,
+    (layer, batch, pages): (usize, Batch<'_>, &KvPages),
     q: &Rows,
-    spans: &[Span<'_, KvCache>],
     scratch: &mut AttentionScratch,
     out: &mut Rows,
 ) {
-    let tokens: usize = spans.iter().map(|s| s.tokens).sum();
-    let Some(first) = spans.first() else { return };
-    let KvShape { heads, head_dim, .. } = *first.sequence.kv.shape();
-    let step = Step { cpu, layer, q, spans, heads, head_dim, width: q.width / heads };
-    if tokens <= FEW_TOKENS {
-        step.by_chunks(tokens, &mut scratch.partials, out);
+    let KvShape { heads, head_dim, .. } = *pages.shape();
+    let step = Step { cpu, layer, batch, pages, q, heads, head_dim, width: q.width / heads };
+    let AttentionScratch { partials, seen } = scratch;
+    if step.is_uneven(partials.len(), seen) {
+        step.by_pages(seen, partials, out);
     } else {
-        step.by_runs(tokens, &mut scratch.partials, out);
+        step.by_runs(partials, out);
     }
 }
 
 /// Attention of one block over one batch.
-struct Step<'a, 'b> {
+struct Step<'a> {
     cpu: &'a Cpu,
     layer: usize,
+    batch: Batch<'a>,
+    pages: &'a KvPages,
     q: &'a Rows,
-    spans: &'a [Span<'b, KvCache>],
     /// Key heads.
     heads: usize,
     head_dim: usize,
@@ -70,104 +71,108 @@ struct Step<'a, 'b> {
     width: usize,
 }
 
-/// Consecutive tokens of one sequence.
-struct Run<'a> {
-    kv: &'a KvCache,
-    /// Position of the first.
-    position: usize,
-    /// Rows of the batch.
-    first: usize,
-    tokens: usize,
-}
-
-impl<'a> Step<'a, '_> {
-    /// The runs that the rows `first .. end` of the batch consist of.
-    fn runs(&self, first: usize, end: usize) -> impl Iterator<Item = Run<'a>> {
-        let mut start = 0;
-        self.spans.iter().filter_map(move |span| {
-            let (from, to) = (first.max(start), end.min(start + span.tokens));
-            let run = (from < to).then(|| Run {
-                kv: &span.sequence.kv,
-                position: span.sequence.len() + from - start,
-                first: from,
-                tokens: to - from,
-            });
-            start += span.tokens;
-            run
-        })
+impl<'a> Step<'a> {
+    /// Query heads that share a key head.
+    fn group(&self) -> usize {
+        self.width / self.head_dim
     }
 
-    fn queries(&self, run: &Run<'_>, head: usize) -> Queries<'a> {
+    fn partial_len(&self) -> usize {
+        Kernel::attention_partial_len(self.group(), self.head_dim)
+    }
+
+    /// Whether threads share the pages of one head: there are few tokens, or one of several single tokens sees so much more than
+    /// the others that a thread would be left alone with it. Fills `seen`. Results are the same either way.
+    fn is_uneven(&self, room: usize, seen: &mut Vec<usize>) -> bool {
+        let tokens = self.batch.ids.len();
+        if tokens > FEW_TOKENS && self.batch.longest() > 1 {
+            return false;
+        }
+        let (mut all, mut most) = (0, 0);
+        seen.clear();
+        for place in self.batch.places {
+            for position in place.position..place.position + place.tokens {
+                let pages = position / PAGE + 1;
+                (all, most) = (all + pages, most.max(pages));
+                seen.push(all);
+            }
+        }
+        // A head of the longest is one piece of work; a fourth of a thread's share is made up for by the other pieces.
+        let threads = self.cpu.threads.threads();
+        let uneven = tokens <= FEW_TOKENS || threads > 1 && 4 * threads * most > self.heads * all;
+        uneven && all * self.heads * self.partial_len() <= room
+    }
+
+    fn queries(&self, run: &Place, head: usize) -> Queries<'a> {
         let token_stride = self.q.width;
         Queries {
-            values: &self.q.data[run.first * token_stride + head * self.width..],
+            values: &self.q.data[run.row * token_stride + head * self.width..],
             tokens: run.tokens,
             token_stride,
-            group: self.width / self.head_dim,
+            group: self.group(),
             head_dim: self.head_dim,
             position: run.position,
             scale: 1.0 / (self.head_dim as f32).sqrt(),
         }
     }
 
-    /// Chunks that the token in row `token` of the batch sees.
-    fn chunks(&self, token: usize) -> usize {
-        self.runs(token, token + 1).map(|run| run.position / ATTENTION_CHUNK + 1).sum()
+    /// What `run` sees of a head in one page.
+    fn chunk(&self, run: &Place, head: usize, page: usize) -> KvChunk<'a> {
+        self.pages.chunk(self.layer, head, self.batch.page(run, page))
     }
 
-    /// Threads share the chunks of every pair of token and key head; then results are combined.
-    fn by_chunks(&self, tokens: usize, partials: &mut [f32], out: &mut Rows) {
-        let per_chunk = Kernel::attention_partial_len(self.width / self.head_dim, self.head_dim);
-        let most = (0..tokens).map(|token| self.chunks(token)).max().unwrap_or(0);
-        let partials = &mut partials[..tokens * self.heads * most * per_chunk];
-        // The heads of a chunk lie side by side.
-        self.cpu.threads.for_each_chunk_mut(partials, per_chunk, |index, partial| {
-            // A chunk is a stream of its own, and most likely this thread begins the next one, too: what it reads first is on
+    /// Threads share the pages of every token and key head; then results are combined.
+    fn by_pages(&self, seen: &[usize], partials: &mut [f32], out: &mut Rows) {
+        let (tokens, per_page) = (seen.len(), self.partial_len());
+        let partials = &mut partials[..seen.last().map_or(0, |all| all * self.heads * per_page)];
+        let first_of = |token: usize| if token == 0 { 0 } else { seen[token - 1] };
+        // Pieces of a token stand behind those of the one before; within it, the pages of a head side by side.
+        let piece = |index: usize| {
+            let token = seen.partition_point(|&all| all * self.heads <= index);
+            let run = self.batch.within(token, token + 1).next()?;
+            let pages = run.position / PAGE + 1;
+            let within = index - first_of(token) * self.heads;
+            Some((run, within / pages, within % pages))
+        };
+        self.cpu.threads.for_each_chunk_mut(partials, per_page, |index, partial| {
+            // A page is a stream of its own, and most likely this thread begins the next one, too: what it reads first is on
             // its way by then.
-            self.with_chunk(index + 1, most, tokens, |_, _, _, cache| self.cpu.kernel.attend_soon(cache));
-            self.with_chunk(index, most, tokens, |run, head, chunk, cache| {
-                self.cpu.kernel.attend_chunk(&self.queries(run, head), chunk, cache, partial);
-            });
+            if let Some((run, head, page)) = piece(index + 1) {
+                self.cpu.kernel.attend_soon(self.chunk(&run, head, page));
+            }
+            if let Some((run, head, page)) = piece(index) {
+                let cache = self.chunk(&run, head, page);
+                self.cpu.kernel.attend_chunk(&self.queries(&run, head), page, cache, partial);
+            }
         });
         let partials = &*partials;
         self.cpu.threads.for_each_chunk_mut(out.of_mut(tokens), self.width, |pair, out| {
-            let chunks = self.chunks(pair / self.heads);
-            let partials = &partials[pair * most * per_chunk..][..chunks * per_chunk];
+            let (token, head) = (pair / self.heads, pair % self.heads);
+            let pages = seen[token] - first_of(token);
+            let first = first_of(token) * self.heads + head * pages;
+            let partials = &partials[first * per_page..][..pages * per_page];
             self.cpu.kernel.attend_combine(partials, self.head_dim, out);
         });
     }
 
-    /// Calls `work` with piece `index` of all tokens, key heads and `most` chunks, unless the token does not see the chunk.
-    fn with_chunk(
-        &self,
-        index: usize,
-        most: usize,
-        tokens: usize,
-        mut work: impl FnMut(&Run<'_>, usize, usize, KvChunk<'_>),
-    ) {
-        let (pair, chunk) = (index / most, index % most);
-        let (token, head) = (pair / self.heads, pair % self.heads);
-        for run in self.runs(token.min(tokens), (token + 1).min(tokens)) {
-            if chunk <= run.position / ATTENTION_CHUNK {
-                work(&run, head, chunk, run.kv.chunk(self.layer, head, chunk));
-            }
-        }
-    }
-
     /// Threads take runs of tokens, one key head at a time.
-    fn by_runs(&self, tokens: usize, states: &mut [f32], out: &mut Rows) {
-        let group = self.width / self.head_dim;
-        let longest = self.spans.iter().map(|span| span.tokens).max().unwrap_or(1);
+    fn by_runs(&self, states: &mut [f32], out: &mut Rows) {
+        let (tokens, group) = (self.batch.ids.len(), self.group());
+        let longest = self.batch.longest();
         let height = (QUERIES / group).min(longest).min(tokens.div_ceil(RUNS)).max(1);
         let (stride, kernel) = (out.width, self.cpu.kernel);
         let (matrix, states) = ((out.of_mut(tokens), stride), (states, height * 2 * group));
         self.cpu.threads.for_each_tile_mut(matrix, height, self.width, states, |index, mut tile, states| {
             let (first, head) = (index / self.heads * height, index % self.heads);
-            for run in self.runs(first, first + tile.rows()) {
-                let mut out = tile.part(run.first - first, run.tokens);
+            for run in self.batch.within(first, first + tile.rows()) {
+                let mut out = tile.part(run.row - first, run.tokens);
                 let states = &mut states[..run.tokens * 2 * group];
-                let cache = |chunk| run.kv.chunk(self.layer, head, chunk);
-                kernel.attend_block(&self.queries(&run, head), cache, states, &mut out);
+                kernel.attend_block(
+                    &self.queries(&run, head),
+                    |page| self.chunk(&run, head, page),
+                    states,
+                    &mut out,
+                );
             }
         });
     }

@@ -4,12 +4,27 @@
 //! `up`'s row nor `down`'s column is read. Tokens differ in what they need, so several of them go one by one only while
 //! that reads less than everything once.
 
-use bitnet_quant::{QuantizedRows, TernaryLines};
+use bitnet_quant::{Axis, QuantizedRows, TernaryLines};
 
-use super::{Cpu, Rows};
+use super::{Cpu, CpuPass, Matrix, Rows};
+use crate::{Gated, Skipping};
 
 /// Above so many tokens nobody counts zeros: everything is read.
 const FEW_TOKENS: usize = 8;
+
+/// How the CPU leaves out rows: matrices laid out in rows know where each begins.
+pub struct CpuSkip;
+
+impl Skipping<Cpu> for CpuSkip {
+    fn applies(matrix: &Matrix) -> bool {
+        matches!(matrix, Matrix::Lines(w) if w.axis() == Axis::Rows)
+    }
+
+    fn gate(pass: &mut CpuPass<'_>, gated: Gated<'_, Cpu>, tokens: usize) {
+        let Matrix::Lines(up) = gated.up else { unreachable!("`applies` is asked first") };
+        pass.cpu.gate_rows(up, gated.codes, gated.gate, gated.spare, tokens);
+    }
+}
 
 impl Cpu {
     /// `gate = relu(gate)^2 * (w . x)`; `up` takes the products where everything is read.

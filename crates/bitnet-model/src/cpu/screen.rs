@@ -4,8 +4,8 @@ use bitnet_core::{Buffer, Purpose};
 use bitnet_kernels::{StripBounds, StripPeaks};
 use bitnet_quant::{Probes, ScreenTable};
 
-use super::{Cpu, Matrix, Rows};
-use crate::{HeadChoice, ModelError, Need, ScreenCounts, Support, Table};
+use super::{Cpu, CpuPass, Matrix, Rows};
+use crate::{HeadChoice, ModelError, Need, Needs, ScreenCounts, Screening, Support, Table};
 
 /// Strips that a thread takes at a time: some 300 KB at 2,560 columns.
 const STRIPS_PER_CHUNK: usize = 8;
@@ -39,13 +39,11 @@ struct Found {
     floor: Option<f32>,
 }
 
-impl Screen {
+impl Screening<Cpu> for Screen {
+    type Room = ScreenRoom;
+
     /// The copy of `head`, or `None` where there is nothing to gain or a weight is not finite.
-    pub(super) fn new(
-        cpu: &Cpu,
-        head: &Matrix,
-        stored: Option<ScreenTable>,
-    ) -> Result<Option<Self>, ModelError> {
+    fn of(cpu: &Cpu, head: &Matrix, stored: Option<ScreenTable>) -> Result<Option<Self>, ModelError> {
         let Matrix::Table(head) = head else { return Ok(None) };
         let wanted = match cpu.head {
             HeadChoice::Auto => head.is_worth_screening(),
@@ -69,13 +67,11 @@ impl Screen {
         Ok(table.map(|table| Self { table }))
     }
 
-    /// Bytes that screening reads.
-    pub(super) fn bytes_read(&self) -> usize {
+    fn bytes_read(&self) -> usize {
         self.table.bytes().len()
     }
 
-    /// Room for `capacity` positions.
-    pub(super) fn room(&self, cpu: &Cpu, capacity: usize) -> Result<ScreenRoom, ModelError> {
+    fn room(&self, cpu: &Cpu, capacity: usize) -> Result<ScreenRoom, ModelError> {
         let (rows, strips) = (self.table.rows(), self.table.strips());
         let most = most(rows);
         let len = capacity.saturating_mul(strips);
@@ -90,23 +86,21 @@ impl Screen {
         })
     }
 
-    /// Finds what `needs`, one for each row of `x`, ask for. False when a position needs the full pass.
-    pub(super) fn find(
+    fn find(
         &self,
-        cpu: &Cpu,
+        pass: &mut CpuPass<'_>,
         head: &Matrix,
         x: &Rows,
-        needs: &[Need<'_>],
+        (tokens, needs): (usize, Needs<'_>),
         room: &mut ScreenRoom,
-    ) -> bool {
-        let Matrix::Table(head) = head else { return false };
-        let tokens = needs.len();
+    ) {
+        let (Matrix::Table(head), cpu) = (head, pass.cpu) else { return };
         room.counts.screened += tokens as u64;
         room.found.iter_mut().for_each(|found| found.floor = None);
         let fit = (0..tokens).all(|t| room.probes.set(t, x.row(t)));
         if !fit {
             room.counts.full += tokens as u64;
-            return false;
+            return;
         }
         let len = self.table.strips() * tokens;
         let per_chunk = STRIPS_PER_CHUNK * tokens;
@@ -120,31 +114,26 @@ impl Screen {
             },
         );
         let mut search = Search { cpu, head, tokens, bounds, peaks, order: &mut room.order };
-        for (t, (need, found)) in needs.iter().zip(&mut room.found).enumerate() {
-            found.floor = search.position(t, x.row(t), need, found);
+        for (t, found) in room.found[..tokens].iter_mut().enumerate() {
+            found.floor = search.position(t, x.row(t), &needs(t), found);
             room.counts.rescored += found.logits.len() as u64;
             room.counts.full += u64::from(found.floor.is_none());
         }
-        room.found[..tokens].iter().all(|found| found.floor.is_some())
+    }
+
+    fn found<'a>(&self, room: &'a ScreenRoom, position: usize) -> Option<Support<'a>> {
+        let Found { ids, logits, floor } = &room.found[position];
+        floor.map(|floor| Support { ids, logits, floor })
+    }
+
+    fn counts(&self, room: &ScreenRoom) -> ScreenCounts {
+        room.counts
     }
 }
 
 /// Rows that may survive.
 fn most(rows: usize) -> usize {
     (rows / MOST).max(ScreenTable::STRIP)
-}
-
-impl ScreenRoom {
-    /// What was found for `position`, unless it needs the full pass.
-    pub(super) fn support(&self, position: usize) -> Option<Support<'_>> {
-        let found = &self.found[position];
-        let Found { ids, logits, floor } = found;
-        floor.map(|floor| Support { ids, logits, floor })
-    }
-
-    pub(super) fn counts(&self) -> ScreenCounts {
-        self.counts
-    }
 }
 
 /// Which of a row's bounds.

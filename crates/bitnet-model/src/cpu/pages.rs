@@ -1,4 +1,4 @@
-//! Keys and values in main memory.
+//! Keys and values in main memory, in pages.
 
 use std::ops::Range;
 
@@ -6,7 +6,9 @@ use bitnet_core::{Buffer, HybridMemoryPool, Purpose, ThreadPool};
 use bitnet_kernels::{ATTENTION_CHUNK, Kernel, KvChunk, KvChunkMut};
 use half::f16;
 
-use crate::{Config, KvShape, ModelError};
+use crate::{Batch, Config, DeviceError, KvShape, ModelError, PAGE, PageId, Place};
+
+const _: () = assert!(PAGE == ATTENTION_CHUNK, "a head's share of a page is one chunk of the kernels");
 
 /// Tokens from which on threads share the heads of an append.
 const SHARED: usize = 8;
@@ -42,27 +44,26 @@ impl KvType {
     }
 }
 
-/// Keys and values of one sequence.
+/// Keys and values of all sequences.
 ///
-/// Pages of [`ATTENTION_CHUNK`] positions stand one behind another, each `[layers, heads]` chunks as the kernels lay them
-/// out: a page is touched, and so committed, when the sequence reaches it, and within a page every head's chunk is
-/// one stream.
-pub struct KvCache {
+/// A page of [`PAGE`] positions is `[layers, heads]` chunks as the kernels lay them out: within a page every head's chunk is
+/// one stream. A page's memory is committed when a sequence first writes to it, and kept for the next one.
+pub struct KvPages {
     shape: KvShape,
     kind: KvType,
     /// Elements of a chunk.
     chunk: usize,
-    store: Store,
+    pages: Vec<Page>,
 }
 
-enum Store {
+enum Page {
     F32(Buffer<f32>),
     F16(Buffer<f16>),
     Int8 { codes: Buffer<u8>, steps: Buffer<f32> },
 }
 
-impl KvCache {
-    pub(super) fn new(pool: &HybridMemoryPool, shape: KvShape, kind: KvType) -> Result<Self, ModelError> {
+impl KvPages {
+    pub(super) fn new(shape: KvShape, kind: KvType) -> Result<Self, ModelError> {
         if kind == KvType::Int8 && shape.head_dim > Kernel::KV_INT8_DIM {
             let what = "512 or less for keys and values in int8";
             return Err(ModelError::config("head dimension", what, shape.head_dim));
@@ -71,102 +72,94 @@ impl KvCache {
             KvType::Int8 => Kernel::kv_codes_len(shape.head_dim),
             KvType::F32 | KvType::F16 => Kernel::kv_chunk_len(shape.head_dim),
         };
-        let chunks = shape.capacity.div_ceil(ATTENTION_CHUNK) * shape.layers * shape.heads;
-        let len = chunks.saturating_mul(chunk);
-        let store = match kind {
-            KvType::F32 => Store::F32(pool.allocate(Purpose::KvCache, len)?),
-            KvType::F16 => Store::F16(pool.allocate(Purpose::KvCache, len)?),
-            KvType::Int8 => Store::Int8 {
-                codes: pool.allocate(Purpose::KvCache, len)?,
-                steps: pool.allocate(Purpose::KvCache, chunks.saturating_mul(Kernel::KV_STEPS))?,
-            },
-        };
-        Ok(Self { shape, kind, chunk, store })
+        Ok(Self { shape, kind, chunk, pages: Vec::new() })
     }
 
     pub(super) fn shape(&self) -> &KvShape {
         &self.shape
     }
 
-    /// Bytes of all blocks for one position.
-    pub(super) fn bytes_per_position(&self) -> usize {
-        self.shape.layers * self.shape.heads * self.kind.chunk_bytes(self.shape.head_dim) / ATTENTION_CHUNK
+    pub(super) fn page_bytes(&self) -> usize {
+        self.shape.layers * self.shape.heads * self.kind.chunk_bytes(self.shape.head_dim)
     }
 
-    /// Takes over the first `positions` positions of a cache of the same model and type; there is room for them.
-    ///
-    /// # Errors
-    /// [`ModelError::ForeignCache`] for any other.
-    pub(super) fn copy_from(&mut self, other: &Self, positions: usize) -> Result<(), ModelError> {
-        if self.form() != other.form() {
-            return Err(ModelError::ForeignCache { expected: self.form(), got: other.form() });
-        }
-        let range = self.elements(0, positions.div_ceil(ATTENTION_CHUNK), 0, 0);
-        match (&mut self.store, &other.store) {
-            (Store::F32(to), Store::F32(from)) => to[..range.start].copy_from_slice(&from[..range.start]),
-            (Store::F16(to), Store::F16(from)) => to[..range.start].copy_from_slice(&from[..range.start]),
-            (Store::Int8 { codes, steps }, Store::Int8 { codes: from, steps: from_steps }) => {
-                codes[..range.start].copy_from_slice(&from[..range.start]);
-                let steps_end = range.start / self.chunk * Kernel::KV_STEPS;
-                steps[..steps_end].copy_from_slice(&from_steps[..steps_end]);
-            }
-            _ => return Err(ModelError::ForeignCache { expected: self.form(), got: other.form() }),
-        }
+    /// One page more.
+    pub(super) fn add(&mut self, pool: &HybridMemoryPool) -> Result<(), DeviceError> {
+        let chunks = self.shape.layers * self.shape.heads;
+        let len = chunks.saturating_mul(self.chunk);
+        self.pages.push(match self.kind {
+            KvType::F32 => Page::F32(pool.allocate(Purpose::KvCache, len)?),
+            KvType::F16 => Page::F16(pool.allocate(Purpose::KvCache, len)?),
+            KvType::Int8 => Page::Int8 {
+                codes: pool.allocate(Purpose::KvCache, len)?,
+                steps: pool.allocate(Purpose::KvCache, chunks.saturating_mul(Kernel::KV_STEPS))?,
+            },
+        });
         Ok(())
     }
 
-    /// What two caches have in common when one can take over from the other.
-    fn form(&self) -> String {
-        let KvShape { layers, heads, head_dim, .. } = self.shape;
-        format!("{layers} layers of {heads} heads of {head_dim} dimensions in {:?}", self.kind)
+    /// Makes page `to` hold what `from` holds.
+    pub(super) fn copy(&mut self, from: PageId, to: PageId) {
+        let [from, to] = [from, to].map(|page| page.0 as usize);
+        let Ok([from, to]) = self.pages.get_disjoint_mut([from, to]) else { return };
+        match (from, to) {
+            (Page::F32(from), Page::F32(to)) => to.copy_from_slice(from),
+            (Page::F16(from), Page::F16(to)) => to.copy_from_slice(from),
+            (Page::Int8 { codes, steps }, Page::Int8 { codes: to, steps: to_steps }) => {
+                to.copy_from_slice(codes);
+                to_steps.copy_from_slice(steps);
+            }
+            _ => unreachable!("the pages of a model are of one type"),
+        }
     }
 
-    /// Elements of the chunks of `heads` heads from `head` on in one page and block.
-    fn elements(&self, layer: usize, page: usize, head: usize, heads: usize) -> Range<usize> {
-        let first = (page * self.shape.layers + layer) * self.shape.heads + head;
+    /// Elements of the chunks of `heads` heads from `head` on in one block.
+    fn elements(&self, layer: usize, head: usize, heads: usize) -> Range<usize> {
+        let first = layer * self.shape.heads + head;
         first * self.chunk..(first + heads) * self.chunk
     }
 
     /// One head's chunk.
-    pub(super) fn chunk(&self, layer: usize, head: usize, page: usize) -> KvChunk<'_> {
-        let range = self.elements(layer, page, head, 1);
-        match &self.store {
-            Store::F32(store) => KvChunk::F32(&store[range]),
-            Store::F16(store) => KvChunk::F16(&store[range]),
-            Store::Int8 { codes, steps } => {
+    pub(super) fn chunk(&self, layer: usize, head: usize, page: PageId) -> KvChunk<'_> {
+        let range = self.elements(layer, head, 1);
+        match &self.pages[page.0 as usize] {
+            Page::F32(page) => KvChunk::F32(&page[range]),
+            Page::F16(page) => KvChunk::F16(&page[range]),
+            Page::Int8 { codes, steps } => {
                 let first = range.start / self.chunk * Kernel::KV_STEPS;
                 KvChunk::Int8 { codes: &codes[range], steps: &steps[first..first + Kernel::KV_STEPS] }
             }
         }
     }
 
-    /// Stores positions from `start` on of a block; `k` and `v` are `[positions, heads, head_dim]`.
+    /// Stores a span's positions of a block; `k` and `v` are `[positions, heads, head_dim]`.
     pub(super) fn append(
         &mut self,
         (kernel, threads): (&Kernel, &ThreadPool),
         layer: usize,
-        start: usize,
+        (batch, place): (&Batch<'_>, &Place),
         (k, v): (&[f32], &[f32]),
     ) {
         let KvShape { heads, head_dim, .. } = self.shape;
         let width = heads * head_dim;
-        let (mut position, end) = (start, start + k.len() / width);
+        let (start, end) = (place.position, place.position + place.tokens);
+        let mut position = start;
         while position < end {
-            let page = position / ATTENTION_CHUNK;
+            let page = position / PAGE;
             let part = Part {
                 kernel,
                 k: &k[(position - start) * width..],
                 v: &v[(position - start) * width..],
                 width,
                 head_dim,
-                first: position % ATTENTION_CHUNK,
-                count: end.min((page + 1) * ATTENTION_CHUNK) - position,
+                first: position % PAGE,
+                count: end.min((page + 1) * PAGE) - position,
             };
-            let (range, chunk) = (self.elements(layer, page, 0, heads), self.chunk);
-            match &mut self.store {
-                Store::F32(store) => part.put(threads, &mut store[range], chunk, |c| KvChunkMut::F32(c)),
-                Store::F16(store) => part.put(threads, &mut store[range], chunk, |c| KvChunkMut::F16(c)),
-                Store::Int8 { codes, steps } => {
+            let (range, chunk) = (self.elements(layer, 0, heads), self.chunk);
+            match &mut self.pages[batch.page(place, page).0 as usize] {
+                Page::F32(page) => part.put(threads, &mut page[range], chunk, |c| KvChunkMut::F32(c)),
+                Page::F16(page) => part.put(threads, &mut page[range], chunk, |c| KvChunkMut::F16(c)),
+                Page::Int8 { codes, steps } => {
                     let first = range.start / chunk * Kernel::KV_STEPS;
                     let steps = &mut steps[first..first + heads * Kernel::KV_STEPS];
                     part.put_int8(threads, (&mut codes[range], chunk), (steps, Kernel::KV_STEPS));
@@ -208,6 +201,7 @@ impl Part<'_> {
             heads.chunks_exact_mut(chunk).enumerate().for_each(|(head, chunk)| put(head, chunk));
         }
     }
+
     /// The same for codes and steps.
     fn put_int8(&self, threads: &ThreadPool, codes: (&mut [u8], usize), steps: (&mut [f32], usize)) {
         let put = |head: usize, codes: &mut [u8], steps: &mut [f32]| {

@@ -1,0 +1,94 @@
+//! The tokens of one step, and where each of them stands.
+
+use crate::{PageId, SequenceId};
+
+/// Which positions of a span get logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// None: the tokens only fill the sequence.
+    None,
+    /// The last.
+    Last,
+    /// Every one.
+    All,
+}
+
+/// The next tokens of one sequence, as its share of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The sequence that they continue.
+    pub sequence: SequenceId,
+    /// How many of the step's tokens.
+    pub tokens: usize,
+    /// Which of them get logits.
+    pub output: Output,
+}
+
+impl Span {
+    /// How many of its positions get logits.
+    pub fn outputs(&self) -> usize {
+        match self.output {
+            Output::None => 0,
+            Output::Last => self.tokens.min(1),
+            Output::All => self.tokens,
+        }
+    }
+}
+
+/// Where a span's tokens stand: in the batch, in their sequence, and in the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Row of its first token in the batch.
+    pub row: usize,
+    /// How many tokens.
+    pub tokens: usize,
+    /// Position of the first in its sequence.
+    pub position: usize,
+    /// Where the numbers of its sequence's pages begin in [`Batch::pages`].
+    pub table: usize,
+}
+
+impl Place {
+    /// The part of it in the rows `first .. end` of the batch, if there is one.
+    pub fn within(&self, first: usize, end: usize) -> Option<Self> {
+        let (from, to) = (first.max(self.row), end.min(self.row + self.tokens));
+        (from < to).then(|| Self {
+            row: from,
+            tokens: to - from,
+            position: self.position + from - self.row,
+            table: self.table,
+        })
+    }
+}
+
+/// One step's tokens, as a device needs to know them: data that is uploaded once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Batch<'a> {
+    /// Token ids, span after span.
+    pub ids: &'a [u32],
+    /// Every span, in the order of the rows.
+    pub places: &'a [Place],
+    /// Numbers of the pages of every sequence: enough for the positions that the step adds.
+    pub pages: &'a [PageId],
+    /// Rows that get logits, rising.
+    pub outputs: &'a [u32],
+}
+
+impl<'a> Batch<'a> {
+    /// Tokens of the longest span.
+    pub fn longest(&self) -> usize {
+        self.places.iter().map(|place| place.tokens).max().unwrap_or(0)
+    }
+
+    /// The spans, in parts, that the rows `first .. end` consist of.
+    pub fn within(&self, first: usize, end: usize) -> impl Iterator<Item = Place> + use<'a> {
+        // Spans without tokens end where they begin, so the first that ends behind `first` has it.
+        let skipped = self.places.partition_point(|place| place.row + place.tokens <= first);
+        self.places[skipped..].iter().map_while(move |place| place.within(first, end))
+    }
+
+    /// The page of positions `page * PAGE ..` of a span's sequence.
+    pub fn page(&self, place: &Place, page: usize) -> PageId {
+        self.pages[place.table + page]
+    }
+}
