@@ -156,7 +156,7 @@ impl Session {
             }
             turn.fed(tokens);
         }
-        Ok(())
+        turn.refusal().map_or(Ok(()), Err)
     }
 
     /// Keeps what the session's tokens and `ids` have in common at their beginning, forgets the rest, and returns how many

@@ -194,6 +194,13 @@ impl Turn {
         (&self.pending[self.fed..], TurnChoice { choice: &mut self.choice, memory })
     }
 
+    /// Why no token could be chosen from the last step's logits, if so. It is told once.
+    pub(crate) fn refusal(&mut self) -> Option<EngineError> {
+        let error = self.choice.chosen.take_if(|chosen| chosen.is_err())?.err();
+        self.abandon();
+        error
+    }
+
     /// Ends it without a word: its sequence cannot go on.
     pub fn abandon(&mut self) {
         self.phase = Phase::Done;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bitnet_core::{HybridMemoryPool, ThreadPool, tensor::DenseMatrix};
 use bitnet_format::TensorType;
 use bitnet_kernels::{BlockType, Kernel, available};
-use bitnet_model::{Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Projection, Table, Weight};
+use bitnet_model::{
+    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Projection, Table, Weight,
+};
 use bitnet_quant::Activations;
 
 const TYPES: [(TensorType, BlockType); 13] = [
@@ -86,7 +88,7 @@ fn product(cpu: &Cpu, table: Table, tokens: usize) -> Vec<f32> {
     let (codes, mut out) = (cpu.codes(tokens, COLS).unwrap(), cpu.rows(tokens, ROWS).unwrap());
     let jobs = &mut [Job { weight: &matrix, bias: None, out: &mut out }];
     pass.project(&x, &codes, Activations::Float, tokens, jobs);
-    pass.submit().unwrap();
+    pass.submit().unwrap().wait().unwrap();
     cpu.read(&out, tokens).to_vec()
 }
 

@@ -12,7 +12,7 @@ use std::{
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
 use bitnet_model::{
-    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Projection, Source, Weight,
+    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Projection, Source, Weight,
     family::bitnet_file::{self, Entry, Form},
 };
 use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
@@ -62,7 +62,7 @@ fn product(cpu: &Cpu, weight: Weight, tokens: usize, form: Activations) -> Vec<f
     }
     let mut out = cpu.rows(tokens, rows).unwrap();
     pass.project(&x, &codes, form, tokens, &mut [Job { weight: &matrix, bias: None, out: &mut out }]);
-    pass.submit().unwrap();
+    pass.submit().unwrap().wait().unwrap();
     cpu.read(&out, tokens).to_vec()
 }
 
