@@ -42,4 +42,4 @@ pub use runs::Runs;
 pub use sampler::{LARGEST_SHIFT, Sampler, SamplingMemory, SamplingOptions, TokenLogprobs, argmax};
 pub use session::Session;
 pub use tuner::{Trial, TuneOptions, Tuned, Tuning, tune};
-pub use turn::{FinishReason, GenerateOptions, GenerationStats, Step, Turn, TurnChoice};
+pub use turn::{Choices, FinishReason, GenerateOptions, GenerationStats, Step, Turn};

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use bitnet_model::{Choose, Observe, Output, SequenceId, Span};
 
-use crate::{EngineError, GenerateOptions, Generation, InferenceEngine, Turn, prompt};
+use crate::{Choices, EngineError, GenerateOptions, Generation, InferenceEngine, Turn, prompt};
 
 /// One sequence: its tokens, whose keys and values the engine keeps.
 pub struct Session {
@@ -13,6 +13,8 @@ pub struct Session {
     /// What the sequence holds.
     tokens: Vec<u32>,
     prefill: usize,
+    /// Tokens of a step.
+    ids: Vec<u32>,
     /// Logits that were asked for, `[vocab]`; empty until then.
     logits: Vec<f32>,
 }
@@ -25,7 +27,8 @@ impl Session {
     }
 
     fn of(engine: &InferenceEngine, sequence: SequenceId, tokens: Vec<u32>, prefill: usize) -> Self {
-        Self { engine: engine.clone(), sequence, tokens, prefill, logits: Vec::new() }
+        let ids = Vec::with_capacity(prefill);
+        Self { engine: engine.clone(), sequence, tokens, prefill, ids, logits: Vec::new() }
     }
 
     /// A session of its own that holds the first `len` tokens of this one, at most all of them. It shares their memory; whatever
@@ -147,15 +150,20 @@ impl Session {
         let before = self.len();
         let engine = self.engine.clone();
         let mut memory = engine.inner.sampling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = std::mem::take(&mut self.ids);
         while !turn.pending().is_empty() {
-            let (pending, mut choice) = turn.pending_and_choice(&mut memory);
-            let (tokens, output) = prompt::cut(pending.len(), self.prefill);
-            if let Err(error) = self.step(&pending[..tokens], output, &mut choice, None) {
+            let (tokens, output) = prompt::cut(turn.pending().len(), self.prefill);
+            ids.clear();
+            ids.extend_from_slice(&turn.pending()[..tokens]);
+            let turns = std::slice::from_mut(turn);
+            let mut choices = Choices { turns, outputs: &[0], memory: &mut memory };
+            if let Err(error) = self.step(&ids, output, &mut choices, None) {
                 self.truncate(before);
                 return Err(error);
             }
             turn.fed(tokens);
         }
+        self.ids = ids;
         turn.refusal().map_or(Ok(()), Err)
     }
 

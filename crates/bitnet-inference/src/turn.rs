@@ -86,8 +86,9 @@ enum Phase {
     Done,
 }
 
-/// One generation. Whoever drives it feeds [`Turn::pending`] to its sequence, tells it of that with [`Turn::fed`], lets it choose
-/// from the logits behind the last of them ([`Turn::choice`]), and takes [`Turn::step`], until that is `None`.
+/// One generation. Whoever drives it feeds [`Turn::pending`] to its sequence, lets it choose from the logits behind the last of
+/// them ([`Choices`]), tells it what has been fed ([`Turn::fed`]), and takes [`Turn::step`], until nothing is pending and that is
+/// `None`.
 pub struct Turn {
     engine: InferenceEngine,
     options: GenerateOptions,
@@ -179,19 +180,6 @@ impl Turn {
     pub fn fed(&mut self, tokens: usize) {
         self.fed += tokens;
         self.room -= tokens;
-    }
-
-    /// What chooses the next token from the logits of a step. Its outputs are those of this turn alone, so there is one.
-    pub fn choice<'t>(&'t mut self, memory: &'t mut SamplingMemory) -> TurnChoice<'t> {
-        TurnChoice { choice: &mut self.choice, memory }
-    }
-
-    /// What is pending, and the choice behind it.
-    pub(crate) fn pending_and_choice<'t>(
-        &'t mut self,
-        memory: &'t mut SamplingMemory,
-    ) -> (&'t [u32], TurnChoice<'t>) {
-        (&self.pending[self.fed..], TurnChoice { choice: &mut self.choice, memory })
     }
 
     /// Why no token could be chosen from the last step's logits, if so. It is told once.
@@ -291,20 +279,25 @@ impl Turn {
     }
 }
 
-/// A [`Turn`]'s choice, made when a step has its logits.
-pub struct TurnChoice<'t> {
-    choice: &'t mut Choice,
-    memory: &'t mut SamplingMemory,
+/// The choices of one or several turns, made when a step has their logits.
+pub struct Choices<'a> {
+    /// The turns.
+    pub turns: &'a mut [Turn],
+    /// Which turn has each output of the step.
+    pub outputs: &'a [usize],
+    /// Where the choices are made, one after another.
+    pub memory: &'a mut SamplingMemory,
 }
 
-impl Choose for TurnChoice<'_> {
-    fn need(&self, _output: usize) -> Option<Need<'_>> {
+impl Choose for Choices<'_> {
+    fn need(&self, output: usize) -> Option<Need<'_>> {
+        let choice = &self.turns[self.outputs[output]].choice;
         // Log-probabilities are shares of all logits.
-        if self.choice.logprobs.is_some() { None } else { self.choice.sampler.need() }
+        if choice.logprobs.is_some() { None } else { choice.sampler.need() }
     }
 
-    fn some(&mut self, _output: usize, found: &Support<'_>) -> bool {
-        let Choice { sampler, kernel, chosen, .. } = &mut *self.choice;
+    fn some(&mut self, output: usize, found: &Support<'_>) -> bool {
+        let Choice { sampler, kernel, chosen, .. } = &mut self.turns[self.outputs[output]].choice;
         match sampler.sample_support(kernel, found, self.memory) {
             Some(id) => {
                 *chosen = Some(Ok((id, None)));
@@ -314,8 +307,8 @@ impl Choose for TurnChoice<'_> {
         }
     }
 
-    fn all(&mut self, _output: usize, logits: &[f32]) {
-        let Choice { sampler, kernel, chosen, logprobs } = &mut *self.choice;
+    fn all(&mut self, output: usize, logits: &[f32]) {
+        let Choice { sampler, kernel, chosen, logprobs } = &mut self.turns[self.outputs[output]].choice;
         *chosen = Some(finite(logits).map(|logits| {
             let id = sampler.sample(kernel, logits, self.memory);
             (id, logprobs.map(|count| TokenLogprobs::of(kernel, logits, id, count)))

@@ -10,6 +10,8 @@ use crate::{Batch, Config, DeviceError, KvShape, ModelError, PAGE, PageId, Place
 
 const _: () = assert!(PAGE == ATTENTION_CHUNK, "a head's share of a page is one chunk of the kernels");
 
+/// So many pages are listed without an allocation beside their own memory.
+const FEW_PAGES: usize = 1024;
 /// Tokens from which on threads share the heads of an append.
 const SHARED: usize = 8;
 
@@ -72,7 +74,7 @@ impl KvPages {
             KvType::Int8 => Kernel::kv_codes_len(shape.head_dim),
             KvType::F32 | KvType::F16 => Kernel::kv_chunk_len(shape.head_dim),
         };
-        Ok(Self { shape, kind, chunk, pages: Vec::new() })
+        Ok(Self { shape, kind, chunk, pages: Vec::with_capacity(FEW_PAGES) })
     }
 
     pub(super) fn shape(&self) -> &KvShape {

@@ -5,6 +5,9 @@ use crate::{Batch, DeviceError, Place, Span};
 /// Positions that a page holds.
 pub const PAGE: usize = 256;
 
+/// So many pages are counted without an allocation beside their own memory; more grow the lists now and then.
+const FEW_PAGES: usize = 1024;
+
 /// A page of a device: keys and values of [`PAGE`] positions in every block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PageId(pub u32);
@@ -117,12 +120,12 @@ impl Sequences {
         Self {
             slots: Vec::new(),
             closed: Vec::new(),
-            holders: Vec::new(),
-            free: Vec::new(),
+            holders: Vec::with_capacity(FEW_PAGES),
+            free: Vec::with_capacity(FEW_PAGES),
             budget: budget.map(|bytes| bytes / page_bytes.max(1)),
             page_bytes,
             capacity,
-            step: Step::default(),
+            step: Step { pages: Vec::with_capacity(FEW_PAGES), ..Step::default() },
         }
     }
 
@@ -146,7 +149,7 @@ impl Sequences {
         sequence.opened = sequence.opened.wrapping_add(1);
         sequence.open = true;
         // So that a step which enters a page allocates nothing beside it; more than this grows when it is needed.
-        sequence.pages.reserve(self.capacity.div_ceil(PAGE).min(1024));
+        sequence.pages.reserve(self.capacity.div_ceil(PAGE).min(FEW_PAGES));
         SequenceId { slot, opened: sequence.opened }
     }
 
