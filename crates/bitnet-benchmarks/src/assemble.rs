@@ -7,7 +7,7 @@ use crate::{
     Bytes, Limits, Loaded, Memory, Plan, Row, Setting, Summary, Test, cpu_name, fair_share, huge_pages,
     measure::{Bench, CHUNK, HeadUse, Measured, Sample},
     median,
-    run::Case,
+    plan::Case,
 };
 
 /// Reached and possible, in the unit of the tighter limit.

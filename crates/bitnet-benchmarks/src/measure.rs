@@ -5,7 +5,7 @@ use bitnet_model::{Output, PAGE, RunnerOptions, ScreenCounts, SequenceId, Span};
 
 use crate::{
     BenchmarkError, Plan, Share, Subject, Test, Watcher, Yardsticks, breakdown::empty_step, energy, load,
-    run::Case,
+    plan::Case,
 };
 
 /// Tokens of a prompt that go through the model at once, as in a session of the engine.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Share, Summary, run::Test};
+use crate::{Share, Summary, plan::Test};
 
 /// What was measured, how fast it was, and how fast it could have been.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

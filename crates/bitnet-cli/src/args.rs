@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
 mod bench;
+mod color;
 mod engine;
 mod evaluate;
 mod generate;
@@ -17,6 +18,7 @@ mod twins;
 mod words;
 
 pub use bench::{BenchArgs, Head};
+pub use color::ColorChoice;
 pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
 pub use evaluate::EvaluateArgs;
 pub use generate::{ChatArgs, Print, RunArgs};
@@ -72,14 +74,6 @@ pub struct Cli {
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    Auto,
-    Always,
-    Never,
 }
 
 /// What to do.

@@ -1,8 +1,6 @@
 //! What went wrong, in one sentence, and what to do about it.
 
-use std::{fmt, io, path::Path, process::ExitCode};
-
-use crate::terminal::{self, Style};
+use std::{fmt, io, path::Path};
 
 /// Exit status of a command that failed.
 const FAILED: u8 = 1;
@@ -60,29 +58,6 @@ impl Failure {
             *cure = Some(advice.to_string());
         }
         self
-    }
-
-    /// Tells standard error and gives the exit status.
-    pub fn report(self) -> ExitCode {
-        match self {
-            Self::Told { what, cure, status } => {
-                let tell = |style, word: &str, text: &str| {
-                    terminal::error_line(format_args!(
-                        "{} {}",
-                        terminal::paint(style, word),
-                        terminal::sentence(text)
-                    ));
-                };
-                tell(Style::Error, "error:", &what);
-                if let Some(cure) = cure {
-                    tell(Style::Cure, "  try:", &cure);
-                }
-                ExitCode::from(status)
-            }
-            // Whoever knows the signal gives its status.
-            Self::Interrupted => ExitCode::FAILURE,
-            Self::BrokenPipe => ExitCode::SUCCESS,
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{EngineArgs, SparsityArg, Tune},
+    engine,
     failure::{Failure, Result},
     hub, measured, terminal, tuning,
 };
@@ -65,7 +66,7 @@ impl Asked {
         if self.known.is_some() {
             return Ok(());
         }
-        let Some(open) = engine.open_gates().map_err(crate::load::failure)? else { return Ok(()) };
+        let Some(open) = engine.open_gates().map_err(engine::failure)? else { return Ok(()) };
         let shares = Shares { model: self.model, open };
         match shares.keep(&self.path) {
             Err(Failure::Told { what, .. }) => {

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use bitnet_evaluation::EvaluationError;
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
-use bitnet_inference::{
-    ActivationChoice, EngineError, InferenceEngine, KvType, Layout, LoadOptions, LoadProgress,
-    SamplingOptions, Sparsity,
-};
+use bitnet_inference::{InferenceEngine, KvType, LoadOptions, LoadProgress, SamplingOptions, Sparsity};
 
 use bitnet_model::{GateActivation, Source};
 use bitnet_text::{Message, encode_chat};
 
+pub use crate::engine::{choice, failure, kv_type, layout};
 use crate::{
-    args::{Activations, EngineArgs, Kv, LayoutArg, ModelName, SamplingArgs, SparsityArg},
+    args::{Activations, EngineArgs, LayoutArg, ModelName, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
     gates, machine,
     progress::{Progress, Unit},
@@ -153,15 +151,6 @@ pub fn kv(args: &EngineArgs, default: KvType) -> KvType {
     args.kv.map_or(default, kv_type)
 }
 
-/// What the word on the command line means.
-pub fn kv_type(kv: Kv) -> KvType {
-    match kv {
-        Kv::F32 => KvType::F32,
-        Kv::F16 => KvType::F16,
-        Kv::Int8 => KvType::Int8,
-    }
-}
-
 /// Opens the files of the model that the user calls `name`, without loading it.
 pub fn checkpoint(name: &ModelName, i2s_64: bool) -> Result<Checkpoint> {
     let opened = bitnet_model::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
@@ -177,34 +166,6 @@ pub fn checkpoint(name: &ModelName, i2s_64: bool) -> Result<Checkpoint> {
         "opened"
     );
     Ok(checkpoint)
-}
-
-pub fn layout(layout: LayoutArg) -> Layout {
-    match layout {
-        LayoutArg::Auto => Layout::Auto,
-        LayoutArg::TwoBit => Layout::TwoBit,
-        LayoutArg::Base3 => Layout::Base3,
-    }
-}
-
-pub fn choice(activations: Activations) -> ActivationChoice {
-    match activations {
-        Activations::Auto => ActivationChoice::Auto,
-        Activations::Float => ActivationChoice::Float,
-        Activations::Int8 => ActivationChoice::Int8,
-    }
-}
-
-/// The engine's error in words, with the cure where it is a matter of the command line.
-pub fn failure(error: EngineError) -> Failure {
-    let told = Failure::new(sentence(&error));
-    match error {
-        EngineError::Kernel(_) => told.cure(
-            "`bitnet doctor` lists the kernels of this machine; or leave --kernel and BITNET_KERNEL out",
-        ),
-        EngineError::NoTokenizer => told.cure("--ids-file ids.json --print ids"),
-        _ => told,
-    }
 }
 
 /// The error of an evaluation in words; the engine's own keep their cures.

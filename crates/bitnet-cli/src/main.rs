@@ -15,6 +15,7 @@ use failure::Failure;
 mod args;
 mod boxed;
 mod commands;
+mod engine;
 mod failure;
 mod files;
 mod gates;
@@ -32,12 +33,13 @@ mod progress;
 mod resolve;
 mod terminal;
 mod tuning;
+mod wrap;
 
 fn main() -> ExitCode {
     let cli = match parse::arguments() {
         Ok(Some(cli)) => cli,
         Ok(None) => return ExitCode::SUCCESS,
-        Err(failure) => return failure.report(),
+        Err(failure) => return terminal::report(failure),
     };
     terminal::choose(cli.color, cli.quiet);
     logging::install(cli.verbose);
@@ -45,6 +47,6 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Interrupted) => ExitCode::from(interrupt::status()),
-        Err(failure) => failure.report(),
+        Err(failure) => terminal::report(failure),
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
+    process::ExitCode,
     sync::OnceLock,
 };
 
 use crate::{
     args::ColorChoice,
     failure::{Failure, Result},
-    human,
+    wrap,
 };
 
 /// Narrower terminals get lines of this length all the same.
@@ -108,7 +109,7 @@ pub fn width() -> Option<usize> {
 /// `text` with lines that the terminal has room for. What goes to a file or a pipe is left as it is.
 pub fn fitted(text: String) -> String {
     match width() {
-        Some(width) => human::wrapped(&text, width.max(LEAST_WIDTH)),
+        Some(width) => wrap::wrapped(&text, width.max(LEAST_WIDTH)),
         None => text,
     }
 }
@@ -137,6 +138,25 @@ pub fn error_line(line: fmt::Arguments<'_>) {
 pub fn note(line: fmt::Arguments<'_>) {
     if !quiet() {
         error_line(format_args!("{}", paint(Style::Note, &sentence(&line.to_string()))));
+    }
+}
+
+/// Tells standard error why a command stops and gives the exit status.
+pub fn report(failure: Failure) -> ExitCode {
+    match failure {
+        Failure::Told { what, cure, status } => {
+            let tell = |style, word: &str, text: &str| {
+                error_line(format_args!("{} {}", paint(style, word), sentence(text)));
+            };
+            tell(Style::Error, "error:", &what);
+            if let Some(cure) = cure {
+                tell(Style::Cure, "  try:", &cure);
+            }
+            ExitCode::from(status)
+        }
+        // Whoever knows the signal gives its status.
+        Failure::Interrupted => ExitCode::FAILURE,
+        Failure::BrokenPipe => ExitCode::SUCCESS,
     }
 }
 

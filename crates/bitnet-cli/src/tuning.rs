@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{EngineArgs, Tune},
+    engine,
     failure::{Failure, Result},
-    hub, load,
+    hub,
     machine::{self, Cpu},
     measured, terminal,
 };
@@ -52,14 +53,14 @@ pub struct Trial {
 
 /// How a model of `config` is to be run: as was found before, or is found now.
 pub fn of(config: &Config, args: &EngineArgs) -> Result<Tuning> {
-    let kernel = bitnet_kernels::select(args.kernel.as_deref()).map_err(|e| load::failure(e.into()))?;
+    let kernel = bitnet_kernels::select(args.kernel.as_deref()).map_err(|e| engine::failure(e.into()))?;
     if args.tune == Tune::Never || (args.tune == Tune::Auto && !is_large(config)) {
         return Ok(Tuning::default());
     }
     let options = TuneOptions {
         kernel,
         threads: args.threads.map(machine::threads),
-        activations: load::choice(args.activations),
+        activations: engine::choice(args.activations),
     };
     let (machine, model) = (machine(&options), model(config));
     let path = path(&machine, &model);
@@ -70,7 +71,7 @@ pub fn of(config: &Config, args: &EngineArgs) -> Result<Tuning> {
         return Ok(kept.tuning());
     }
     terminal::note(format_args!("measuring how this machine runs a model of this shape fastest, once"));
-    let found = Finding::new(tune(config, &options).map_err(load::failure)?, machine, model);
+    let found = Finding::new(tune(config, &options).map_err(engine::failure)?, machine, model);
     match path.map_or(Ok(()), |path| found.keep(&path)) {
         // The model runs all the same; the next run measures again.
         Err(Failure::Told { what, .. }) => {

@@ -14,7 +14,8 @@ use crate::{
     config_json::QuantizationJson,
     hf,
     items::{Filler, From, How, Item},
-    survey::{self, Held, Matrix, Survey, Surveyed, Trits},
+    matrix::{self, Matrix},
+    survey::{Held, Survey, Surveyed, Trits},
     text,
 };
 
@@ -68,7 +69,7 @@ pub(crate) fn plan(
 /// The int8 copy of a large head: making it takes longer than mapping the file.
 fn screen(filler: &Filler<'_>) -> Result<Option<Item>, ConvertError> {
     let head = if filler.source.config().tied_head { Part::Embedding } else { Part::Head };
-    let Matrix::Table(table) = survey::read(filler.source, head)? else { return Ok(None) };
+    let Matrix::Table(table) = matrix::read(filler.source, head)? else { return Ok(None) };
     if !table.is_worth_screening() {
         return Ok(None);
     }

@@ -8,7 +8,7 @@ use bitnet_format::{
 use bitnet_quant::{PackedTernary, QuantError, Scales, TernaryMatrix};
 use half::{bf16, f16};
 
-use crate::{Target, survey::Matrix};
+use crate::{Target, matrix::Matrix};
 
 /// The largest relative error of a scale of `matrix` in `target`, or why it does not fit.
 pub(crate) fn loss(matrix: &TernaryMatrix, target: Target) -> Result<f32, EncodeError> {

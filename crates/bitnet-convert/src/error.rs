@@ -1,6 +1,11 @@
 //! Why a model cannot be converted.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use crate::Target;
 
 /// What stands in the way of a conversion, naming the tensor or the file.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +32,12 @@ pub enum ConvertError {
     #[error("{target} cannot hold this model: {reason}")]
     Refused {
         /// The target.
-        target: crate::Target,
+        target: Target,
         /// What it cannot hold, and what can.
         reason: String,
     },
     /// The word is no target.
-    #[error("'{word}' is no target: one of {}", crate::Target::ALL.map(|t| t.name()).join(", "))]
+    #[error("'{word}' is no target: one of {}", Target::ALL.map(|t| t.name()).join(", "))]
     NoSuchTarget {
         /// The word.
         word: String,
@@ -98,5 +103,14 @@ impl ConvertError {
 
     pub(crate) fn quant(name: &str) -> impl FnOnce(bitnet_quant::QuantError) -> Self {
         |source| bitnet_model::ModelError::quant(name)(source).into()
+    }
+}
+
+impl FromStr for Target {
+    type Err = ConvertError;
+
+    fn from_str(word: &str) -> Result<Self, ConvertError> {
+        let found = Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(word));
+        found.ok_or_else(|| ConvertError::NoSuchTarget { word: word.into() })
     }
 }

@@ -10,7 +10,8 @@ use bitnet_quant::{ScreenTable, TernaryMatrix};
 use crate::{
     ConvertError, encode,
     master::Master,
-    survey::{self, Matrix, Surveyed},
+    matrix::{self, Matrix},
+    survey::Surveyed,
 };
 
 /// One or two tensors that come from one read.
@@ -141,7 +142,7 @@ impl Filler<'_> {
     fn matrix(&self, writer: &mut Writer, item: &Item, part: Part, how: &How) -> Result<(), ConvertError> {
         let spec = &item.specs[0];
         let name = self.source.name(part);
-        let matrix = survey::read(self.source, part)?;
+        let matrix = matrix::read(self.source, part)?;
         let trits = match (how, matrix) {
             (How::Floats, matrix) => {
                 return Ok(encode::stream_floats(&matrix, spec.ty, |bytes| writer.write(&spec.name, bytes))?);

@@ -34,6 +34,7 @@ mod gguf;
 mod hf;
 mod items;
 mod master;
+mod matrix;
 mod mixed;
 mod place;
 mod report;

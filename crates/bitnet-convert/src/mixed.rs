@@ -18,9 +18,8 @@ use crate::{
     config_json::QuantizationJson,
     encode, hf,
     items::{Filler, From, How, Item, Writer},
-    place,
-    survey::{self, Matrix},
-    text,
+    matrix::{self, Matrix},
+    place, text,
 };
 
 /// Writes a `.bitnet` file whose matrices come from elsewhere, one at a time; everything else is copied from a model. The
@@ -58,7 +57,7 @@ impl<'a> MixedWriter<'a> {
         let mut metadata = metadata(source, notes)?;
         let (mut specs, mut copied, mut all) = (Vec::new(), Vec::new(), forms.clone());
         for part in source.matrices() {
-            let matrix = survey::read(source, part)?;
+            let matrix = matrix::read(source, part)?;
             let [rows, cols] = matrix.shape();
             let form = match (forms.get(&part), &matrix) {
                 (Some(&form), _) => form,
@@ -128,7 +127,7 @@ impl<'a> MixedWriter<'a> {
     /// When something was announced and not written, or the disk refuses.
     pub fn finish(mut self) -> Result<u64, ConvertError> {
         for part in self.kept.clone() {
-            if let Matrix::Trits(trits) = survey::read(self.source, part)? {
+            if let Matrix::Trits(trits) = matrix::read(self.source, part)? {
                 self.plane(part, 0, &trits)?;
             }
         }

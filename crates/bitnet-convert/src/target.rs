@@ -1,10 +1,8 @@
 //! The forms a model can be converted to.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use bitnet_format::TensorType;
-
-use crate::ConvertError;
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,14 +68,5 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl FromStr for Target {
-    type Err = ConvertError;
-
-    fn from_str(word: &str) -> Result<Self, ConvertError> {
-        let found = Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(word));
-        found.ok_or_else(|| ConvertError::NoSuchTarget { word: word.into() })
     }
 }

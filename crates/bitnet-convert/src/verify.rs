@@ -4,8 +4,9 @@ use bitnet_model::{Config, ModelError, Part, Source};
 use bitnet_quant::{Granularity, Scales, TernaryMatrix};
 
 use crate::{
-    ConvertError, rope,
-    survey::{self, Matrix},
+    ConvertError,
+    matrix::{self, Matrix},
+    rope,
 };
 
 /// What was compared, and how much of it is equal.
@@ -52,7 +53,7 @@ pub(crate) fn compare(
     let mut proof = Proof { rope_difference: configs(before.config(), after.config())?, ..Proof::default() };
     for part in before.matrices() {
         let name = after.name(part);
-        match (survey::read(before, part)?, survey::read(after, part)?) {
+        match (matrix::read(before, part)?, matrix::read(after, part)?) {
             (Matrix::Trits(a), Matrix::Trits(b)) => trits(&name, &a, &b, allowed, &mut proof)?,
             (a, b) => {
                 same_values(&name, &a, &b)?;

@@ -22,6 +22,10 @@ use memmap2::MmapRaw;
 
 use crate::{Device, Error};
 
+mod purpose;
+
+pub use purpose::Purpose;
+
 /// Every buffer starts on a cache line, which is also one AVX-512 vector.
 pub const ALIGNMENT: usize = 64;
 /// The size of a huge page on x86-64 and aarch64 Linux.
@@ -29,32 +33,6 @@ const HUGE_PAGE: usize = 2 << 20;
 /// Address space reserved at once for small buffers. Larger ones get a region of their own. The last huge page of a region is
 /// rarely full: with regions of 32 MiB that took 21 MB beside 1.5 GB of weights (2026-11-21).
 const REGION: usize = 128 << 20;
-
-/// What memory is used for; statistics are kept per purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// Model parameters: written once, then read for every token.
-    Weights,
-    /// Activations and scratch of a session.
-    State,
-    /// Keys and values of past positions.
-    KvCache,
-}
-
-impl Purpose {
-    /// All purposes, in the order in which statistics list them.
-    pub const ALL: [Self; 3] = [Self::Weights, Self::State, Self::KvCache];
-}
-
-impl fmt::Display for Purpose {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Weights => "weights",
-            Self::State => "state",
-            Self::KvCache => "KV cache",
-        })
-    }
-}
 
 /// What pages large regions are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

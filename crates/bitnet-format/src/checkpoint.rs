@@ -8,28 +8,11 @@ use std::{
 use bitnet_core::SharedBytes;
 
 use crate::{
-    FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, TensorInfo, TensorView, digest, gguf,
-    huggingface, map, safetensors,
+    FormatError, FormatErrorKind as Kind, GgufMetadata, HfMetadata, OpenOptions, TensorInfo, TensorView,
+    bitnet_keys, digest, gguf, huggingface, map, safetensors,
+    shard::{Shard, file_name},
     weights::{self, Opened, Weights},
-    write::bitnet_keys,
 };
-
-/// What a file does not say of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OpenOptions {
-    /// Read I2_S tensors as 64 weights in 16 bytes, as bitnet.cpp built for ARM writes them. Nothing in a file
-    /// tells them from the published layout of 128 weights in 32 bytes.
-    pub i2s_64: bool,
-}
-
-impl OpenOptions {
-    /// Sets [`OpenOptions::i2s_64`].
-    pub fn i2s_64(mut self, yes: bool) -> Self {
-        self.i2s_64 = yes;
-        self
-    }
-}
 
 /// What a model says of itself besides its tensors.
 #[derive(Clone, Debug)]
@@ -50,12 +33,6 @@ pub struct BitnetMetadata {
     pub hf: HfMetadata,
     /// All of `__metadata__`, the embedded texts included; see [`bitnet_keys`].
     pub entries: BTreeMap<String, String>,
-}
-
-/// One file of a model.
-pub(crate) struct Shard {
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: SharedBytes,
 }
 
 /// A model on disk: its metadata, and its tensors as views of mapped files.
@@ -321,11 +298,6 @@ impl std::fmt::Debug for Checkpoint {
             self.shards.len()
         )
     }
-}
-
-/// The last component of a path, for messages.
-pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Refuses, by name, what is not safetensors either.

@@ -8,7 +8,7 @@
 use bitnet_core::SharedBytes;
 use twox_hash::XxHash3_128;
 
-use crate::{FormatErrorKind as Kind, TensorInfo, TensorType, write::bitnet_keys};
+use crate::{FormatErrorKind as Kind, TensorInfo, TensorType, bitnet_keys};
 
 /// Bytes of a digest.
 pub(crate) const LEN: usize = 16;

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{FormatError, FormatErrorKind as Kind, checkpoint::file_name, write::bitnet_keys};
+use crate::{FormatError, FormatErrorKind as Kind, bitnet_keys, shard::file_name};
 
 /// Larger than any config or index; values take up to sixteen times their text.
 pub(crate) const MAX_JSON: u64 = 16 << 20;

@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bitnet_keys;
 mod blocks;
 mod checkpoint;
 mod digest;
@@ -23,16 +24,18 @@ mod gguf;
 mod huggingface;
 pub mod json;
 mod map;
+mod options;
 pub mod output;
 mod packed_rows;
 mod recognize;
 mod safetensors;
+mod shard;
 mod tensor;
 mod tensor_type;
 mod weights;
 mod write;
 
-pub use checkpoint::{BitnetMetadata, Checkpoint, Metadata, OpenOptions};
+pub use checkpoint::{BitnetMetadata, Checkpoint, Metadata};
 pub use error::{FormatError, FormatErrorKind};
 pub use gguf::{GgufArray, GgufMetadata, GgufValue, SplitName};
 pub use huggingface::{
@@ -40,8 +43,9 @@ pub use huggingface::{
     shard_index,
 };
 pub use map::explain_lost_pages;
+pub use options::OpenOptions;
 pub use packed_rows::hf_packed_to_ternary;
 pub use recognize::recognize_ternary;
 pub use tensor::{TensorInfo, TensorView};
 pub use tensor_type::TensorType;
-pub use write::{AtomicFile, GgufKeys, GgufWriter, SafetensorsWriter, TensorSpec, bitnet_keys};
+pub use write::{AtomicFile, GgufKeys, GgufWriter, SafetensorsWriter, TensorSpec};

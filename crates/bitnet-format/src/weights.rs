@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     FormatError, FormatErrorKind as Kind, SplitName, TensorInfo,
-    checkpoint::{Shard, file_name},
     huggingface::{INDEX, MAX_JSON, read_if_there, shard_index},
     map, safetensors,
+    shard::{Shard, file_name},
 };
 
 const SINGLE: &str = "model.safetensors";

@@ -12,8 +12,11 @@ use crate::{
     simd::Floats,
 };
 
+mod codec;
 pub(crate) mod of_256;
 pub(crate) mod of_32;
+
+use codec::{Codec, Sink};
 
 /// Rows in one product of 16, whose sums go through one tree.
 const ROWS: usize = 16;
@@ -93,18 +96,6 @@ impl Blocks<'_> {
         let (weights, size) = self.ty.size();
         self.bytes.len() / (self.cols / weights * size).max(1)
     }
-}
-
-/// How the weights of a block are made: `BYTES` bytes are `GROUPS` times 16 weights.
-pub(crate) trait Codec<const BYTES: usize, const GROUPS: usize>: Copy {
-    /// Hands every group of the block to `sink`, in order: lanes add in that order.
-    fn decode<I: Isa>(self, isa: I, block: &[u8; BYTES], sink: &mut impl Sink<I>);
-}
-
-/// What becomes of weights. (No closure: those are inlined when the compiler likes.)
-pub(crate) trait Sink<I: Isa> {
-    /// Takes group `group` of the block.
-    fn take(&mut self, isa: I, group: usize, weights: I::Floats);
 }
 
 /// Keeps them.

@@ -12,4 +12,5 @@ pub(crate) mod half;
 pub(crate) mod lanes;
 pub(crate) mod norm;
 pub(crate) mod quantize;
+pub(crate) mod soften;
 pub(crate) mod softmax;

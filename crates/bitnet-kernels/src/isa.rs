@@ -11,25 +11,19 @@ use std::ops::Range;
 use bitnet_quant::TernaryLines;
 
 use crate::{
-    float::attention::{
-        self,
-        int8::{self, Wide},
+    float::{
+        attention::wide::{self, Wide},
+        soften::soften,
     },
     screen::ByteDots,
     simd::{Floats, bytes::Bytes},
     ternary::{
-        base3,
-        lines::{self, Lines},
-        planes::{self, Four, Plane},
+        STRIP,
+        definitions::{self, Lines, MADE, TAKEN, four},
     },
 };
 
-/// One 64-byte block of a strip: 16 rows by 16 columns, see `bitnet_quant::PackedTernary`.
-pub(crate) type Block = [u8; 64];
-/// The activations of the 16 columns of one block.
-pub(crate) type Word = [i8; 16];
-/// One value per row of a strip.
-pub(crate) type Lanes<T> = [T; 16];
+pub(crate) use crate::block::{Block, Four, Lanes, Plane, Word, array, plane_word};
 
 /// An instruction set. Holding a value proves that this CPU has it, since values can only be made inside
 /// functions compiled for the set.
@@ -63,39 +57,39 @@ pub(crate) trait Isa: ByteDots {
     /// The codes of `blocks` as planes, four to a block: plane `4 * b + p` has columns `16 * b + 4 * p ..`.
     #[inline(always)]
     fn unpack(self, blocks: &[Block], planes: &mut [Plane]) {
-        planes::unpack(blocks, planes);
+        definitions::unpack_planes(blocks, planes);
     }
 
     /// Adds `sum(code * x)` over all planes and as many activations to the sums of `T` tokens. Called with `T <= PLANE_TOKENS`.
     #[inline(always)]
     fn plane_tile<const T: usize>(self, planes: &[Plane], x: [&[Four]; T], sums: &mut [Lanes<i32>; T]) {
-        planes::tile_of(planes, x, sums);
+        definitions::tile_of(planes, x, sums);
     }
 
     /// [`Isa::dot`] over blocks of `bitnet_quant::PackedBase3`; `x` are the activations, any number of whole or broken blocks.
     #[inline(always)]
     fn dot_base3(self, blocks: &[Block], x: &[i8]) -> Lanes<i32> {
-        base3::dot(self, blocks, x)
+        dot_base3(self, blocks, x)
     }
 
     /// Four blocks of `bitnet_quant::PackedBase3` as the five that [`Isa::dot`] takes.
     #[inline(always)]
     fn unpack_base3(self, blocks: [&Block; 4]) -> [Block; 5] {
-        base3::unpack(blocks)
+        definitions::unpack_base3(blocks)
     }
 
-    /// `((sums - x_sum) * step) * scales`, lane by lane. [`crate::ternary::finish`] is the definition; a set may spell it in
+    /// `((sums - x_sum) * step) * scales`, lane by lane. [`definitions::finish`] is the definition; a set may spell it in
     /// its own vectors where the compiler, having unrolled the tile around it, would not.
     #[inline(always)]
     fn finish(self, sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f32>) -> Lanes<f32> {
-        crate::ternary::finish(sums, x_sum, step, scales)
+        definitions::finish(sums, x_sum, step, scales)
     }
 
     /// Words across lines: word `r` of block `s` of the result is word `s` of `lines[r]`. With `TURN`, blocks are then
     /// turned by [`TernaryLines::turn`].
     #[inline(always)]
     fn transpose<const TURN: bool>(self, lines: [&Block; 16]) -> [Block; 16] {
-        let blocks = lines::transpose(lines);
+        let blocks = definitions::transpose(lines);
         if TURN { blocks.map(|block| TernaryLines::turn(&block)) } else { blocks }
     }
 
@@ -103,13 +97,13 @@ pub(crate) trait Isa: ByteDots {
     /// Returns how many they are.
     #[inline(always)]
     fn list_open(self, x: &[f32], first: u32, ids: &mut [u32]) -> usize {
-        lines::list(x, first, ids, |x| x > 0.0 || x.is_nan())
+        definitions::list(x, first, ids, |x| x > 0.0 || x.is_nan())
     }
 
     /// The same for every `x[i]` that is not 0.
     #[inline(always)]
     fn list_nonzero(self, x: &[i8], first: u32, ids: &mut [u32]) -> usize {
-        lines::list(x, first, ids, |x| x != 0)
+        definitions::list(x, first, ids, |x| x != 0)
     }
 
     /// Begins to fetch `block`, for use some time later. Only a hint.
@@ -119,14 +113,14 @@ pub(crate) trait Isa: ByteDots {
     /// `sums[i] = sum(code * x)` over the line `ids[i]`, a row.
     #[inline(always)]
     fn line_dots(self, lines: Lines<'_>, ids: &[u32], x: &[Word], sums: &mut [i32]) {
-        lines::dots(self, lines, ids, x, sums);
+        line_dots(self, lines, ids, x, sums);
     }
 
     /// `sum(codes[j] * code)` over the lines `j` (columns), for the elements of `blocks` of each line, 16 to a lane.
     /// Lines whose `codes[j]` is 0 are not read.
     #[inline(always)]
     fn line_sums(self, lines: Lines<'_>, codes: &[i8], blocks: Range<usize>, sums: &mut [Lanes<i32>]) {
-        lines::sums(self, lines, codes, blocks, sums);
+        line_sums(self, lines, codes, blocks, sums);
     }
 
     /// `sum((code - 128) * x)` of the four bytes of each lane of all blocks and the words of each `x`, for `S` runs of as many
@@ -137,7 +131,7 @@ pub(crate) trait Isa: ByteDots {
         blocks: [&[Block]; S],
         x: &[Wide; N],
     ) -> [[Lanes<i32>; N]; S] {
-        blocks.map(|blocks| int8::wide_dots(blocks, x))
+        blocks.map(|blocks| wide::wide_dots(blocks, x))
     }
 
     /// [`Wide::set`], of the forms that [`Isa::wide_dots`] reads.
@@ -149,7 +143,7 @@ pub(crate) trait Isa: ByteDots {
     /// `x` becomes `e^(x - max)`. Returns `max` and the sum of what `x` has become, in lane order.
     #[inline(always)]
     fn soften(self, x: &mut [f32]) -> [f32; 2] {
-        attention::soften(x)
+        soften(x)
     }
 
     /// The integers, rounded to floats.
@@ -272,28 +266,102 @@ pub(crate) trait Op {
     fn eval<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// The four activation bytes that plane `p` of a block meets, as one little-endian word.
-#[inline(always)]
-pub(crate) fn plane_word(x: &Word, p: usize) -> i32 {
-    i32::from_le_bytes([x[4 * p] as u8, x[4 * p + 1] as u8, x[4 * p + 2] as u8, x[4 * p + 3] as u8])
-}
+/// Runs of [`TAKEN`] blocks that are unpacked before they are multiplied.
+const BASE3_RUNS: usize = 4;
 
-/// The activations of four columns as one little-endian word.
+/// [`Isa::dot_base3`] for any instruction set.
 #[inline(always)]
-pub(crate) fn four_word(x: &Four) -> i32 {
-    let [a, b, c, d] = *x;
-    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
-}
-
-/// `[of(0), of(1), ..]`. In hot code instead of `std::array::from_fn` and `map`: those may become functions of their own, which are
-/// compiled without the instruction set of the code around them. `N` is at least 1.
-#[inline(always)]
-pub(crate) fn array<T: Copy, const N: usize>(of: impl Fn(usize) -> T) -> [T; N] {
-    let mut all = [of(0); N];
-    let mut i = 1;
-    while i < N {
-        all[i] = of(i);
-        i += 1;
+pub(crate) fn dot_base3<I: Isa>(isa: I, blocks: &[Block], x: &[i8]) -> Lanes<i32> {
+    let mut sums = [0; STRIP];
+    let columns = BASE3_RUNS * MADE * STRIP;
+    for (blocks, x) in blocks.chunks(BASE3_RUNS * TAKEN).zip(x.chunks(columns)) {
+        let mut made = [[0; 64]; BASE3_RUNS * MADE];
+        for (taken, made) in blocks.chunks(TAKEN).zip(made.as_chunks_mut().0) {
+            *made = isa.unpack_base3(four(taken));
+        }
+        let mut words: [Word; BASE3_RUNS * MADE] = [[0; 16]; BASE3_RUNS * MADE];
+        words.as_flattened_mut()[..x.len()].copy_from_slice(x);
+        let used = x.len().div_ceil(STRIP);
+        let part = isa.dot(&made[..used], &words[..used]);
+        sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
-    all
+    sums
+}
+
+/// Rows or inputs that are looked at in one go, to list the live ones on the stack.
+pub(crate) const LISTED: usize = 1024;
+
+/// Words of live inputs that the generic product puts side by side before it multiplies.
+const LIVE_WORDS: usize = 4;
+
+/// Calls `work(lines, activations, following)` for every `N` of the inputs whose code is not 0; `following` are the next ones
+/// as far as they are known, to be prefetched. The last call is filled up with activations of 0.
+#[inline(always)]
+pub(crate) fn for_each_live<I: Isa, const N: usize>(
+    isa: I,
+    codes: &[i8],
+    mut work: impl FnMut([u32; N], [i8; N], &[u32]),
+) {
+    const { assert!(N <= LISTED / 2) };
+    let mut ids = [0u32; LISTED + STRIP];
+    let mut live = 0;
+    let segment = LISTED - N;
+    for (i, part) in codes.chunks(segment).enumerate() {
+        live += isa.list_nonzero(part, (i * segment) as u32, &mut ids[live..]);
+        let (groups, rest) = ids[..live].as_chunks::<N>();
+        for (i, group) in groups.iter().enumerate() {
+            work(*group, group.map(|id| codes[id as usize]), &ids[(i + 1) * N..live]);
+        }
+        let left = rest.len();
+        ids.copy_within(live - left..live, 0);
+        live = left;
+    }
+    if live > 0 {
+        let group = std::array::from_fn(|i| ids[i.min(live - 1)]);
+        let x = std::array::from_fn(|i| if i < live { codes[ids[i] as usize] } else { 0 });
+        work(group, x, &[]);
+    }
+}
+
+/// [`Isa::line_dots`] for any instruction set: 16 lines become a strip.
+#[inline(always)]
+pub(crate) fn line_dots<I: Isa>(isa: I, lines: Lines<'_>, ids: &[u32], x: &[Word], sums: &mut [i32]) {
+    for (ids, sums) in ids.chunks(STRIP).zip(sums.chunks_mut(STRIP)) {
+        let rows: [&[Block]; STRIP] = std::array::from_fn(|r| lines.line(ids[r.min(ids.len() - 1)]));
+        let mut total = [0; STRIP];
+        for (b, x) in x.chunks(STRIP).enumerate() {
+            let strip = isa.transpose::<false>(std::array::from_fn(|r| &rows[r][b]));
+            let part = isa.dot(&strip[..x.len()], x);
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        }
+        sums.copy_from_slice(&total[..ids.len()]);
+    }
+}
+
+/// [`Isa::line_sums`] for any instruction set: live columns become strips of columns side by side.
+#[inline(always)]
+pub(crate) fn line_sums<I: Isa>(
+    isa: I,
+    lines: Lines<'_>,
+    codes: &[i8],
+    blocks: Range<usize>,
+    sums: &mut [Lanes<i32>],
+) {
+    sums.fill([0; STRIP]);
+    for_each_live::<_, { LIVE_WORDS * STRIP }>(isa, codes, |ids, x, _| {
+        let x = x.as_chunks::<STRIP>().0;
+        for (b, sums) in blocks.clone().zip(sums.as_chunks_mut::<STRIP>().0) {
+            let mut strips = [[[0; 64]; LIVE_WORDS]; STRIP];
+            for (word, ids) in ids.as_chunks::<STRIP>().0.iter().enumerate() {
+                let turned = isa.transpose::<true>(ids.each_ref().map(|&id| &lines.line(id)[b]));
+                for (strip, block) in strips.iter_mut().zip(turned) {
+                    strip[word] = block;
+                }
+            }
+            for (strip, sums) in strips.iter().zip(sums) {
+                let part = isa.dot(strip, x);
+                sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
+        }
+    });
 }

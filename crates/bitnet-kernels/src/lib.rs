@@ -27,11 +27,13 @@ mod aarch64_i8mm;
 #[cfg(target_arch = "aarch64")]
 mod aarch64_neon;
 mod api;
+mod block;
 mod blocks;
 mod float;
 mod isa;
 mod scalar;
 mod screen;
+mod select;
 mod selftest;
 mod simd;
 mod table;
@@ -55,4 +57,5 @@ pub use float::{
     exp::exp,
 };
 pub use screen::{StripBounds, StripPeaks};
-pub use table::{KERNEL_VARIABLE, Kernel, KernelError, all_names, available, by_name, select};
+pub use select::{KERNEL_VARIABLE, select};
+pub use table::{Kernel, KernelError, all_names, available, by_name};

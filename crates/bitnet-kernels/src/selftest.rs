@@ -11,7 +11,10 @@ use bitnet_quant::{
 };
 use half::{bf16, f16};
 
-use crate::{ATTENTION_CHUNK, BlockType, Blocks, Kernel, KernelError, KvChunk, KvChunkMut, Queries};
+use crate::{
+    ATTENTION_CHUNK, BlockType, Blocks, KvChunk, KvChunkMut, Queries,
+    table::{Kernel, KernelError},
+};
 
 #[cfg(test)]
 pub(crate) mod faulty;

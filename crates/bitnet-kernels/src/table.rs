@@ -1,17 +1,12 @@
-//! The kernels, and the choice of one.
-
-use std::{env, sync::OnceLock};
+//! The table of kernels.
 
 #[cfg(test)]
 use crate::selftest::faulty::{self, Fault};
 #[cfg(target_arch = "aarch64")]
 use crate::{aarch64_dotprod, aarch64_i8mm, aarch64_neon};
-use crate::{isa::Op, scalar, selftest::self_test};
+use crate::{isa::Op, scalar};
 #[cfg(target_arch = "x86_64")]
 use crate::{x86_avx2, x86_avx512vnni, x86_avxvnni, x86_sse41};
-
-/// The environment variable that forces a kernel by name.
-pub const KERNEL_VARIABLE: &str = "BITNET_KERNEL";
 
 /// Which module runs an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +115,7 @@ pub fn by_name(name: &str) -> Result<&'static Kernel, KernelError> {
         other => other,
     };
     let kernel = TABLE.iter().find(|k| k.name == wanted || k.short == wanted);
-    let kernel =
-        kernel.ok_or_else(|| KernelError::Unknown { name: name.into(), known: names(TABLE.iter()) })?;
+    let kernel = kernel.ok_or_else(|| unknown(name))?;
     if kernel.supported() {
         Ok(kernel)
     } else {
@@ -129,30 +123,9 @@ pub fn by_name(name: &str) -> Result<&'static Kernel, KernelError> {
     }
 }
 
-/// The kernel to use: the forced one (`forced`, else the variable [`KERNEL_VARIABLE`] if set and not empty), or the best
-/// that this CPU reports and that passes its self-test. The automatic choice is made once per process.
-///
-/// # Errors
-/// When a forced kernel is unknown, cannot run here, or fails its self-test. The automatic choice always ends
-/// with the scalar kernel, so it only fails if that one does.
-pub fn select(forced: Option<&str>) -> Result<&'static Kernel, KernelError> {
-    let variable = || env::var(KERNEL_VARIABLE).ok().filter(|name| !name.is_empty());
-    if let Some(name) = forced.map(str::to_owned).or_else(variable) {
-        let kernel = by_name(&name)?;
-        return self_test(kernel).map(|()| kernel);
-    }
-    static BEST: OnceLock<Result<&'static Kernel, KernelError>> = OnceLock::new();
-    BEST.get_or_init(|| {
-        let mut last = Err(KernelError::Unknown { name: "any".into(), known: names(TABLE.iter()) });
-        for kernel in available() {
-            last = self_test(kernel).map(|()| kernel);
-            if last.is_ok() {
-                break;
-            }
-        }
-        last
-    })
-    .clone()
+/// The error for a name that no kernel has.
+pub(crate) fn unknown(name: &str) -> KernelError {
+    KernelError::Unknown { name: name.into(), known: names(TABLE.iter()) }
 }
 
 /// The reference, the last of the table.
@@ -206,7 +179,7 @@ impl Kernel {
     }
 
     /// Runs `op` compiled for this kernel's instruction set. A `&Kernel` only leaves this module by [`available`],
-    /// [`by_name`] and [`select`], which have checked `supported`.
+    /// [`by_name`] and [`crate::select`], which have checked `supported`.
     #[inline]
     pub(crate) fn run<O: Op>(&self, op: O) -> O::Output {
         match self.set {

@@ -20,9 +20,8 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    float::attention::int8::Wide,
-    isa::{Block, Isa, Lanes, Op, Word, array, plane_word},
-    ternary::planes::{Four, Plane},
+    float::attention::wide::Wide,
+    isa::{Block, Four, Isa, Lanes, Op, Plane, Word, array, plane_word},
     x86,
 };
 

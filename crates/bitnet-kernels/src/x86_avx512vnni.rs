@@ -9,19 +9,19 @@
 use std::{arch::x86_64::*, ops::Range};
 
 use crate::{
-    float::attention::int8::Wide,
-    isa::{Block, Isa, Lanes, Op, Word, plane_word},
-    ternary::lines::Lines,
+    float::attention::wide::Wide,
+    isa::{Block, Isa, Lanes, Op, Word, dot_base3, plane_word},
+    ternary::definitions::{Lines, unpack_base3},
     x86,
 };
 
 mod attention;
 mod base3;
 mod lines;
+mod registers;
 
-/// Proof that this CPU has the instruction set.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx512Vnni(());
+pub(crate) use registers::Avx512Vnni;
+use registers::{load, load_floats, load_lanes, store};
 
 /// Whether this CPU (and its operating system) has what [`run`] enables.
 pub(crate) fn supported() -> bool {
@@ -112,7 +112,7 @@ impl Isa for Avx512Vnni {
             // SAFETY: `self` and this check.
             unsafe { base3::dot(blocks, x) }
         } else {
-            crate::ternary::base3::dot(self, blocks, x)
+            dot_base3(self, blocks, x)
         }
     }
 
@@ -122,7 +122,7 @@ impl Isa for Avx512Vnni {
             // SAFETY: `self` and this check.
             unsafe { base3::unpack(blocks) }
         } else {
-            crate::ternary::base3::unpack(blocks)
+            unpack_base3(blocks)
         }
     }
 
@@ -253,7 +253,7 @@ fn tile<const S: usize, const T: usize>(
     }
 }
 
-/// [`crate::ternary::finish`] in one register. Left to itself the compiler cut it into scalars or gathers across
+/// [`crate::ternary::definitions::finish`] in one register. Left to itself the compiler cut it into scalars or gathers across
 /// tokens: 82 instead of 90 % of the multiplier's limit in prefill (2026-11-21).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
@@ -305,43 +305,4 @@ fn multiply(rounds: u64) -> (u64, i32) {
         sum = _mm512_add_epi32(sum, a);
     }
     (64 * CHAINS as u64 * rounds, _mm512_reduce_add_epi32(sum))
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load(block: &Block) -> __m512i {
-    // SAFETY: 64 readable bytes behind the reference; unaligned loads are allowed.
-    unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store(lanes: __m512i) -> Lanes<i32> {
-    let mut out = [0; 16];
-    // SAFETY: 64 writable bytes behind the reference.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), lanes) };
-    out
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_lanes(lanes: &Lanes<i32>) -> __m512i {
-    // SAFETY: 64 readable bytes behind the reference.
-    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_floats(lanes: &Lanes<f32>) -> __m512 {
-    // SAFETY: 64 readable bytes behind the reference.
-    unsafe { _mm512_loadu_ps(lanes.as_ptr()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn bytes(v: __m512i) -> Block {
-    let mut out = [0; 64];
-    // SAFETY: 64 writable bytes behind the reference.
-    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), v) };
-    out
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    float::attention::int8::Wide,
+    float::attention::wide::Wide,
     isa::{Block, Isa, Lanes, Op, Word, plane_word},
     x86,
     x86_avx2::{self, load, store},

@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use crate::{
-    isa::{Block, Isa, Lanes, Op, Word, array, four_word, plane_word},
-    ternary::planes::{Four, Plane},
+    block::four_word,
+    isa::{Block, Four, Isa, Lanes, Op, Plane, Word, array, plane_word},
     x86,
 };
 

@@ -2,7 +2,10 @@
 
 use bitnet_core::{HybridMemoryPool, Purpose, SharedBytes, ThreadPool};
 
-use crate::{Granularity, QuantError, Scales, StripScales, TernaryMatrix, ternary::first_code_three};
+use crate::{
+    Granularity, QuantError, Scales, StripScales, TernaryMatrix, strip_scales::STRIP,
+    ternary::first_code_three,
+};
 
 /// Trits as "t2": two bits each, 16 rows interleaved, one sequential stream.
 ///
@@ -24,7 +27,7 @@ pub struct PackedTernary {
 
 impl PackedTernary {
     /// Rows in a strip: the 32-bit lanes of a 64-byte vector.
-    pub const STRIP: usize = 16;
+    pub const STRIP: usize = STRIP;
     /// Columns in a block.
     pub const BLOCK_COLS: usize = 16;
     /// Bytes of a block.

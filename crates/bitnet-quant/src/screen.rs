@@ -45,23 +45,10 @@ use crate::QuantError;
 
 mod encode;
 mod probes;
+mod rounding;
 
 pub use probes::{Probe, Probes};
-
-/// Covers what is lost below the normal range of f32.
-pub const TINY: f32 = f32::from_bits((127 - 117) << 23);
-/// From this on `N |h|` is too near to overflow.
-pub const LIMIT: f32 = 1e37;
-/// Covers the rounding of sums in f64.
-const MARGIN: f64 = 1.0 + 1e-9;
-
-/// `x`, which is not negative, rounded up to f32, with the margin for how it was summed.
-#[inline(always)]
-fn up(x: f64) -> f32 {
-    let x = x * MARGIN;
-    let near = x as f32;
-    if f64::from(near) < x { near.next_up() } else { near }
-}
+pub use rounding::{LIMIT, TINY};
 
 /// The int8 copy of a matrix's rows.
 ///
@@ -78,13 +65,13 @@ pub struct ScreenTable {
 
 impl ScreenTable {
     /// Rows of a strip.
-    pub const STRIP: usize = 16;
+    pub const STRIP: usize = encode::STRIP;
     /// Bytes of a block.
-    pub const BLOCK: usize = 64;
+    pub const BLOCK: usize = encode::BLOCK;
     /// More columns are not screened: the hidden vector's copy would be too coarse.
     pub const MAX_COLS: usize = 1 << 14;
     /// Blocks of a strip that hold its scales and norms.
-    pub const BOUNDS: usize = 3;
+    pub const BOUNDS: usize = encode::BOUNDS;
 
     /// Takes a copy that exists already (a file's). Its bounds are believed as its weights are.
     ///
@@ -108,7 +95,7 @@ impl ScreenTable {
 
     /// Bytes of a strip of `cols` columns.
     pub const fn strip_len(cols: usize) -> usize {
-        (cols.div_ceil(4) + Self::BOUNDS) * Self::BLOCK
+        encode::strip_len(cols)
     }
 
     /// Writes the strip of up to 16 rows (`weights` is `[rows, cols]`) into `strip`, [`ScreenTable::strip_len`] bytes.

@@ -1,9 +1,9 @@
 //! Scales in the order in which strips of rows need them.
 
-use crate::{Granularity, PackedTernary, QuantError, Scales, ternary::MAX_COLS};
+use crate::{Granularity, QuantError, Scales, ternary::MAX_COLS};
 
-/// Rows of a strip.
-const STRIP: usize = PackedTernary::STRIP;
+/// Rows of a strip: the 32-bit lanes of a 64-byte vector. All packed layouts have it.
+pub(crate) const STRIP: usize = 16;
 
 /// The scales of a matrix whose rows are taken sixteen at a time.
 #[derive(Clone, Debug)]

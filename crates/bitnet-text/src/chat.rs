@@ -8,8 +8,9 @@
 //! places noted: a control token is one only if no mark lies in it. Text without control tokens is not marked at all.
 
 use crate::error::TextError;
+use crate::gate::Gate;
 use crate::template::{ChatTemplate, Message, check_roles};
-use crate::tokenizer::{Gate, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use std::ops::Range;
 
 /// The ids of a conversation as `template` puts it, ready for a model. With `add_generation_prompt` the template also opens

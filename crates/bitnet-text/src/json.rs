@@ -4,9 +4,9 @@ pub(crate) mod normalizer;
 mod post_processor;
 
 use crate::added::{AddedToken, AddedTokens};
-use crate::ends::{SPELLINGS, is_end};
 use crate::error::TextError;
 use crate::pieces::{DecodePlan, Entry, Pieces};
+use crate::spellings::{SPELLINGS, is_end};
 use ahash::AHashMap;
 use serde::de::{self, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};

@@ -5,8 +5,9 @@
 
 use crate::byte_level::byte_to_char;
 use crate::error::TextError;
+use crate::gate::Gate;
 use crate::splitter::GPT2;
-use crate::tokenizer::{Gate, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use serde_json::Value;
 use std::borrow::Cow;
 use tokenizers::utils::SysRegex;

@@ -5,7 +5,6 @@
 //! with the library, which remembers them.
 
 use crate::error::TextError;
-use crate::gguf::merges_of;
 use ahash::AHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -133,4 +132,15 @@ impl Merges {
             queue.extend(rank(symbols, left, after).map(|rank| Reverse((rank, left))));
         }
     }
+}
+
+/// The merges of the library's model, best first. It shows them only through serialization.
+pub(crate) fn merges_of(model: &BPE) -> Result<Vec<(String, String)>, TextError> {
+    #[derive(serde::Deserialize)]
+    struct Merges {
+        merges: Vec<(String, String)>,
+    }
+    let json = serde_json::to_string(model).map_err(|e| TextError::Json(e.to_string()))?;
+    let merges: Merges = serde_json::from_str(&json).map_err(|e| TextError::Json(e.to_string()))?;
+    Ok(merges.merges)
 }

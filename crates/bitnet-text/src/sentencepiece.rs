@@ -6,7 +6,6 @@
 
 use crate::charsmap::Charsmap;
 use crate::error::TextError;
-use crate::tokenizer::Tokenizer;
 use aho_corasick::AhoCorasick;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -56,13 +55,15 @@ pub(crate) struct Unigram {
 
 impl Unigram {
     /// Of the ordinary pieces of a vocabulary that was read as one with merges.
-    pub(crate) fn new(tokenizer: &Tokenizer) -> Result<Self, TextError> {
-        let rules = tokenizer.sentencepiece.as_ref();
-        let vocab = tokenizer.model.get_vocab();
-        let mut pieces: Vec<(u32, &String)> = vocab.iter().map(|(text, &id)| (id, text)).collect();
-        pieces.retain(|(id, text)| !text.is_empty() && rules.is_some_and(|r| r.is_text(*id)));
+    pub(crate) fn new(
+        vocabulary: impl IntoIterator<Item = (String, u32)>,
+        rules: &SentencePiece,
+    ) -> Result<Self, TextError> {
+        let pieces = vocabulary.into_iter().map(|(text, id)| (id, text));
+        let mut pieces: Vec<(u32, String)> =
+            pieces.filter(|(id, text)| !text.is_empty() && rules.is_text(*id)).collect();
         pieces.sort_unstable();
-        let scores = pieces.iter().filter_map(|(id, _)| rules?.scores.get(*id as usize));
+        let scores = pieces.iter().filter_map(|(id, _)| rules.scores.get(*id as usize));
         let lowest = scores.copied().fold(0.0, f32::min);
         let automaton = AhoCorasick::builder()
             .build(pieces.iter().map(|(_, text)| text))

@@ -77,9 +77,9 @@ impl Tokenizer {
             vocabulary.token_types.push(kind);
         }
         let mut tokenizer = Self::from_gguf(vocabulary)?;
-        let unigram = (said.model_type == 1).then(|| Unigram::new(&tokenizer)).transpose()?;
         if let Some(rules) = &mut tokenizer.sentencepiece {
-            rules.unigram = unigram;
+            let unigram = (said.model_type == 1).then(|| Unigram::new(tokenizer.model.get_vocab(), rules));
+            rules.unigram = unigram.transpose()?;
             rules.fuse_unknown = !said.byte_fallback;
             rules.charsmap = Some(charsmap);
         }

@@ -52,15 +52,17 @@ impl StreamDecoder {
     }
 }
 
-/// Text of all `ids` at once, by the same steps as the stream.
-pub(crate) fn decode(pieces: &Pieces, ids: &[u32], skip_special: bool) -> String {
-    let mut out = String::with_capacity(ids.len().saturating_mul(4));
-    let mut state = State::new(pieces);
-    for &id in ids {
-        state.push(pieces, id, skip_special, &mut out);
+impl Tokenizer {
+    /// Text of `ids`. Ids outside the vocabulary say nothing; bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let mut out = String::with_capacity(ids.len().saturating_mul(4));
+        let mut state = State::new(&self.pieces);
+        for &id in ids {
+            state.push(&self.pieces, id, skip_special, &mut out);
+        }
+        state.finish(&mut out);
+        out
     }
-    state.finish(&mut out);
-    out
 }
 
 #[derive(Debug, Clone)]

@@ -57,7 +57,7 @@ fn first_end(text: &str, least: usize, ends: Ends) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::Gate;
+    use crate::gate::Gate;
     use crate::{EncodeOptions, splitter_names};
     use proptest::prelude::*;
     use serde_json::{Value, json};

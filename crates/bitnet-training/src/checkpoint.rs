@@ -10,7 +10,7 @@ use bitnet_format::{Checkpoint, HfMetadata, SafetensorsWriter, TensorSpec, Tenso
 use burn_tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, AdamWOptions, Parameters, TrainError, corpus::Position};
+use crate::{AdamW, AdamWOptions, Parameters, TrainError, windows::Position};
 
 const STATE: &str = "state";
 const CHECKSUM: &str = "checksum";

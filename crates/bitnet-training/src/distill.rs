@@ -3,7 +3,10 @@
 use bitnet_model::Config;
 use burn_tensor::Tensor;
 
-use crate::{Batch, Parameters, TrainError, Transformer, job, model::Heard, ops};
+use crate::{
+    Batch, DistillOptions, Parameters, RelationOptions, TrainError, Transformer, error::wrong, model::Heard,
+    ops,
+};
 
 /// A model whose logits a run listens to.
 #[derive(Clone, Debug)]
@@ -12,30 +15,6 @@ pub struct Teacher {
     parameters: Parameters,
     options: DistillOptions,
     tap: Option<Tap>,
-}
-
-/// How a teacher is listened to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DistillOptions {
-    /// What both models' logits are divided by before they are compared: larger ones tell more of the unlikely tokens.
-    pub temperature: f32,
-    /// The share of the teacher in the loss, from 0 (the text alone) to 1 (the teacher alone).
-    pub weight: f32,
-}
-
-/// How a teacher's attention relations are learned: at one block, as MiniLMv2 (arXiv:2012.15828, section 3) and BitDistill
-/// (arXiv:2510.13998) do it. See [`ops::relations`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RelationOptions {
-    /// What they are multiplied with in the loss, above 0.
-    pub weight: f32,
-    /// Relation heads that queries, keys and values of both models are cut into. The papers take more of them than there are
-    /// attention heads.
-    pub heads: usize,
-    /// The student's block, from 0; negative ones count from the end. The papers take the last.
-    pub layer: i64,
-    /// The teacher's block. The papers take the last, of large teachers one somewhat before it.
-    pub teacher_layer: i64,
 }
 
 /// The blocks whose states are compared.
@@ -73,7 +52,7 @@ impl RelationOptions {
     ) -> Result<usize, TrainError> {
         for (what, width) in ["queries", "keys and values"].into_iter().zip(widths) {
             if self.heads == 0 || !width.is_multiple_of(self.heads) {
-                return job::wrong(format!(
+                return wrong(format!(
                     "relations.heads is {}, and the {what} of the {whose} have {width} values, which cannot be cut into so many equal heads",
                     self.heads
                 ));
@@ -82,7 +61,7 @@ impl RelationOptions {
         let from_end = if layer < 0 { layers as i64 } else { 0 };
         match usize::try_from(layer + from_end) {
             Ok(at) if at < layers => Ok(at),
-            _ => job::wrong(format!(
+            _ => wrong(format!(
                 "{key} is {layer}, and the {whose} has {layers} blocks: 0 to {}, or -1 for the last to -{layers} for the first",
                 layers.saturating_sub(1)
             )),

@@ -266,3 +266,8 @@ impl From<tokenizers::Error> for TrainError {
         Self::tokenizer(error)
     }
 }
+
+/// The error for a job that cannot be run.
+pub(crate) fn wrong<T>(what: impl Into<String>) -> Result<T, TrainError> {
+    Err(TrainError::Job(what.into()))
+}

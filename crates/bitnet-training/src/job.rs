@@ -18,7 +18,8 @@ pub use sections::{
 
 use crate::{
     AdamWOptions, Quantization, RunOptions, Schedule, SidePath, Stages, TrainError, TrainerOptions,
-    distill::{DistillOptions, RelationOptions},
+    error::wrong,
+    options::{DistillOptions, RelationOptions},
 };
 
 /// The file that `bitnet train --init` writes: every key, its default, and what it means.
@@ -277,10 +278,6 @@ impl Job {
         from(&mut self.run.directory);
         self
     }
-}
-
-pub(crate) fn wrong<T>(what: impl Into<String>) -> Result<T, TrainError> {
-    Err(TrainError::Job(what.into()))
 }
 
 /// Applies `section.key=value`; a value that is no TOML is a string.

@@ -7,10 +7,10 @@ use burn_tensor::{Device, Tensor};
 use crate::{
     AdamW, AdamWOptions, Batch, Parameters, Quantization, Schedule, TrainError, Transformer,
     checkpoint::{self, Lowest, Saved, State},
-    corpus::{Position, Windows},
     distill::{Taught, Teacher},
     lessons::Lessons,
     schedule::Rates,
+    windows::{Position, Windows},
 };
 
 /// The weight of the past in the running mean of the loss.

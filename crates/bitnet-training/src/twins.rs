@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     Job, Lessons, StepReport, TrainError, Trainer,
     corpus::read_text,
-    job::wrong,
+    error::wrong,
     metrics::{TritWatch, Trits},
     start::start,
 };

@@ -20,6 +20,7 @@ use crate::{
 
 mod page;
 mod quality;
+mod rows;
 
 /// Damaged tensors that an error names.
 const NAMED: usize = 5;

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{RepoName, parts, safe};
+use super::{
+    names::{RepoName, safe},
+    parts,
+};
 use crate::{
     failure::{Failure, Result},
     files::{self, Draft},

@@ -9,7 +9,10 @@ use ureq::{
     http::{HeaderMap, Response, Uri},
 };
 
-use super::{RepoName, cache, safe, safe_path};
+use super::{
+    cache,
+    names::{RepoName, safe, safe_path},
+};
 use crate::{
     failure::{Failure, Result, plain},
     files,

@@ -4,6 +4,8 @@ use std::thread;
 
 use serde::Serialize;
 
+use super::system_files;
+
 /// The processor.
 #[derive(Debug, Serialize)]
 pub struct Cpu {
@@ -31,7 +33,7 @@ pub struct Isa {
 
 impl Cpu {
     pub fn detect() -> Self {
-        let info = super::read("/proc/cpuinfo").unwrap_or_default();
+        let info = system_files::read("/proc/cpuinfo").unwrap_or_default();
         let field = |key: &str| {
             info.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;
@@ -45,7 +47,7 @@ impl Cpu {
             physical_cores: physical_cores(&info),
             usable: thread::available_parallelism().map_or(1, usize::from),
             quota: quota(),
-            load: super::read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
+            load: system_files::read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
             instruction_sets: instruction_sets(),
         }
     }
@@ -74,7 +76,7 @@ fn quota() -> Option<f64> {
         let (time, period) = text.split_once(' ')?;
         Some(time.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
     };
-    super::cgroup_values("cpu.max").iter().filter_map(share).reduce(f64::min)
+    system_files::cgroup_values("cpu.max").iter().filter_map(share).reduce(f64::min)
 }
 
 #[cfg(target_arch = "x86_64")]

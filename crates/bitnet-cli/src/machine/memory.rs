@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::system_files;
+
 /// Memory, in bytes.
 #[derive(Debug, Serialize)]
 pub struct Memory {
@@ -26,9 +28,10 @@ pub struct HugePages {
 
 impl Memory {
     pub fn detect() -> Self {
-        let info = super::read("/proc/meminfo").unwrap_or_default();
+        let info = system_files::read("/proc/meminfo").unwrap_or_default();
         let field = |key: &str| meminfo(&info, key);
-        let bytes = |file| super::cgroup_values(file).iter().filter_map(|v| v.parse::<u64>().ok()).min();
+        let bytes =
+            |file| system_files::cgroup_values(file).iter().filter_map(|v| v.parse::<u64>().ok()).min();
         let limit = bytes("memory.max");
         Self {
             total: field("MemTotal"),
@@ -39,7 +42,7 @@ impl Memory {
                 .zip(field("SwapFree"))
                 .map(|(total, free)| total.saturating_sub(free)),
             huge_pages: HugePages {
-                transparent: super::read("/sys/kernel/mm/transparent_hugepage/enabled")
+                transparent: system_files::read("/sys/kernel/mm/transparent_hugepage/enabled")
                     .and_then(|t| chosen(&t)),
                 in_use: field("AnonHugePages"),
             },

@@ -7,7 +7,10 @@ use half::{bf16, f16};
 
 use crate::TensorType;
 
-use super::super_blocks;
+use super::{
+    parts::{UNEQUAL_STEPS, half_at, looked_up},
+    super_blocks,
+};
 
 /// Decodes one row; `false` when the type is none of this module's. `row` and `out` are of matching lengths.
 pub(crate) fn dequantize(ty: TensorType, row: &[u8], out: &mut [f32]) -> bool {
@@ -46,11 +49,6 @@ fn blocks<const BYTES: usize, const WEIGHTS: usize>(
     blocks.iter().zip(outs).for_each(|(block, out)| decode(block, out));
 }
 
-/// The f16 at byte `at`.
-pub(crate) fn half_at(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
-}
-
 fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = half_at(block, 0);
     for (j, b) in block[2..].iter().enumerate() {
@@ -87,19 +85,8 @@ fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     }
 }
 
-/// What the codes of IQ4_NL and IQ4_XS stand for.
-pub(super) const UNEQUAL_STEPS: [i8; 16] =
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 /// Twice the floats of one sign, two exponent and one fraction bit.
 const HALF_FLOATS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
-
-/// Sixteen bytes of codes, the lower nibbles first, as the entries of `table` times `d`.
-pub(super) fn looked_up(codes: &[u8], table: &[i8; 16], d: f32, out: &mut [f32; 32]) {
-    for (j, b) in codes.iter().enumerate() {
-        out[j] = d * f32::from(table[usize::from(b & 15)]);
-        out[16 + j] = d * f32::from(table[usize::from(b >> 4)]);
-    }
-}
 
 fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     looked_up(&block[2..], &UNEQUAL_STEPS, half_at(block, 0), out);

@@ -3,6 +3,7 @@
 mod decode;
 pub(crate) mod dense;
 pub(crate) mod gather;
+mod parts;
 mod super_blocks;
 pub(crate) mod ternary;
 

@@ -3,7 +3,7 @@
 //! Source: `dequantize_row_*` of ggml's `ggml-quants.c`; the order of multiplications is theirs, so results are
 //! equal to the last bit.
 
-use super::dense::{UNEQUAL_STEPS, half_at, looked_up};
+use super::parts::{UNEQUAL_STEPS, half_at, looked_up};
 
 /// Sixteen parts of 16; scale and minimum of each in one byte, two-bit codes.
 pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {

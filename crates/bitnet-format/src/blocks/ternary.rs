@@ -5,8 +5,8 @@
 use crate::TensorType;
 
 use super::{
-    dense::half_at,
     gather::{gather, plane},
+    parts::half_at,
 };
 
 /// The most weights that one run has.

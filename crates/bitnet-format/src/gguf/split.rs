@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use bitnet_core::SharedBytes;
 
-use crate::{FormatErrorKind as Kind, OpenOptions};
+use crate::{FormatErrorKind as Kind, OpenOptions, shard::file_name};
 
-use super::GgufMetadata;
+use super::{
+    header::{self, Gguf, MAGIC},
+    metadata::GgufMetadata,
+};
 
 const COUNT: &str = "split.count";
 const NUMBER: &str = "split.no";
@@ -69,7 +72,7 @@ pub(crate) fn parts(path: &Path, metadata: &GgufMetadata) -> Result<Vec<PathBuf>
     if number >= count {
         return Err(split(format!("this says it is part {} of {count}", number.saturating_add(1))));
     }
-    let file_name = crate::checkpoint::file_name(path);
+    let file_name = file_name(path);
     let name = SplitName::parse(&file_name)
         .filter(|name| (u64::from(name.number), u64::from(name.count)) == (number + 1, count));
     let Some(name) = name else {
@@ -95,11 +98,11 @@ pub(crate) fn parse_part(
     options: &OpenOptions,
     shard: usize,
     count: usize,
-) -> Result<super::Gguf, Kind> {
-    if !bytes.starts_with(super::MAGIC) {
+) -> Result<Gguf, Kind> {
+    if !bytes.starts_with(MAGIC) {
         return Err(Kind::Unrecognized { what: "it should be a part of a split GGUF file".into() });
     }
-    let file = super::parse(bytes, options, shard)?;
+    let file = header::parse(bytes, options, shard)?;
     let said = (value(&file.metadata, NUMBER), value(&file.metadata, COUNT));
     if said != (shard as u64, count as u64) {
         let what = format!(

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use crate::{FormatError, FormatErrorKind as Kind, TensorType, digest, safetensors::dtype_name};
+use crate::{FormatError, FormatErrorKind as Kind, TensorType, bitnet_keys, digest, safetensors::dtype_name};
 
 use super::{
     atomic::AtomicFile,
-    bitnet_keys,
     layout::{Progress, TensorSpec},
 };
 

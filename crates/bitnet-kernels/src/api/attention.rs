@@ -7,6 +7,7 @@ use crate::{
     float::attention::{
         self, AttendChunk, CombineChunks, FinishBlock, KvChunk, Queries, Soon, int8,
         layout::{self, KvChunkMut, Store},
+        wide,
     },
 };
 
@@ -28,7 +29,7 @@ impl Kernel {
     /// Steps of a chunk of int8.
     pub const KV_STEPS: usize = 2 * ATTENTION_CHUNK;
     /// Elements of the longest head that int8 is kept of.
-    pub const KV_INT8_DIM: usize = int8::LONGEST;
+    pub const KV_INT8_DIM: usize = wide::LONGEST;
 
     /// Puts one position's key and value (rounded to the chunk's type, ties to even) at `position` of a chunk.
     ///

@@ -4,7 +4,7 @@
 //! move one lane to the others.
 
 use super::{
-    Codec, Sink,
+    codec::{Codec, Sink},
     of_32::{PLAIN, UNEQUAL_STEPS, cut, half_at},
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Blocks of 32 weights. The lower halves of bytes are the first 16, the upper ones the others.
 
-use super::{Codec, Sink};
+use super::codec::{Codec, Sink};
 use crate::{
     isa::Isa,
     simd::{Floats, bytes::Bytes},

@@ -5,15 +5,12 @@ use std::ops::Range;
 use super::self_test;
 use crate::{
     Kernel, KernelError,
-    float::attention::int8::Wide,
-    isa::{Block, Isa, Lanes, Op, Word},
+    float::attention::wide::Wide,
+    isa::{Block, Four, Isa, Lanes, Op, Plane, Word, line_dots, line_sums},
     scalar::Scalar,
     screen::{ByteDots, Query},
     simd::bytes::Sixteen,
-    ternary::{
-        lines::Lines,
-        planes::{Four, Plane},
-    },
+    ternary::definitions::Lines,
 };
 
 /// What goes wrong.
@@ -145,12 +142,12 @@ impl Isa for Faulty {
     }
 
     fn line_dots(self, lines: Lines<'_>, ids: &[u32], x: &[Word], sums: &mut [i32]) {
-        crate::ternary::lines::dots(self, lines, ids, x, sums);
+        line_dots(self, lines, ids, x, sums);
         sums[0] += i32::from(self.has(Fault::LineDots));
     }
 
     fn line_sums(self, lines: Lines<'_>, codes: &[i8], blocks: Range<usize>, sums: &mut [Lanes<i32>]) {
-        crate::ternary::lines::sums(self, lines, codes, blocks, sums);
+        line_sums(self, lines, codes, blocks, sums);
         sums[0] = self.lanes(Fault::LineSums, sums[0]);
     }
 

@@ -3,7 +3,7 @@
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::Granularity;
 
-use super::{STRIP, Strips, write};
+use super::strips::{STRIP, Strips, write};
 use crate::isa::{Isa, Op};
 
 /// Some strips of a matrix times all tokens of `x`, `[tokens, cols]` row-major.

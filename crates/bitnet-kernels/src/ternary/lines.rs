@@ -9,44 +9,19 @@ use std::ops::Range;
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::{Axis, QuantizedRows, TernaryLines};
 
-use super::{STRIP, Strips, WholeRows, lanes, words, write};
-use crate::isa::{Block, Isa, Lanes, Op, Word};
+use super::{
+    definitions::{Lines, list},
+    strips::{STRIP, Strips, lanes, words, write},
+    whole_rows::WholeRows,
+};
+use crate::isa::{Block, Isa, LISTED, Op};
 
 /// Elements of a line in one block.
 const BLOCK_LEN: usize = TernaryLines::BLOCK_LEN;
-/// Rows or inputs that are looked at in one go, to list the live ones on the stack.
-const LISTED: usize = 1024;
 /// Blocks of columns whose sums are kept at once: 16 KB.
 const SUMMED: usize = 16;
 /// Columns that are fetched ahead of those which become strips.
 const AHEAD: usize = 16 * STRIP;
-/// Words of live inputs that the generic product puts side by side before it multiplies.
-const LIVE_WORDS: usize = 4;
-
-/// Lines as kernels read them.
-#[derive(Clone, Copy)]
-pub(crate) struct Lines<'a> {
-    blocks: &'a [Block],
-    /// Blocks of a line.
-    len: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn of(matrix: &'a TernaryLines) -> Self {
-        Self { blocks: matrix.bytes().as_chunks().0, len: matrix.line_blocks() }
-    }
-
-    /// The blocks of line `i`.
-    #[inline(always)]
-    pub(crate) fn line(&self, i: u32) -> &'a [Block] {
-        &self.blocks[i as usize * self.len..][..self.len]
-    }
-
-    /// Number of lines.
-    fn count(&self) -> usize {
-        self.blocks.len() / self.len
-    }
-}
 
 /// `gate = relu(gate)^2 * up` where `up` is computed for live rows only, `gate` being a group of columns of every token.
 pub(crate) struct GateLive<'a, 'b> {
@@ -168,89 +143,6 @@ impl Op for LiveColumns<'_, '_> {
     }
 }
 
-/// The definition of [`Isa::list_open`] and [`Isa::list_nonzero`].
-#[inline(always)]
-pub(crate) fn list<T: Copy>(x: &[T], first: u32, ids: &mut [u32], wanted: impl Fn(T) -> bool) -> usize {
-    let mut count = 0;
-    for (number, &x) in (first..).zip(x) {
-        ids[count] = number;
-        count += usize::from(wanted(x));
-    }
-    count
-}
-
-/// Calls `work(lines, activations, following)` for every `N` of the inputs whose code is not 0; `following` are the next ones
-/// as far as they are known, to be prefetched. The last call is filled up with activations of 0.
-#[inline(always)]
-pub(crate) fn for_each_live<I: Isa, const N: usize>(
-    isa: I,
-    codes: &[i8],
-    mut work: impl FnMut([u32; N], [i8; N], &[u32]),
-) {
-    const { assert!(N <= LISTED / 2) };
-    let mut ids = [0u32; LISTED + STRIP];
-    let mut live = 0;
-    let segment = LISTED - N;
-    for (i, part) in codes.chunks(segment).enumerate() {
-        live += isa.list_nonzero(part, (i * segment) as u32, &mut ids[live..]);
-        let (groups, rest) = ids[..live].as_chunks::<N>();
-        for (i, group) in groups.iter().enumerate() {
-            work(*group, group.map(|id| codes[id as usize]), &ids[(i + 1) * N..live]);
-        }
-        let left = rest.len();
-        ids.copy_within(live - left..live, 0);
-        live = left;
-    }
-    if live > 0 {
-        let group = std::array::from_fn(|i| ids[i.min(live - 1)]);
-        let x = std::array::from_fn(|i| if i < live { codes[ids[i] as usize] } else { 0 });
-        work(group, x, &[]);
-    }
-}
-
-/// [`Isa::line_dots`] for any instruction set: 16 lines become a strip.
-#[inline(always)]
-pub(crate) fn dots<I: Isa>(isa: I, lines: Lines<'_>, ids: &[u32], x: &[Word], sums: &mut [i32]) {
-    for (ids, sums) in ids.chunks(STRIP).zip(sums.chunks_mut(STRIP)) {
-        let rows: [&[Block]; STRIP] = std::array::from_fn(|r| lines.line(ids[r.min(ids.len() - 1)]));
-        let mut total = [0; STRIP];
-        for (b, x) in x.chunks(STRIP).enumerate() {
-            let strip = isa.transpose::<false>(std::array::from_fn(|r| &rows[r][b]));
-            let part = isa.dot(&strip[..x.len()], x);
-            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
-        }
-        sums.copy_from_slice(&total[..ids.len()]);
-    }
-}
-
-/// [`Isa::line_sums`] for any instruction set: live columns become strips of columns side by side.
-#[inline(always)]
-pub(crate) fn sums<I: Isa>(
-    isa: I,
-    lines: Lines<'_>,
-    codes: &[i8],
-    blocks: Range<usize>,
-    sums: &mut [Lanes<i32>],
-) {
-    sums.fill([0; STRIP]);
-    for_each_live::<_, { LIVE_WORDS * STRIP }>(isa, codes, |ids, x, _| {
-        let x = x.as_chunks::<STRIP>().0;
-        for (b, sums) in blocks.clone().zip(sums.as_chunks_mut::<STRIP>().0) {
-            let mut strips = [[[0; 64]; LIVE_WORDS]; STRIP];
-            for (word, ids) in ids.as_chunks::<STRIP>().0.iter().enumerate() {
-                let turned = isa.transpose::<true>(ids.each_ref().map(|&id| &lines.line(id)[b]));
-                for (strip, block) in strips.iter_mut().zip(turned) {
-                    strip[word] = block;
-                }
-            }
-            for (strip, sums) in strips.iter().zip(sums) {
-                let part = isa.dot(strip, x);
-                sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            }
-        }
-    });
-}
-
 /// Some rows of a matrix of lines times all tokens, by way of strips in `scratch`.
 pub(crate) struct Tiled<'a, 'b> {
     pub(crate) w: &'a TernaryLines,
@@ -315,16 +207,4 @@ fn strips_of_columns<I: Isa>(isa: I, w: &TernaryLines, rows: Range<usize>, strip
             }
         }
     }
-}
-
-/// The definition of [`Isa::transpose`].
-#[inline(always)]
-pub(crate) fn transpose(rows: [&Block; STRIP]) -> [Block; STRIP] {
-    let mut out = [[0; 64]; STRIP];
-    for (r, row) in rows.iter().enumerate() {
-        for (out, word) in out.iter_mut().zip(row.as_chunks::<4>().0) {
-            out.as_chunks_mut::<4>().0[r] = *word;
-        }
-    }
-    out
 }

@@ -5,7 +5,10 @@ use std::ops::Range;
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::{Activations, Granularity, QuantizedRows, activations};
 
-use super::{STRIP, Strips, tile_tokens, words, write};
+use super::{
+    strips::{STRIP, Strips, words, write},
+    whole_rows::tile_tokens,
+};
 use crate::{
     isa::{Block, Isa, Lanes, Word, array},
     simd::Floats,

@@ -10,16 +10,12 @@ use std::ops::Range;
 use bitnet_core::threads::ColumnsMut;
 use bitnet_quant::QuantizedRows;
 
-use super::{STRIP, Strips};
-use crate::isa::{Block, Isa, Lanes, array};
+use super::{
+    definitions::PLANES,
+    strips::{STRIP, Strips},
+};
+use crate::isa::{Block, Isa, Lanes, Plane, array};
 
-/// Four columns of 16 rows, a code to a byte: byte `4 * r + c` is row `r`, column `c`.
-pub(crate) type Plane = [u8; 64];
-/// The activations of four columns.
-pub(crate) type Four = [i8; 4];
-
-/// Planes of a block.
-const PLANES: usize = 4;
 /// Blocks that are unpacked together: 512 columns, 8 KB.
 const RUN: usize = 32;
 /// Strips of a group.
@@ -152,32 +148,6 @@ fn finish<I: Isa>(
                 Some(y) => *y = all,
                 // The last strip has fewer rows.
                 None => y.copy_from_slice(&all[..y.len()]),
-            }
-        }
-    }
-}
-
-/// The definition of [`Isa::unpack`].
-#[inline(always)]
-pub(crate) fn unpack(blocks: &[Block], planes: &mut [Plane]) {
-    for (block, planes) in blocks.iter().zip(planes.as_chunks_mut::<PLANES>().0) {
-        for (p, plane) in planes.iter_mut().enumerate() {
-            for (code, byte) in plane.iter_mut().zip(block) {
-                *code = byte >> (2 * p) & 3;
-            }
-        }
-    }
-}
-
-/// The definition of [`Isa::plane_tile`].
-#[inline(always)]
-pub(crate) fn tile_of<const T: usize>(planes: &[Plane], x: [&[Four]; T], sums: &mut [Lanes<i32>; T]) {
-    for (x, sums) in x.iter().zip(sums) {
-        for (plane, x) in planes.iter().zip(*x) {
-            for (row, sum) in sums.iter_mut().enumerate() {
-                for (&code, &x) in plane[4 * row..].iter().zip(x) {
-                    *sum += i32::from(code) * i32::from(x);
-                }
             }
         }
     }

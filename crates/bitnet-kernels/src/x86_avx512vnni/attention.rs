@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, load_lanes, store};
+use super::registers::{load, load_lanes, store};
 use crate::{
     float::{
-        attention::int8::{TOP, Wide},
+        attention::wide::{TOP, Wide},
         lanes::max_of,
     },
     isa::{Block, Lanes, array},

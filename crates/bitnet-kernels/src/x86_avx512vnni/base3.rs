@@ -8,10 +8,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{bytes, load, store};
+use super::registers::{bytes, load, store};
 use crate::{
     isa::{Block, Lanes},
-    ternary::base3::digits,
+    ternary::definitions::digits,
     x86,
 };
 

@@ -3,10 +3,10 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{Avx512Vnni, bytes, load, load_floats, store};
+use super::registers::{Avx512Vnni, bytes, load, load_floats, store};
 use crate::{
-    isa::{Block, Lanes, Word, array, plane_word},
-    ternary::lines::{Lines, for_each_live},
+    isa::{Block, Lanes, Word, array, for_each_live, plane_word},
+    ternary::definitions::Lines,
     x86,
 };
 

@@ -1,9 +1,20 @@
 //! From a head's rows to their int8 copies with norms.
 
-use super::{ScreenTable, up};
+use super::rounding::up;
 use crate::QuantError;
 
 const LANES: usize = 8;
+/// Rows of a strip.
+pub(super) const STRIP: usize = 16;
+/// Bytes of a block.
+pub(super) const BLOCK: usize = 64;
+/// Blocks of a strip that hold its scales and norms.
+pub(super) const BOUNDS: usize = 3;
+
+/// Bytes of a strip of `cols` columns.
+pub(super) const fn strip_len(cols: usize) -> usize {
+    (cols.div_ceil(4) + BOUNDS) * BLOCK
+}
 
 /// What the bound needs of a row.
 #[derive(Clone, Copy, Default)]
@@ -17,16 +28,14 @@ struct RowBound {
 
 #[inline(always)]
 pub(super) fn strip(weights: &[f32], cols: usize, strip: &mut [u8]) -> Result<(), QuantError> {
-    assert_eq!(strip.len(), ScreenTable::strip_len(cols), "bytes of a strip");
-    assert!(weights.len().is_multiple_of(cols) && weights.len() <= ScreenTable::STRIP * cols, "whole rows");
-    let (codes, bounds) = strip.split_at_mut(cols.div_ceil(4) * ScreenTable::BLOCK);
+    assert_eq!(strip.len(), strip_len(cols), "bytes of a strip");
+    assert!(weights.len().is_multiple_of(cols) && weights.len() <= STRIP * cols, "whole rows");
+    let (codes, bounds) = strip.split_at_mut(cols.div_ceil(4) * BLOCK);
     codes.fill(128);
     bounds.fill(0);
     for (r, row) in weights.chunks_exact(cols).enumerate() {
         let bound = encode_row(row, r, codes)?;
-        for (block, value) in
-            bounds.chunks_exact_mut(ScreenTable::BLOCK).zip([bound.scale, bound.residual, bound.norm])
-        {
+        for (block, value) in bounds.chunks_exact_mut(BLOCK).zip([bound.scale, bound.residual, bound.norm]) {
             block[4 * r..4 * r + 4].copy_from_slice(&value.to_le_bytes());
         }
     }
@@ -52,7 +61,7 @@ fn encode_row(w: &[f32], r: usize, codes: &mut [u8]) -> Result<RowBound, QuantEr
         }
     }
     // All codes 0: the row is its own residual, and half of the scale bounds each element.
-    codes.chunks_exact_mut(ScreenTable::BLOCK).for_each(|block| block[4 * r..4 * r + 4].fill(128));
+    codes.chunks_exact_mut(BLOCK).for_each(|block| block[4 * r..4 * r + 4].fill(128));
     let norm = up(w.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt());
     Ok(RowBound { scale: up(2.0 * f64::from(amax)), residual: norm, norm })
 }
@@ -77,7 +86,7 @@ fn largest(w: &[f32]) -> f32 {
 fn quantize_row(w: &[f32], scale: f32, r: usize, codes: &mut [u8]) -> ([f64; 3], f64) {
     let (inverse, wide) = (1.0 / scale, f64::from(scale));
     let mut sums = Sums::default();
-    let (blocks, _) = codes.as_chunks_mut::<{ ScreenTable::BLOCK }>();
+    let (blocks, _) = codes.as_chunks_mut::<{ BLOCK }>();
     let (chunks, tail) = w.as_chunks::<LANES>();
     for (x, blocks) in chunks.iter().zip(blocks.chunks_mut(LANES / 4)) {
         let code = sums.add(x, inverse, wide);

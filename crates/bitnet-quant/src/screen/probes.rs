@@ -2,7 +2,7 @@
 
 use bitnet_core::{Buffer, HybridMemoryPool, Purpose};
 
-use super::{TINY, up};
+use super::rounding::{TINY, up};
 
 /// The largest magnitude of a hidden code: 127 in the high plane, nothing in the low one.
 const MOST: f64 = 32_512.0;

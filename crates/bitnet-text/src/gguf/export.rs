@@ -1,7 +1,8 @@
 //! From a tokenizer to the keys of a GGUF file, and from a sentencepiece vocabulary to a list of merges.
 
-use super::GgufVocabulary;
+use super::vocabulary::GgufVocabulary;
 use crate::error::TextError;
+use crate::merges::merges_of;
 use crate::sentencepiece::{SentencePiece, token_type};
 use crate::splitter::Splitter;
 use crate::tokenizer::Tokenizer;
@@ -265,15 +266,4 @@ fn steps<'a>(section: &'a Value, list: &str) -> Vec<&'a Value> {
         Some(inner) => inner.iter().flat_map(|step| steps(step, list)).collect(),
         None => vec![section],
     }
-}
-
-/// The merges of the library's model, best first. It shows them only through serialization.
-pub(crate) fn merges_of(model: &BPE) -> Result<Vec<(String, String)>, TextError> {
-    #[derive(serde::Deserialize)]
-    struct Merges {
-        merges: Vec<(String, String)>,
-    }
-    let json = serde_json::to_string(model).map_err(|e| TextError::Json(e.to_string()))?;
-    let merges: Merges = serde_json::from_str(&json).map_err(|e| TextError::Json(e.to_string()))?;
-    Ok(merges.merges)
 }

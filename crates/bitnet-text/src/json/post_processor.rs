@@ -1,9 +1,10 @@
 //! The `post_processor` section: which ids stand around a text.
 
-use super::MAX_STEPS;
 use crate::error::TextError;
 use serde_json::Value;
 
+/// Tokens around a text; real files have two or three.
+const MAX_AROUND: usize = 64;
 const POST_PROCESSORS: &str = "BertProcessing, ByteLevel, RobertaProcessing, Sequence, TemplateProcessing";
 
 /// The ids that the post-processor puts around a single text.
@@ -18,8 +19,8 @@ pub(super) fn around(value: Option<&Value>, size: usize) -> Result<(Vec<u32>, Ve
 
 /// Checked as tokens are added: a template may name a list of ten thousand ids a hundred thousand times.
 fn bounded(tokens: usize) -> Result<(), TextError> {
-    if tokens > MAX_STEPS {
-        let reason = format!("more than {MAX_STEPS} tokens around a text");
+    if tokens > MAX_AROUND {
+        let reason = format!("more than {MAX_AROUND} tokens around a text");
         return Err(TextError::invalid("post_processor", reason));
     }
     Ok(())

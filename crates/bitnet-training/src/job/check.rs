@@ -2,8 +2,8 @@
 
 use bitnet_quant::Granularity;
 
-use super::{Job, wrong};
-use crate::TrainError;
+use super::Job;
+use crate::{TrainError, error::wrong};
 
 impl Job {
     /// Refuses values that cannot be or contradict each other.

@@ -1,7 +1,5 @@
 //! Causal attention with rotary embedding, from the projections of queries, keys and values to the heads' outputs.
 
-use std::sync::Arc;
-
 use bitnet_kernels::Kernel;
 use burn_flex::FlexTensor;
 use burn_tensor::Tensor;
@@ -11,43 +9,8 @@ use super::{
     composed,
     fused::{Fused, apply, contiguous, floats, from_floats, matmul, node, tensor, transposed},
     rows,
+    sizes::Heads,
 };
-
-/// The sizes of an attention and the angles of its positions.
-#[derive(Clone, Debug)]
-pub struct Heads {
-    /// Sequences.
-    pub batch: usize,
-    /// Positions of each.
-    pub positions: usize,
-    /// Key and value heads.
-    pub kv: usize,
-    /// Query heads that read one of them.
-    pub group: usize,
-    /// Dimensions of a head.
-    pub dim: usize,
-    /// Cosines of `[positions, dim / 2]` angles.
-    pub cos: Arc<[f32]>,
-    /// Their sines.
-    pub sin: Arc<[f32]>,
-}
-
-impl Heads {
-    /// Width of the queries of a token.
-    pub fn q_width(&self) -> usize {
-        self.kv * self.group * self.dim
-    }
-
-    /// Width of queries, keys and values of a token.
-    pub fn width(&self) -> usize {
-        (self.group + 2) * self.kv * self.dim
-    }
-
-    /// What scores are multiplied with.
-    pub(crate) fn scale(&self) -> f32 {
-        1.0 / (self.dim as f32).sqrt()
-    }
-}
 
 /// Attention of `[batch * positions, q_width + 2 kv_width]` (queries, keys, values of each token) as `[batch * positions,
 /// q_width]`: each position sees itself and those before it in its sequence.

@@ -6,8 +6,8 @@ use bitnet_model::GateActivation;
 use bitnet_quant::{Granularity, activations, weights};
 use burn_tensor::{Int, Tensor, TensorData, activation};
 
-use super::{Heads, Quantization, Relations};
-use crate::distill::DistillOptions;
+use super::sizes::{Heads, Quantization, Relations};
+use crate::options::DistillOptions;
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, w: Tensor<2>, eps: f32) -> Tensor<2> {

@@ -13,7 +13,7 @@ use super::{
     loss::head_gradients,
     rows::CHUNK,
 };
-use crate::distill::DistillOptions;
+use crate::options::DistillOptions;
 
 /// The mean over the targets of `(1 - weight) (-ln p[target]) + weight T^2 KL(q_T || p_T)`, in nats, as a tensor of one element:
 /// `p = softmax(h w^T)`, `p_T` and `q_T` the softmaxes of the student's and the teacher's logits over `T`. `h` is

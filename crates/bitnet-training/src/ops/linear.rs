@@ -10,26 +10,8 @@ use super::{
     composed,
     fused::{Fused, Node, apply, contiguous, floats, from_floats, matmul, node, size, tensor, transposed},
     rows,
+    sizes::Quantization,
 };
-
-/// What a projection rounds, and how far.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantization {
-    /// Which weights share a scale; `None` leaves weights as they are (the float twin of a ternary model).
-    pub weights: Option<Granularity>,
-    /// Whether activations become int8, one step per token.
-    pub activations: bool,
-    /// How much of the rounding takes part: `w + lambda (Q(w) - w)`. 1 is the quantized model, 0 the float one; between them
-    /// lies a float model's way to ternary weights.
-    pub lambda: f32,
-}
-
-impl Quantization {
-    /// W1.58A8 as released models are trained: one scale per matrix, int8 activations.
-    pub const W158A8: Self = Self { weights: Some(Granularity::Tensor), activations: true, lambda: 1.0 };
-    /// No rounding at all.
-    pub const NONE: Self = Self { weights: None, activations: false, lambda: 1.0 };
-}
 
 /// `x [w_0; w_1; ...]^T` with rounded weights and activations, the outputs of all weights side by side: `x` is `[tokens,
 /// inputs]`, each weight `[outputs, inputs]` with a scale of its own. Straight-through: the gradients are those of the same

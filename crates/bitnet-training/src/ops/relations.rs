@@ -1,7 +1,5 @@
 //! The relations between the positions of a sequence, as a teacher's attention has them.
 
-use std::sync::Arc;
-
 use bitnet_kernels::Kernel;
 use burn_flex::{Flex, FlexTensor};
 use burn_tensor::Tensor;
@@ -12,34 +10,8 @@ use super::{
     distill::divergence,
     fused::{Fused, apply, contiguous, floats, from_floats, matmul, node, size, tensor, transposed},
     rows::{self, CHUNK},
+    sizes::Relations,
 };
-
-/// What is compared with what.
-#[derive(Clone, Debug)]
-pub struct Relations {
-    /// Positions of each sequence.
-    pub positions: usize,
-    /// Those of each sequence that count, from its first; what lies behind only fills it up.
-    pub lengths: Arc<[usize]>,
-    /// Relation heads, the same for both models.
-    pub heads: usize,
-    /// Widths of the student's queries, keys and values of a token, each a multiple of `heads`.
-    pub student: [usize; 3],
-    /// Those of the teacher.
-    pub teacher: [usize; 3],
-}
-
-impl Relations {
-    /// What one row of one head and one kind has in the loss.
-    fn each(&self) -> f32 {
-        1.0 / (self.heads * self.lengths.iter().sum::<usize>()) as f32
-    }
-
-    /// Sequences times relation heads.
-    fn blocks(&self) -> usize {
-        self.lengths.len() * self.heads
-    }
-}
 
 /// How far the student's attention relations are from the teacher's, in nats, as a tensor of one element (MiniLMv2,
 /// arXiv:2012.15828, section 3; BitDistill, arXiv:2510.13998, uses it for ternary students). For queries, keys and values each,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bitnet_benchmarks::picture::{COLORS, Scale, escape};
 
-use super::quality::{Cells, Matrix, Quality, Rows};
+use super::rows::{Cells, Matrix, Quality, Rows};
 
 const STYLE: &str = "\
 body{font:14px system-ui,sans-serif;margin:2rem;max-width:1040px;background:#fff;color:#222}\

@@ -125,7 +125,7 @@ impl Watch {
         }
         if let Err(failure) = self.picture() {
             self.aside(|| {
-                let _ = failure.report();
+                let _ = terminal::report(failure);
             });
         }
     }

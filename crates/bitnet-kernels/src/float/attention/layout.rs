@@ -10,7 +10,7 @@
 
 use half::f16;
 
-use super::{CHUNK, int8};
+use super::{int8, partial::CHUNK};
 use crate::{
     float::dense::pad,
     isa::{Isa, Lanes, Op},

@@ -1,6 +1,6 @@
 //! Scores of queries against strips of keys, a position per lane.
 
-use super::{CHUNK, layout::ORDER};
+use super::{layout::ORDER, partial::CHUNK};
 use crate::{
     float::dense::Element,
     isa::{Isa, Op, array},

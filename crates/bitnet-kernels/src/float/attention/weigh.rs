@@ -1,6 +1,9 @@
 //! Sums of values, weighted by `p`, in order of position.
 
-use super::{CHUNK, Sink, layout::COLUMNS};
+use super::{
+    layout::COLUMNS,
+    partial::{CHUNK, Sink},
+};
 use crate::{
     float::dense::{Element, pad},
     isa::{Isa, Lanes, Op, array},
