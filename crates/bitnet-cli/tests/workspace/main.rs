@@ -20,6 +20,7 @@ const ORDER: &[&str] = &[
     "bitnet-format",
     "bitnet-text",
     "bitnet-model",
+    "bitnet-conformance",
     "bitnet-inference",
     "bitnet-evaluation",
     "bitnet-convert",
