@@ -1,12 +1,12 @@
 //! Keys and values into pages, and attention over them: several sequences, shared pages, page edges.
 
 use bitnet_model::{
-    Batch, Device, DeviceError, KvShape, ModelError, Output, PAGE, PageId, PageStore, Pass, Pending,
+    Batch, Device, DeviceError, KvShape, KvType, ModelError, Output, PAGE, PageId, PageStore, Pass, Pending,
     Sequences, Span,
 };
 
 use crate::{
-    Suite,
+    Exactness, Suite,
     bench::{download, numbers, upload},
     both,
 };
@@ -39,6 +39,18 @@ pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelErro
             "attention of {heads} heads over {kv_heads} of {head_dim}, {layers} blocks, forks and page edges"
         );
         both!(suite, case, heads * head_dim, |device| attend(device, shape, heads));
+        if suite.reference.kv_type() == KvType::F32 {
+            // Pages that are the wrong ones in the same way everywhere are found here alone.
+            let case = format!("attention by its definition, {heads} heads over {kv_heads} of {head_dim}");
+            let got = attend(suite.device, shape, heads)?;
+            suite.compare_within(
+                Exactness::Within(1e-4),
+                case,
+                heads * head_dim,
+                &got,
+                &definition(shape, heads),
+            );
+        }
     }
     Ok(())
 }
@@ -104,4 +116,60 @@ fn block<D: Device>(
     pass.attend(layer, &q, &mut scratch, &mut out);
     pass.submit()?.wait()?;
     Ok(download(device, &mut out, tokens)?)
+}
+
+/// Keys and values of one sequence, block by block, position by position.
+type Past = Vec<Vec<(Vec<f32>, Vec<f32>)>>;
+
+/// What [`attend`] gives, by the definition of attention: no pages, no order of sums that anybody promises, in f64.
+fn definition(shape: KvShape, heads: usize) -> Vec<f32> {
+    let KvShape { layers, heads: kv_heads, head_dim } = shape;
+    let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
+    let mut past: [Past; 3] = [(); 3].map(|()| vec![Vec::new(); layers]);
+    let (mut results, mut seed) = (Vec::new(), 10);
+    for (number, tokens) in STEPS.into_iter().enumerate() {
+        if number == 4 {
+            past[2] = past[0].iter().map(|block| block[..PAGE - 3].to_vec()).collect();
+        }
+        for layer in 0..layers {
+            seed += 1;
+            let count = tokens.iter().sum::<usize>();
+            let (q, k, v) = (
+                numbers(count * width, seed),
+                numbers(count * kv_width, seed + 100),
+                numbers(count * kv_width, seed + 200),
+            );
+            let mut row = 0;
+            for which in [1, 2, 0] {
+                for _ in 0..tokens[which] {
+                    let kv = row * kv_width..(row + 1) * kv_width;
+                    past[which][layer].push((k[kv.clone()].to_vec(), v[kv].to_vec()));
+                    let q = &q[row * width..(row + 1) * width];
+                    for head in 0..heads {
+                        let of = head * kv_heads / heads * head_dim;
+                        let query = &q[head * head_dim..(head + 1) * head_dim];
+                        results.extend(one_head(query, &past[which][layer], of));
+                    }
+                    row += 1;
+                }
+            }
+        }
+    }
+    results
+}
+
+/// `softmax(q k / sqrt(head_dim)) v` of one query head, whose keys and values begin at `of`.
+fn one_head(query: &[f32], past: &[(Vec<f32>, Vec<f32>)], of: usize) -> Vec<f32> {
+    let dim = query.len();
+    let score = |key: &[f32]| {
+        let dot: f64 = query.iter().zip(&key[of..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        dot / (dim as f64).sqrt()
+    };
+    let scores: Vec<f64> = past.iter().map(|(key, _)| score(key)).collect();
+    let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let value =
+        |i: usize| weights.iter().zip(past).map(|(w, (_, v))| w * f64::from(v[of + i])).sum::<f64>() / sum;
+    (0..dim).map(|i| value(i) as f32).collect()
 }

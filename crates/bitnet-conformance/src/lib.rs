@@ -101,6 +101,17 @@ struct Suite<'a, D> {
 impl<D: Device> Suite<'_, D> {
     /// Takes in what both gave for a case; `width` is that of a row.
     fn compare(&mut self, case: String, width: usize, got: &[f32], want: &[f32]) {
+        self.compare_within(self.exactness, case, width, got, want);
+    }
+
+    fn compare_within(
+        &mut self,
+        exactness: Exactness,
+        case: String,
+        width: usize,
+        got: &[f32],
+        want: &[f32],
+    ) {
         self.report.cases += 1;
         let rows = want.chunks(width.max(1));
         let mut largest = rows.map(|row| row.iter().fold(0.0f32, |most, x| most.max(x.abs())));
@@ -110,7 +121,7 @@ impl<D: Device> Suite<'_, D> {
                 bound = largest.next().unwrap_or(0.0);
             }
             let got = got.get(index).copied();
-            let same = got.is_some_and(|got| match self.exactness {
+            let same = got.is_some_and(|got| match exactness {
                 Exactness::Bits => got.to_bits() == want.to_bits(),
                 Exactness::Within(part) => {
                     (got - want).abs() <= part * bound || got.to_bits() == want.to_bits()
