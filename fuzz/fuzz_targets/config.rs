@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::OnceLock};
 
 use bitnet_format::{Checkpoint, HfMetadata, OpenOptions, bitnet_keys};
-use bitnet_model::Source;
+use bitnet_source::Source;
 use libfuzzer_sys::fuzz_target;
 
 const SHARD: &[u8] = include_bytes!("../../testdata/seeds/tiny.safetensors");

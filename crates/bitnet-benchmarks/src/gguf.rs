@@ -5,7 +5,8 @@ use std::path::Path;
 
 use bitnet_core::ThreadPool;
 use bitnet_format::{GgufKeys, GgufWriter, TensorSpec, TensorType, encode::encode_tq2_0};
-use bitnet_model::{Config, Norm, Part, PartSource, Weight, family};
+use bitnet_model::{Config, Norm, Part, PartSource, Weight};
+use bitnet_source::family;
 use half::f16;
 
 use crate::{

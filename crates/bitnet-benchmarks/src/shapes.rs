@@ -1,6 +1,7 @@
 //! Sizes of published models, for synthetic ones of the same shape.
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::{Config, GateActivation, Rope, RopeScaling};
+use bitnet_source::family;
 
 use crate::BenchmarkError;
 

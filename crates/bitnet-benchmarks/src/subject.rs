@@ -6,9 +6,10 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::OpenOptions;
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Cpu, HeadChoice, KvType, Layout, Model, Runner, RunnerOptions, Source, Sparsity,
-    Watched, Wishes,
+    ActivationChoice, Cpu, HeadChoice, KvType, Layout, Model, Runner, RunnerOptions, Sparsity, Watched,
+    Wishes,
 };
+use bitnet_source::Source;
 
 use crate::{BenchmarkError, Shape, Synthetic, breakdown::Clock};
 
@@ -63,7 +64,7 @@ impl Subject {
         options: &SubjectOptions,
         progress: OnBytes<'_>,
     ) -> Result<Self, BenchmarkError> {
-        let source = Source::new(bitnet_model::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?)?;
+        let source = Source::new(bitnet_source::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?)?;
         Self::from_source(source, options, progress)
     }
 

@@ -5,11 +5,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use bitnet_convert::{MixedWriter, stored_bytes};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
-use bitnet_model::{
-    ActivationChoice, Cpu, Looking, ModelError, Part, Projection, Source, Stage, Weight,
-    family::bitnet_file::Form,
-};
+use bitnet_model::{ActivationChoice, Cpu, Looking, ModelError, Part, Projection, Stage, Weight};
 use bitnet_quant::Granularity;
+use bitnet_source::{Source, family::bitnet_file::Form};
 
 use crate::{
     Feedback, Fitted, Grid, Hessian, MatrixReport, QuantizeError, Report, Scheme, Stored, Windows,

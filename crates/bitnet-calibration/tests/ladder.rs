@@ -12,8 +12,9 @@ use std::{
 use bitnet_calibration::{Grid, Method, Options, QuantizeError, Report, Windows, quantize};
 use bitnet_format::Checkpoint;
 use bitnet_inference::vocabulary;
-use bitnet_model::{Part, Source};
+use bitnet_model::Part;
 use bitnet_quant::Granularity;
+use bitnet_source::Source;
 use bitnet_text::EncodeOptions;
 
 const TWIN: &str = "float-twin";

@@ -9,7 +9,8 @@ use std::{
 
 use bitnet_format::Metadata;
 use bitnet_inference::{InferenceEngine, WORTH_SKIPPING};
-use bitnet_model::{GateActivation, Source};
+use bitnet_model::GateActivation;
+use bitnet_source::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::{

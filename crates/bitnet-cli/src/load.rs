@@ -6,7 +6,8 @@ use bitnet_evaluation::EvaluationError;
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
 use bitnet_inference::{InferenceEngine, KvType, LoadOptions, LoadProgress, SamplingOptions, Sparsity};
 
-use bitnet_model::{GateActivation, Source};
+use bitnet_model::GateActivation;
+use bitnet_source::Source;
 use bitnet_text::{Message, encode_chat};
 
 pub use crate::engine::{choice, failure, kv_type, layout};
@@ -153,7 +154,7 @@ pub fn kv(args: &EngineArgs, default: KvType) -> KvType {
 
 /// Opens the files of the model that the user calls `name`, without loading it.
 pub fn checkpoint(name: &ModelName, i2s_64: bool) -> Result<Checkpoint> {
-    let opened = bitnet_model::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
+    let opened = bitnet_source::open(resolve::model(name)?, &OpenOptions::default().i2s_64(i2s_64));
     let checkpoint = opened.map_err(|e| failure(e.into()))?;
     if i2s_64 && checkpoint.tensors().all(|tensor| tensor.ty() != TensorType::I2S64) {
         idle("--i2s-64", &format!("no tensor of {name} is I2_S"));

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use bitnet_format::{TensorSpec, TensorType, bitnet_keys};
-use bitnet_model::{
-    ModelError, Part,
-    family::{bitnet_file, gguf},
-};
+use bitnet_model::{ModelError, Part};
 use bitnet_quant::{PackedTernary, Scales};
+use bitnet_source::family::{bitnet_file, gguf};
 
 use crate::{
     ConvertError,

@@ -1,9 +1,7 @@
 //! `config.json` from a configuration.
 
-use bitnet_model::{
-    Config, GateActivation, RopeScaling, Yarn,
-    family::{LLAMA, QWEN2, QWEN3},
-};
+use bitnet_model::{Config, GateActivation, RopeScaling, Yarn};
+use bitnet_source::family::{LLAMA, QWEN2, QWEN3};
 use serde_json::{Map, Value, json};
 
 /// What a directory says of its quantization.

@@ -7,7 +7,8 @@ use std::{
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, GgufWriter, OpenOptions, SafetensorsWriter};
-use bitnet_model::{Part, Source};
+use bitnet_model::Part;
+use bitnet_source::Source;
 
 use crate::{
     ConvertError, Report, Target, bitnet_file, gguf, hf,
@@ -55,7 +56,7 @@ pub fn convert(
     target: Target,
     options: &ConvertOptions,
 ) -> Result<Report, ConvertError> {
-    let checkpoint = bitnet_model::open(input, &OpenOptions::default().i2s_64(options.i2s_64))?;
+    let checkpoint = bitnet_source::open(input, &OpenOptions::default().i2s_64(options.i2s_64))?;
     let files: Vec<PathBuf> = checkpoint.files().map(Path::to_path_buf).collect();
     place::check(&files, input, output, target, options.force)?;
     let source = Source::new(checkpoint)?;

@@ -1,8 +1,9 @@
 //! A GGUF file of the model: keys of llama.cpp and its BitNet forks, projections in one ternary type.
 
 use bitnet_format::{GgufKeys, Metadata, TensorType};
-use bitnet_model::{
-    Config, GateActivation, Part, Projection, RopeScaling, Source,
+use bitnet_model::{Config, GateActivation, Part, Projection, RopeScaling};
+use bitnet_source::{
+    Source,
     family::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, gguf},
 };
 

@@ -1,7 +1,8 @@
 //! A directory for transformers: packed, online masters, or exact floats.
 
 use bitnet_format::{Metadata, TensorType};
-use bitnet_model::{Config, ModelError, Part, Projection, Source, family::huggingface};
+use bitnet_model::{Config, ModelError, Part, Projection};
+use bitnet_source::{Source, family::huggingface};
 use half::{bf16, f16};
 use serde_json::Value;
 

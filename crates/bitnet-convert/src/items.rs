@@ -4,8 +4,9 @@ use std::{borrow::Cow, path::Path};
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{FormatError, GgufWriter, SafetensorsWriter, TensorSpec, TensorType};
-use bitnet_model::{Part, Source};
+use bitnet_model::Part;
 use bitnet_quant::{ScreenTable, TernaryMatrix};
+use bitnet_source::Source;
 
 use crate::{
     ConvertError, encode,

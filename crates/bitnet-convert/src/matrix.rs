@@ -1,7 +1,8 @@
 //! A matrix of the model that is read, in its exact form.
 
-use bitnet_model::{ModelError, Part, Source, Table, Weight};
+use bitnet_model::{ModelError, Part, Table, Weight};
 use bitnet_quant::{Scales, TernaryMatrix};
+use bitnet_source::Source;
 
 /// A matrix in its exact form.
 pub(crate) enum Matrix {

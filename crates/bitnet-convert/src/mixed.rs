@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, path::Path};
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
-use bitnet_model::{
-    ModelError, Part, Source,
+use bitnet_model::{ModelError, Part};
+use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix};
+use bitnet_source::{
+    Source,
     family::{
         bitnet_file::{self, Entry, Form},
         gguf,
     },
 };
-use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix};
 
 use crate::{
     ConvertError, Target,

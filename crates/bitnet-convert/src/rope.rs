@@ -63,7 +63,8 @@ pub(crate) fn close(a: &Config, b: &Config) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bitnet_model::{GateActivation, family::LLAMA};
+    use bitnet_model::GateActivation;
+    use bitnet_source::family::LLAMA;
 
     use super::*;
 

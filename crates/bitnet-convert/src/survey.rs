@@ -1,8 +1,9 @@
 //! What the matrices of a model hold, found before anything is written.
 
 use bitnet_format::{Metadata, TensorType};
-use bitnet_model::{Part, Projection, Source, family::huggingface};
+use bitnet_model::{Part, Projection};
 use bitnet_quant::{Granularity, Scales, TernaryMatrix};
+use bitnet_source::{Source, family::huggingface};
 use half::{bf16, f16};
 
 use crate::{

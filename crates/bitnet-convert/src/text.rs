@@ -6,7 +6,8 @@ use bitnet_format::{
     Checkpoint, GgufKeys, GgufMetadata, HfMetadata, Metadata, TEXT_FILES, TextSource, bitnet_keys,
 };
 use bitnet_inference::vocabulary;
-use bitnet_model::{Config, family::gguf};
+use bitnet_model::Config;
+use bitnet_source::family::gguf;
 use bitnet_text::{GgufVocabulary, Tokenizer, token_type};
 use serde_json::json;
 

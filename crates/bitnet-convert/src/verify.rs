@@ -1,7 +1,8 @@
 //! The proof: what was written, read back by the ordinary reader and compared with what was read.
 
-use bitnet_model::{Config, ModelError, Part, Source};
+use bitnet_model::{Config, ModelError, Part};
 use bitnet_quant::{Granularity, Scales, TernaryMatrix};
+use bitnet_source::Source;
 
 use crate::{
     ConvertError,

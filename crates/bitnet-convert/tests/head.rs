@@ -38,7 +38,7 @@ fn the_copy_that_screens_a_head_is_stored() {
     let output = directory.path().join("a.bitnet");
     to(&PathBuf::from(oracle).join("bitnet-a-online-bf16"), &output, Target::Bitnet).unwrap();
     let open = |path: &std::path::Path| {
-        bitnet_model::Source::new(bitnet_format::Checkpoint::open(path, &Default::default()).unwrap())
+        bitnet_source::Source::new(bitnet_format::Checkpoint::open(path, &Default::default()).unwrap())
             .unwrap()
     };
     let source = open(&output);

@@ -2,8 +2,9 @@
 
 use bitnet_format::Checkpoint;
 use bitnet_inference::vocabulary;
-use bitnet_model::{Config, ModelError, Part, Source, Weight};
+use bitnet_model::{Config, ModelError, Part, Weight};
 use bitnet_quant::{Granularity, PackedTernary, Scales, TernaryMatrix, TritCounts};
+use bitnet_source::Source;
 
 use crate::error::EvaluationError;
 

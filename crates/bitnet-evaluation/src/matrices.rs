@@ -1,11 +1,12 @@
 //! Ternary matrices: what they hold, how near they are to what they were made from, and what has changed.
 
 use bitnet_format::{Metadata, TensorType, TensorView};
-use bitnet_model::{
-    ModelError, Part, Projection, Source, Weight,
+use bitnet_model::{ModelError, Part, Projection, Weight};
+use bitnet_quant::{TernaryMatrix, TritCounts};
+use bitnet_source::{
+    Source,
     family::{LLAMA, gguf},
 };
-use bitnet_quant::{TernaryMatrix, TritCounts};
 
 use crate::{
     error::{EvaluationError, MismatchError},

@@ -13,8 +13,9 @@ use bitnet_evaluation::{
 };
 use bitnet_format::{Checkpoint, OpenOptions};
 use bitnet_inference::{InferenceEngine, KvType, LoadOptions};
-use bitnet_model::{Projection, Source};
+use bitnet_model::Projection;
 use bitnet_quant::TritCounts;
+use bitnet_source::Source;
 
 mod support;
 use support::{oracle, prompt};

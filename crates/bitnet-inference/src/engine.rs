@@ -9,10 +9,11 @@ use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
 use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
 use bitnet_model::{
-    ActivationChoice, Adapted, Adapter, Config, Cpu, HeadChoice, KvType, Layout, Model, PageUse, PartSource,
-    Runner, RunnerOptions, ScreenCounts, Source, Sparsity, Wishes,
+    ActivationChoice, Config, Cpu, HeadChoice, KvType, Layout, Model, PageUse, PartSource, Runner,
+    RunnerOptions, ScreenCounts, Sparsity, Wishes,
 };
 use bitnet_quant::Activations;
+use bitnet_source::{Adapted, Adapter, Source};
 use bitnet_text::{ChatTemplate, Tokenizer};
 
 use crate::{EngineError, Runs, SamplingMemory, Session, Tuning, vocabulary};
@@ -56,7 +57,7 @@ pub struct LoadOptions {
     pub tuning: Tuning,
     /// Whether the head is screened. Results do not depend on it.
     pub head: HeadChoice,
-    /// A directory with side paths to put beside the model's projections ([`bitnet_model::Adapter`]).
+    /// A directory with side paths to put beside the model's projections ([`bitnet_source::Adapter`]).
     pub adapter: Option<PathBuf>,
     /// I2_S tensors are in the 64/16 layout of ARM builds of bitnet.cpp.
     pub i2s_64: bool,
@@ -135,7 +136,7 @@ impl InferenceEngine {
     /// # Errors
     /// When the file is not a ternary model that this engine runs, says so with the cure; when memory is short.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, EngineError> {
-        let checkpoint = bitnet_model::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?;
+        let checkpoint = bitnet_source::open(path, &OpenOptions::default().i2s_64(options.i2s_64))?;
         Self::from_checkpoint(checkpoint, options)
     }
 

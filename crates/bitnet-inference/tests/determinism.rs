@@ -80,7 +80,8 @@ fn threads_kernels_and_cuts_do_not_change_a_bit() {
 /// An adapter of rank 3 for some projections of a model, without a pattern.
 fn adapter(directory: &std::path::Path, engine: &InferenceEngine) {
     use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
-    use bitnet_model::{Projection, family::huggingface::module};
+    use bitnet_model::Projection;
+    use bitnet_source::family::huggingface::module;
     let config = engine.config();
     let mut tensors = Vec::new();
     for (layer, projection) in (0..config.layers).flat_map(|l| Projection::ALL.map(|p| (l, p))) {

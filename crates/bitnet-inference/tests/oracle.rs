@@ -142,7 +142,7 @@ models! {
 mod faults {
     use std::path::PathBuf;
 
-    use bitnet_model::family::gguf::interleaved_order;
+    use bitnet_source::family::gguf::interleaved_order;
 
     use super::*;
 

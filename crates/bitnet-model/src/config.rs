@@ -28,7 +28,7 @@ pub enum ActivationChoice {
 /// A decoder-only transformer with ternary projections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The family's name, as [`crate::family`] lists them.
+    /// The family's name, as the family tables of `bitnet-source` list them.
     pub family: &'static str,
     /// Width of the residual stream.
     pub hidden: usize,

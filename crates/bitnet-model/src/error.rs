@@ -100,7 +100,7 @@ pub enum ModelError {
 
 impl ModelError {
     /// A configuration value that cannot be.
-    pub(crate) fn config(what: impl Display, expected: impl Display, got: impl Display) -> Self {
+    pub fn config(what: impl Display, expected: impl Display, got: impl Display) -> Self {
         Self::Config { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
     }
 

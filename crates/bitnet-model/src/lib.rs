@@ -1,34 +1,30 @@
-//! The BitNet decoder: configuration, model families, weights, and the device that runs them.
+//! The BitNet decoder: configuration, parts, weights, and the device that runs them.
 //!
 //! - [`Config`]: sizes, constants, and the few switches in which families differ.
-//! - [`family`]: one table of names per family and file convention.
-//! - [`Source`]: a model's parts, read from a checkpoint through its family's table.
+//! - [`Part`]: what a decoder is made of, by names of our own; [`PartSource`]: where it comes from.
 //! - [`Model`]: the decoder, written so that its file reads like the paper.
 //! - [`Runner`]: a model at work on its open sequences, step by step.
 //! - [`Device`]: what a device must do for it, and [`Cpu`], which is the specification.
 //!
 //! Invariants: no `unsafe`, no clock, no sampling, no text. A step allocates nothing, and a row's result does
 //! not depend on what shares the batch, on threads, or on the kernel.
+//!
+//! Not here: what files call the parts and how they store them (`bitnet-source`).
 
 #![forbid(unsafe_code)]
 
-mod adapter;
 mod config;
 mod cpu;
 mod decoder;
 mod device;
 mod error;
-pub mod family;
 mod head;
-mod json;
 mod layout;
 mod linear;
 mod load;
-mod open;
 mod parts;
 mod rope;
 mod runner;
-mod source;
 mod stage;
 mod state;
 mod support;
@@ -37,7 +33,6 @@ mod traffic;
 mod watched;
 mod weight;
 
-pub use adapter::{Adapted, Adapter};
 pub use config::{ActivationChoice, Config, GateActivation};
 pub use cpu::{Cpu, KvType};
 pub use decoder::{Block, Model, Weights};
@@ -53,11 +48,9 @@ pub use error::ModelError;
 pub use layout::{Facts, Layout, LayoutPlan, MatrixForm, Sparsity, WORTH_SKIPPING, Wishes};
 pub use linear::{Activated, BitLinear};
 pub use load::Progress;
-pub use open::open;
 pub use parts::{Norm, Part, PartSource, Projection};
 pub use rope::{Rope, RopeScaling, Yarn};
 pub use runner::{Runner, RunnerOptions};
-pub use source::{Learned, Source};
 pub use stage::Stage;
 pub use support::{Choose, HeadChoice, Need, ScreenCounts, Support};
 pub use table::Table;

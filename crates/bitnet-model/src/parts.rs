@@ -32,7 +32,7 @@ impl Part {
     }
 }
 
-/// Where a model's parts come from: a file ([`crate::Source`]), or memory.
+/// Where a model's parts come from: a file (`Source` of `bitnet-source`), or memory.
 pub trait PartSource: Sync {
     /// Sizes and constants.
     fn config(&self) -> &Config;

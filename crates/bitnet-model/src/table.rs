@@ -65,7 +65,7 @@ impl Table {
     ///
     /// # Errors
     /// When the order names a row that is not there.
-    pub(crate) fn reorder_rows(&self, order: &[usize]) -> Result<Self, ModelError> {
+    pub fn reorder_rows(&self, order: &[usize]) -> Result<Self, ModelError> {
         let stride = self.byte_len() / self.rows().max(1);
         let bytes: &SharedBytes = match self {
             Self::Dense(m) => m.bytes(),
@@ -214,7 +214,7 @@ pub struct BlockTable {
 
 impl BlockTable {
     /// The type of the blocks and their bytes.
-    pub(crate) fn stored(&self) -> (TensorType, &[u8]) {
+    pub fn stored(&self) -> (TensorType, &[u8]) {
         (self.info.ty(), &self.bytes)
     }
 

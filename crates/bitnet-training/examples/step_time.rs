@@ -6,7 +6,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::{Config, GateActivation, Rope, RopeScaling};
+use bitnet_source::family;
 use bitnet_training::{
     AdamWOptions, Corpus, Parameters, Quantization, Schedule, Stages, Trainer, TrainerOptions, Transformer,
     on_threads,

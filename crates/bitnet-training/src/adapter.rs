@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
 use bitnet_inference::LoadOptions;
-use bitnet_model::family::huggingface;
+use bitnet_source::family::huggingface;
 use serde_json::json;
 
 use crate::{

@@ -10,8 +10,9 @@ use std::{
 use bitnet_convert::{ConvertOptions, QuantizationJson, Target, convert, to_config_json};
 use bitnet_format::{SafetensorsWriter, TensorSpec, TensorType};
 use bitnet_inference::{ActivationChoice, InferenceEngine, LoadOptions};
-use bitnet_model::{Config, Projection, family::huggingface};
+use bitnet_model::{Config, Projection};
 use bitnet_quant::{Granularity, QuantConfig, weights};
+use bitnet_source::family::huggingface;
 use serde_json::{Value, json};
 
 use crate::{Batch, Kind, Parameter, Quantization, TrainError, Trainer};

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use bitnet_format::{HfMetadata, Metadata, OpenOptions};
 use bitnet_inference::vocabulary;
-use bitnet_model::{Config, Learned, Part, Projection, Source, Weight};
+use bitnet_model::{Config, Part, Projection, Weight};
 use bitnet_quant::{Granularity, TernaryMatrix, weights};
+use bitnet_source::{Learned, Source};
 use bitnet_text::{ChatTemplate, Tokenizer};
 use burn_tensor::Device;
 
@@ -25,7 +26,7 @@ impl Found {
     /// # Errors
     /// When it cannot be read, has biases, or mixes ternary and dense projections.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let source = Source::new(bitnet_model::open(path, &OpenOptions::default())?)?;
+        let source = Source::new(bitnet_source::open(path, &OpenOptions::default())?)?;
         let wrong = |what: &str| TrainError::Start { path: path.into(), what: what.into() };
         let all = || {
             (0..source.config().layers)

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bitnet_model::{Config, GateActivation, Projection, Rope, RopeScaling, family};
+use bitnet_model::{Config, GateActivation, Projection, Rope, RopeScaling};
 use bitnet_quant::Granularity;
+use bitnet_source::family;
 use serde::{Deserialize, Serialize};
 
 mod check;

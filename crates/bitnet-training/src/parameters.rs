@@ -48,7 +48,7 @@ impl Parameter {
 
 /// The name of a part in a Hugging Face directory.
 pub(crate) fn name(part: Part) -> String {
-    bitnet_model::family::huggingface::names(part).swap_remove(0)
+    bitnet_source::family::huggingface::names(part).swap_remove(0)
 }
 
 /// Matrices beside frozen projections (LoRA, arXiv:2106.09685): `y + factor B (A x)`, with the input as it is before it is

@@ -8,7 +8,8 @@ mod common;
 use std::path::PathBuf;
 
 use bitnet_format::{Checkpoint, HfMetadata, OpenOptions};
-use bitnet_model::{Config, Part, Source, family::huggingface};
+use bitnet_model::{Config, Part};
+use bitnet_source::{Source, family::huggingface};
 use bitnet_training::{Batch, Parameters, Quantization, Transformer};
 use burn_tensor::{Device, Tensor};
 use common::{difference, kernel, values};

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use bitnet_calibration::{Grid, Method, Options, QuantizeError, Scheme, Step, Windows, quantize};
 use bitnet_inference::{DEFAULT_CONTEXT, vocabulary};
-use bitnet_model::{Projection, Source};
+use bitnet_model::Projection;
 use bitnet_quant::Granularity;
+use bitnet_source::Source;
 use bitnet_text::{EncodeOptions, Tokenizer};
 
 use crate::{

@@ -22,7 +22,7 @@ const TO_RENAME: &[(&str, &[&str])] = &[
     ("Part", &["model::parts", "training::ops::recompute"]),
     ("Plan", &["calibration::plan", "benchmarks::plan"]),
     ("Progress", &["model::load", "calibration::quantize", "cli::progress"]),
-    ("Quantization", &["model::family::huggingface", "training::ops::sizes"]),
+    ("Quantization", &["source::family::huggingface", "training::ops::sizes"]),
     ("Relations", &["training::job::sections", "training::ops::sizes"]),
     ("Report", &["conformance", "convert::report", "calibration::report", "cli::commands::evaluate::report"]),
     ("Result", &["core::error", "cli::failure"]),

@@ -1,4 +1,5 @@
-use bitnet_model::{ActivationChoice, Source};
+use bitnet_model::ActivationChoice;
+use bitnet_source::Source;
 
 use super::*;
 use crate::{InferenceEngine, LoadOptions};

@@ -3,7 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use bitnet_kernels::Kernel;
-use bitnet_model::{Config, GateActivation, Rope, RopeScaling, family};
+use bitnet_model::{Config, GateActivation, Rope, RopeScaling};
+use bitnet_source::family;
 use burn_tensor::{Device, Tensor, TensorData};
 
 pub fn kernel() -> &'static Kernel {

@@ -2,7 +2,8 @@
 
 use bitnet_evaluation::{ActivationQuality, Input, MatrixQuality, judge_activations, judge_matrices};
 use bitnet_inference::EngineError;
-use bitnet_model::{Projection, Source};
+use bitnet_model::Projection;
+use bitnet_source::Source;
 use bitnet_text::EncodeOptions;
 
 use crate::{

@@ -1,15 +1,13 @@
 //! Projections: trits as files hold them, masters, and floats that stay as they are.
 
 use bitnet_format::{TensorView, hf_packed_to_ternary, recognize_ternary};
+use bitnet_model::{ModelError, Part, Projection, Table, Weight};
 use bitnet_quant::{QuantConfig, Scales, TernaryMatrix, weights::absmean};
 
 use super::{Convention, Source, shape_error};
-use crate::{
-    ModelError, Part, Projection, Table, Weight,
-    family::{
-        gguf,
-        huggingface::{Quantization, ScaleMeaning},
-    },
+use crate::family::{
+    gguf,
+    huggingface::{Quantization, ScaleMeaning},
 };
 
 impl Source {

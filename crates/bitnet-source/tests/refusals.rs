@@ -8,7 +8,8 @@ mod common;
 use std::path::PathBuf;
 
 use bitnet_format::{Checkpoint, GgufKeys, GgufWriter, TensorSpec, TensorType};
-use bitnet_model::{GateActivation, ModelError, Source};
+use bitnet_model::{GateActivation, ModelError};
+use bitnet_source::Source;
 use common::{config, directory, gguf, refusal, tensors, with_key};
 use serde_json::{Value, json};
 
@@ -215,7 +216,7 @@ fn forms_of_others_are_told_for_what_they_are() {
     std::fs::remove_file(path.join("adapter_model.safetensors")).unwrap();
     std::fs::write(path.join("adapter_model.bin"), b"PK").unwrap();
     let base = common::open(&directory("adapter-base", &config("LlamaForCausalLM"), &tensors())).unwrap();
-    let error = bitnet_model::Adapter::open(&path, base.config()).err().unwrap().to_string();
+    let error = bitnet_source::Adapter::open(&path, base.config()).err().unwrap().to_string();
     assert!(error.contains("pickle") && error.contains("adapter_model.safetensors"), "{error}");
 }
 

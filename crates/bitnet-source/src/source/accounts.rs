@@ -3,12 +3,10 @@
 use std::collections::HashSet;
 
 use bitnet_format::{Metadata, TensorType};
+use bitnet_model::{ModelError, Part, Projection};
 
-use super::{Convention, Source};
-use crate::{
-    ModelError, Part, Projection,
-    family::{QWEN2, bitnet_file, gguf},
-};
+use super::{Convention, Source, biases::group};
+use crate::family::{QWEN2, bitnet_file, gguf};
 
 /// Ends of names of what is no weight: tables that older code saved, and that follow from the configuration.
 const HARMLESS: [&str; 6] = [
@@ -256,7 +254,7 @@ impl Source {
     /// The error for a part that is not there: of a file with fewer layers than its configuration says, that.
     pub(super) fn missing(&self, part: Part) -> ModelError {
         let name = self.name(part);
-        let of = |layer: usize| Part::Norm(layer, crate::Norm::Attention);
+        let of = |layer: usize| Part::Norm(layer, bitnet_model::Norm::Attention);
         let layer = match part {
             Part::Norm(layer, _)
             | Part::Weight(layer, _)
@@ -279,13 +277,4 @@ impl Source {
 fn layer_of(inner: &str) -> Option<usize> {
     let rest = inner.strip_prefix("layers.").or_else(|| inner.strip_prefix("blk."))?;
     rest.split('.').next()?.parse().ok()
-}
-
-/// Which of the three switches of biases a projection belongs to.
-pub(super) fn group(projection: Projection) -> usize {
-    match projection {
-        Projection::Query | Projection::Key | Projection::Value => 0,
-        Projection::Output => 1,
-        Projection::Gate | Projection::Up | Projection::Down => 2,
-    }
 }

@@ -1,13 +1,17 @@
 //! Hugging Face directories: `config.json` and the tensor names of `transformers`.
 
+use bitnet_model::{Config, GateActivation, ModelError, Norm, Part, Projection};
 use regex_lite::Regex;
 use serde_json::Value;
 
 use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
-use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, json::Fields};
+use crate::json::Fields;
 
+mod class;
 mod refusals;
 mod rope;
+
+use class::{architecture, family};
 
 /// Which way a stored `weight_scale` is meant (transformers, `integrations/bitnet.py`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,50 +114,6 @@ pub fn config(
     };
     refusals::arithmetic(&fields, &config)?;
     Ok((config.check()?, quantization))
-}
-
-/// What a class in `architectures` stands for.
-fn family(architecture: &str) -> Result<&'static str, ModelError> {
-    Ok(match architecture {
-        "BitNetForCausalLM" => BITNET_B158,
-        "BitnetForCausalLM" => BITNET,
-        "LlamaForCausalLM" | "MistralForCausalLM" => LLAMA,
-        "Qwen2ForCausalLM" => QWEN2,
-        "Qwen3ForCausalLM" => QWEN3,
-        other => {
-            return Err(ModelError::Unsupported {
-                what: format!("a {other}"),
-                cure: "it runs BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, MistralForCausalLM, \
-                       Qwen2ForCausalLM and Qwen3ForCausalLM"
-                    .into(),
-            });
-        }
-    })
-}
-
-fn architecture(fields: &Fields<'_>) -> Result<String, ModelError> {
-    let list = fields.optional_list("architectures")?.map_or(&[][..], Vec::as_slice);
-    let model_type = fields.optional_str("model_type")?;
-    let by_type = || match model_type {
-        Some("bitnet") => Some("BitNetForCausalLM"),
-        Some("llama") => Some("LlamaForCausalLM"),
-        Some("mistral") => Some("MistralForCausalLM"),
-        Some("qwen2") => Some("Qwen2ForCausalLM"),
-        Some("qwen3") => Some("Qwen3ForCausalLM"),
-        _ => None,
-    };
-    let named = match list.first() {
-        Some(Value::String(name)) => Some(name.as_str()),
-        Some(_) => return Err(fields.wrong("architectures", "a list of names of model classes")),
-        None => by_type(),
-    };
-    named.map(str::to_owned).ok_or_else(|| match model_type {
-        Some(other) => ModelError::Unsupported {
-            what: format!("a model of type '{other}'"),
-            cure: "config.json names no class in `architectures`; bitnet, llama, mistral, qwen2 and qwen3 are known".into(),
-        },
-        None => ModelError::config("architectures in config.json", "the name of a model class", "none"),
-    })
 }
 
 /// Which biases the class gives a model of this `config.json`: those of attention's inputs, of its output, of the feed-forward

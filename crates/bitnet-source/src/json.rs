@@ -1,8 +1,7 @@
 //! Typed access to the JSON of configuration files.
 
+use bitnet_model::ModelError;
 use serde_json::Value;
-
-use crate::ModelError;
 
 /// An object whose fields are asked for by type; errors name the field and the file.
 pub(crate) struct Fields<'a> {

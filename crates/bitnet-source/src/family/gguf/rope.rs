@@ -1,8 +1,7 @@
 //! Rotary scaling in the keys of a GGUF file.
 
 use bitnet_format::{GgufKeys, GgufMetadata};
-
-use crate::{ModelError, RopeScaling, Yarn};
+use bitnet_model::{ModelError, RopeScaling, Yarn};
 
 /// Our converter's key with Llama 3's rotary scaling: factor, low, high, original context. `rope_freqs` holds the
 /// same as divisors, rounded.

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use bitnet_format::{Checkpoint, OpenOptions, read_text};
+use bitnet_model::ModelError;
 use serde_json::Value;
-
-use crate::ModelError;
 
 /// The file that tells an adapter from a model.
 const ADAPTER: &str = "adapter_config.json";

@@ -1,25 +1,22 @@
 //! A model's parts, read from a checkpoint through its family's table of names.
 
 use bitnet_format::{Checkpoint, Metadata, TensorType, recognize_ternary};
+use bitnet_model::{Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight};
 use bitnet_quant::{Scales, ScreenTable};
 
-use crate::{
-    Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight,
-    family::{
-        LLAMA,
-        bitnet_file::{self, Entry, Form},
-        gguf,
-        huggingface::{self, Quantization, ScaleMeaning},
-    },
+use crate::family::{
+    LLAMA,
+    bitnet_file::{self, Entry, Form},
+    gguf,
+    huggingface::{self, Quantization, ScaleMeaning},
 };
 
 mod accounts;
+mod biases;
 mod finite;
-mod learned;
+pub(crate) mod learned;
 mod names;
 mod projection;
-
-pub use learned::Learned;
 
 /// A checkpoint, its configuration, and how its tensors are named and meant.
 pub struct Source {
@@ -236,8 +233,7 @@ impl Source {
         let layers = 0..self.config.layers;
         let norms = layers.clone().flat_map(|l| Norm::of(&self.config).map(move |n| Part::Norm(l, n)));
         let biases = layers.clone().flat_map(|l| Projection::ALL.map(|p| Part::Bias(l, p)));
-        let biases =
-            biases.filter(|part| matches!(part, Part::Bias(_, p) if self.biases[accounts::group(*p)]));
+        let biases = biases.filter(|part| matches!(part, Part::Bias(_, p) if self.biases[biases::group(*p)]));
         let inputs = layers.flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
         let inputs = inputs.filter(|_| self.config.input_norm_eps.is_some());
         std::iter::once(Part::FinalNorm).chain(norms).chain(biases).chain(inputs)

@@ -5,7 +5,8 @@
 
 mod common;
 
-use bitnet_model::{ModelError, Part, Projection, Source, Weight};
+use bitnet_model::{ModelError, Part, Projection, Weight};
+use bitnet_source::Source;
 use common::{Tensor, block, checkpoint, config, directory, gguf, open, refusal, tensors, vector};
 use serde_json::{Value, json};
 

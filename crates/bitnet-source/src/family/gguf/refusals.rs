@@ -1,9 +1,9 @@
 //! What the keys of a GGUF file can say that this engine does not compute.
 
 use bitnet_format::{GgufMetadata, GgufValue};
+use bitnet_model::{Config, ModelError};
 
 use super::super::arithmetic::{GGUF, Said, Sizes};
-use crate::{Config, ModelError};
 
 fn unsupported(what: impl Into<String>, cure: &str) -> ModelError {
     ModelError::Unsupported { what: what.into(), cure: cure.into() }

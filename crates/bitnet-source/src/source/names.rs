@@ -1,8 +1,9 @@
 //! Names as files have them: those of `transformers`, with what wrappers have put before them.
 
 use bitnet_format::Checkpoint;
+use bitnet_model::{ModelError, Part};
 
-use crate::{ModelError, Part, family::huggingface};
+use crate::family::huggingface;
 
 /// What every decoder's file has.
 const EMBEDDING: &str = "model.embed_tokens.weight";

@@ -3,8 +3,7 @@
 
 use bitnet_core::tensor::Values;
 use bitnet_format::TensorType;
-
-use crate::Table;
+use bitnet_model::Table;
 
 /// Numbers that are looked at before it is asked whether one of them is bad: long enough for vector units.
 const RUN: usize = 4096;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use bitnet_format::{Checkpoint, GgufKeys, GgufWriter, SafetensorsWriter, TensorSpec, TensorType};
-use bitnet_model::{ModelError, Source};
+use bitnet_model::ModelError;
+use bitnet_source::Source;
 use serde_json::{Map, Value, json};
 
 /// Name, shape and values of a tensor of f32.
@@ -133,7 +134,7 @@ pub fn gguf(name: &str, architecture: &str, fill: impl FnOnce(&mut GgufKeys), mo
 }
 
 pub fn open(path: &Path) -> Result<Source, ModelError> {
-    Source::new(bitnet_model::open(path, &Default::default())?)
+    Source::new(bitnet_source::open(path, &Default::default())?)
 }
 
 /// What is wrong with a model that must be refused.

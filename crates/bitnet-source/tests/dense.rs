@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use bitnet_format::{Checkpoint, GgufKeys, GgufWriter, TensorSpec, TensorType};
-use bitnet_model::{Config, Part, Projection, Source, Weight, family::gguf};
+use bitnet_model::{Config, Part, Projection, Weight};
+use bitnet_source::{Source, family::gguf};
 
 fn open(path: &Path) -> Source {
     Source::new(Checkpoint::open(path, &Default::default()).unwrap()).unwrap()

@@ -9,10 +9,10 @@
 //! `bitnet.activations` (`float` or `int8_per_token`) where the configuration cannot say what the model was trained with.
 
 use bitnet_format::{BitnetMetadata, Checkpoint, TensorType};
+use bitnet_model::{ModelError, Table, Weight};
 use bitnet_quant::{Granularity, PackedTernary, Scales, ScreenTable};
 
 use super::gguf::{ACTIVATIONS_KEY, FLOAT, INT8_PER_TOKEN};
-use crate::{ModelError, Table, Weight};
 
 /// How a matrix is stored other than as a plain tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ pub mod bitnet_file;
 pub mod gguf;
 pub mod huggingface;
 
-/// The names that [`crate::Config::family`] takes.
+/// The names that [`bitnet_model::Config::family`] takes.
 pub const BITNET_B158: &str = "bitnet-b1.58";
 /// 1bitLLM's reproductions.
 pub const BITNET: &str = "bitnet";

@@ -1,5 +1,6 @@
 //! What `config.json` can say that this engine does not compute.
 
+use bitnet_model::{Config, ModelError};
 use serde_json::Value;
 
 use super::{
@@ -7,9 +8,9 @@ use super::{
         QWEN2, QWEN3,
         arithmetic::{CONFIG_JSON, Said, Sizes},
     },
-    architecture,
+    class::architecture,
 };
-use crate::{Config, ModelError, json::Fields};
+use crate::json::Fields;
 
 fn unsupported(what: impl Into<String>, cure: &str) -> ModelError {
     ModelError::Unsupported { what: what.into(), cure: cure.into() }

@@ -1,7 +1,7 @@
 //! Keys that change what a decoder computes and that this engine has no switch for: each is refused by name unless it says what
 //! is computed anyhow. `transformers` and llama.cpp know these keys, for one class or another.
 
-use crate::ModelError;
+use bitnet_model::ModelError;
 
 /// What a key may say without changing anything.
 #[derive(Clone, Copy, Debug, PartialEq)]

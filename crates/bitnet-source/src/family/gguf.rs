@@ -1,9 +1,9 @@
 //! GGUF files: keys and tensor names of llama.cpp and its BitNet forks.
 
 use bitnet_format::{GgufKeys, GgufMetadata};
+use bitnet_model::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope};
 
 use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, huggingface};
-use crate::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope};
 
 mod refusals;
 mod rope;

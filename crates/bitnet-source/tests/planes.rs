@@ -11,11 +11,12 @@ use std::{
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
-use bitnet_model::{
-    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Projection, Source, Weight,
+use bitnet_model::{Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Projection, Weight};
+use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
+use bitnet_source::{
+    Source,
     family::bitnet_file::{self, Entry, Form},
 };
-use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
 
 const PART: Part = Part::Weight(0, Projection::Query);
 

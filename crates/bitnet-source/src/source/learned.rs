@@ -1,10 +1,11 @@
 //! Projections as training takes them up.
 
 use bitnet_format::recognize_ternary;
+use bitnet_model::{ModelError, Part, Projection, Weight};
 use bitnet_quant::TernaryMatrix;
 
 use super::{Convention, Source};
-use crate::{ModelError, Part, Projection, Weight, family::huggingface::module};
+use crate::family::huggingface::module;
 
 /// A projection as training takes it up.
 pub enum Learned {

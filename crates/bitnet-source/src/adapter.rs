@@ -8,12 +8,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use bitnet_core::DenseMatrix;
 use bitnet_format::{Checkpoint, Metadata};
+use bitnet_model::{Config, ModelError, Part, PartSource, Projection, Table, Weight};
 use bitnet_quant::ScreenTable;
 use serde_json::Value;
 
-use crate::{
-    Config, ModelError, Part, PartSource, Projection, Table, Weight, family::huggingface, json::Fields,
-};
+use crate::{family::huggingface, json::Fields};
 
 /// What every tensor of PEFT's files is called in front of the module's own name.
 const PREFIX: &str = "base_model.model.";

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bitnet_model::{ModelError, Rope, RopeScaling, Yarn};
 use serde_json::Value;
 
-use crate::{ModelError, Rope, RopeScaling, Yarn, json::Fields};
+use crate::json::Fields;
 
 /// Keys that `transformers` knows for one type of scaling or another. Those that are not the type's own it does not read.
 const KNOWN: [&str; 15] = [

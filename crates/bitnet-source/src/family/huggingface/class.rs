@@ -1,0 +1,52 @@
+//! The model class that a `config.json` names.
+
+use bitnet_model::ModelError;
+use serde_json::Value;
+
+use super::super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
+use crate::json::Fields;
+
+/// What a class in `architectures` stands for.
+pub(super) fn family(architecture: &str) -> Result<&'static str, ModelError> {
+    Ok(match architecture {
+        "BitNetForCausalLM" => BITNET_B158,
+        "BitnetForCausalLM" => BITNET,
+        "LlamaForCausalLM" | "MistralForCausalLM" => LLAMA,
+        "Qwen2ForCausalLM" => QWEN2,
+        "Qwen3ForCausalLM" => QWEN3,
+        other => {
+            return Err(ModelError::Unsupported {
+                what: format!("a {other}"),
+                cure: "it runs BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, MistralForCausalLM, \
+                       Qwen2ForCausalLM and Qwen3ForCausalLM"
+                    .into(),
+            });
+        }
+    })
+}
+
+/// The name of the class: of `architectures`, or the one that `model_type` means.
+pub(super) fn architecture(fields: &Fields<'_>) -> Result<String, ModelError> {
+    let list = fields.optional_list("architectures")?.map_or(&[][..], Vec::as_slice);
+    let model_type = fields.optional_str("model_type")?;
+    let by_type = || match model_type {
+        Some("bitnet") => Some("BitNetForCausalLM"),
+        Some("llama") => Some("LlamaForCausalLM"),
+        Some("mistral") => Some("MistralForCausalLM"),
+        Some("qwen2") => Some("Qwen2ForCausalLM"),
+        Some("qwen3") => Some("Qwen3ForCausalLM"),
+        _ => None,
+    };
+    let named = match list.first() {
+        Some(Value::String(name)) => Some(name.as_str()),
+        Some(_) => return Err(fields.wrong("architectures", "a list of names of model classes")),
+        None => by_type(),
+    };
+    named.map(str::to_owned).ok_or_else(|| match model_type {
+        Some(other) => ModelError::Unsupported {
+            what: format!("a model of type '{other}'"),
+            cure: "config.json names no class in `architectures`; bitnet, llama, mistral, qwen2 and qwen3 are known".into(),
+        },
+        None => ModelError::config("architectures in config.json", "the name of a model class", "none"),
+    })
+}

@@ -1,0 +1,12 @@
+//! The switches that a configuration has for biases.
+
+use bitnet_model::Projection;
+
+/// Which of the three switches of biases a projection belongs to.
+pub(super) fn group(projection: Projection) -> usize {
+    match projection {
+        Projection::Query | Projection::Key | Projection::Value => 0,
+        Projection::Output => 1,
+        Projection::Gate | Projection::Up | Projection::Down => 2,
+    }
+}
