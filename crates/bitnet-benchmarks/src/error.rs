@@ -7,6 +7,9 @@ pub enum BenchmarkError {
     /// The model.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// A file that cannot be taken for a model.
+    #[error(transparent)]
+    Source(#[from] bitnet_source::SourceError),
     /// The model's files.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),

@@ -7,6 +7,9 @@ pub enum QuantizeError {
     /// The model that is read, or one that is made on the way.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// A file that cannot be taken for a model.
+    #[error(transparent)]
+    Source(#[from] bitnet_source::SourceError),
     /// The file that is written.
     #[error(transparent)]
     Convert(#[from] bitnet_convert::ConvertError),

@@ -280,8 +280,7 @@ mod tests {
                             got.iter_mut().zip(more).for_each(|(a, b)| *a += b);
                         }
                         Stored::Blocks(ty, bytes) => {
-                            let table =
-                                bitnet_model::Table::from_blocks("w", *ty, [20, 64], bytes.clone().into());
+                            let table = bitnet_source::block_table("w", *ty, [20, 64], bytes.clone().into());
                             table.unwrap().row_to_f32(row, &mut got);
                         }
                     }

@@ -92,7 +92,7 @@ fn as_weight(fitted: &Fitted, name: &str) -> Result<Weight, QuantizeError> {
         Stored::Plane(m) => Weight::Ternary(m),
         Stored::Planes(planes) => Weight::Planes(Box::new((*planes).map(Weight::Ternary))),
         Stored::Blocks(ty, bytes) => {
-            Weight::Table(bitnet_model::Table::from_blocks(name, ty, fitted.shape(), bytes.into())?)
+            Weight::Table(bitnet_source::block_table(name, ty, fitted.shape(), bytes.into())?)
         }
     })
 }

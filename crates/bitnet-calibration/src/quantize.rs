@@ -7,7 +7,7 @@ use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
 use bitnet_model::{ActivationChoice, Cpu, Looking, ModelError, Part, Projection, Stage, Weight};
 use bitnet_quant::Granularity;
-use bitnet_source::{Source, family::bitnet_file::Form};
+use bitnet_source::{Source, SourceError, family::bitnet_file::Form};
 
 use crate::{
     Feedback, Fitted, Grid, Hessian, MatrixReport, QuantizeError, Report, Scheme, Stored, Windows,
@@ -114,7 +114,7 @@ pub fn quantize(
     job.write(output, &grids)?;
     if held_out.tokens() > 0 {
         let written =
-            Source::new(Checkpoint::open(output, &OpenOptions::default()).map_err(ModelError::from)?)?;
+            Source::new(Checkpoint::open(output, &OpenOptions::default()).map_err(SourceError::from)?)?;
         job.report.loss_after = Some(loss(&written, &cpu, held_out, ActivationChoice::Auto)?);
     }
     Ok(job.report)
@@ -351,7 +351,7 @@ impl Job<'_> {
             }
             Stored::Blocks(ty, bytes) => {
                 writer.blocks(part, ty, &bytes)?;
-                Ok(Weight::Table(bitnet_model::Table::from_blocks(&name, ty, shape, bytes.into())?))
+                Ok(Weight::Table(bitnet_source::block_table(&name, ty, shape, bytes.into())?))
             }
         }
     }

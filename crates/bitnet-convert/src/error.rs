@@ -17,6 +17,9 @@ pub enum ConvertError {
     /// The model that is read.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// A file that cannot be taken for a model.
+    #[error(transparent)]
+    Source(#[from] bitnet_source::SourceError),
     /// The tokenizer of the model that is read.
     #[error(transparent)]
     Engine(#[from] bitnet_inference::EngineError),
@@ -87,11 +90,11 @@ impl ConvertError {
 
     /// The same error; where it was said of the temporary name, it is said of the output.
     pub(crate) fn renamed(self, temporary: &Path, output: &Path) -> Self {
-        use bitnet_model::ModelError;
+        use bitnet_source::SourceError;
         match self {
             Self::Format(e) => Self::Format(e.renamed(temporary, output)),
-            Self::Model(ModelError::Format(e)) => {
-                Self::Model(ModelError::Format(e.renamed(temporary, output)))
+            Self::Source(SourceError::Format(e)) => {
+                Self::Source(SourceError::Format(e.renamed(temporary, output)))
             }
             other => other,
         }

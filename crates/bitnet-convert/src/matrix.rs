@@ -2,7 +2,7 @@
 
 use bitnet_model::{ModelError, Part, Table, Weight};
 use bitnet_quant::{Scales, TernaryMatrix};
-use bitnet_source::Source;
+use bitnet_source::{Source, SourceError};
 
 /// A matrix in its exact form.
 pub(crate) enum Matrix {
@@ -40,12 +40,12 @@ impl Matrix {
 }
 
 /// Reads a matrix.
-pub(crate) fn read(source: &Source, part: Part) -> Result<Matrix, ModelError> {
-    let quant = |e| ModelError::quant(&source.name(part))(e);
+pub(crate) fn read(source: &Source, part: Part) -> Result<Matrix, SourceError> {
+    let quant = |e| SourceError::from(ModelError::quant(&source.name(part))(e));
     let trits = |weight: Weight| match weight {
         Weight::Ternary(trits) => Ok(trits),
         Weight::Packed(packed) => packed.unpack().map_err(quant),
-        Weight::Table(_) | Weight::Planes(_) => Err(ModelError::Unsupported {
+        Weight::Table(_) | Weight::Planes(_) => Err(SourceError::Unsupported {
             what: "a plane of no trits".into(),
             cure: "take the original".into(),
         }),

@@ -12,6 +12,9 @@ pub enum EvaluationError {
     /// A part of the model.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// A file that cannot be taken for a model.
+    #[error(transparent)]
+    Source(#[from] bitnet_source::SourceError),
     /// The file itself.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),

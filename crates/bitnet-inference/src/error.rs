@@ -7,6 +7,9 @@ pub enum EngineError {
     /// The model or its files.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// A file that cannot be taken for a model.
+    #[error(transparent)]
+    Source(#[from] bitnet_source::SourceError),
     /// The file itself.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),

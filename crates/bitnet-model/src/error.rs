@@ -6,9 +6,9 @@ use std::fmt::Display;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The file itself.
+    /// The source of the model's parts, in its own words.
     #[error(transparent)]
-    Format(#[from] bitnet_format::FormatError),
+    Source(Box<dyn std::error::Error + Send + Sync>),
     /// A configuration value that no model can have, or that is missing.
     #[error("{what} of the model: expected {expected}, got {got}")]
     Config {
@@ -19,45 +19,9 @@ pub enum ModelError {
         /// What stands there.
         got: String,
     },
-    /// A model that this engine does not know.
-    #[error("this is {what}, which this engine does not run: {cure}")]
-    Unsupported {
-        /// What it is.
-        what: String,
-        /// What to do instead.
-        cure: String,
-    },
-    /// What training leaves behind beside a model.
-    #[error("this is an adapter for {base}: give that model, and --adapter {directory}")]
-    Adapter {
-        /// The model that it belongs to.
-        base: String,
-        /// Where it lies.
-        directory: String,
-    },
     /// A tensor that the model needs is not there.
     #[error("tensor '{name}' is missing")]
     MissingTensor {
-        /// Its name in the file.
-        name: String,
-    },
-    /// A tensor whose weights the model's class does not compute with.
-    #[error(
-        "tensor '{name}'{others} is no part of this model, and leaving it out would change what it computes: {reason}"
-    )]
-    Unread {
-        /// Its name in the file.
-        name: String,
-        /// How many more of its kind there are, in words; empty for none.
-        others: String,
-        /// What it is, and what to do.
-        reason: String,
-    },
-    /// Numbers that are infinite or no numbers.
-    #[error(
-        "tensor '{name}' holds numbers that are not finite: the file is damaged, or training went astray"
-    )]
-    NotFinite {
         /// Its name in the file.
         name: String,
     },

@@ -6,7 +6,7 @@
 //! - [`Runner`]: a model at work on its open sequences, step by step.
 //! - [`Device`]: what a device must do for it, and [`Cpu`], which is the specification.
 //!
-//! Invariants: no `unsafe`, no clock, no sampling, no text. A step allocates nothing, and a row's result does
+//! Invariants: no `unsafe`, no file, no clock, no sampling, no text. A step allocates nothing, and a row's result does
 //! not depend on what shares the batch, on threads, or on the kernel.
 //!
 //! Not here: what files call the parts and how they store them (`bitnet-source`).

@@ -1,4 +1,4 @@
-//! Tables of floats as files store them: embeddings, heads, projections that stay dense.
+//! Tables of floats: embeddings, heads, projections that stay dense.
 
 use std::sync::{
     Arc, Mutex, TryLockError,
@@ -9,7 +9,6 @@ use bitnet_core::{
     Buffer, DenseMatrix, HybridMemoryPool, Purpose, SharedBytes, ThreadPool, tensor::Values,
     threads::ColumnsMut,
 };
-use bitnet_format::{TensorInfo, TensorType, TensorView};
 use bitnet_kernels::{BlockType, Blocks, Kernel};
 use bitnet_quant::ScreenTable;
 
@@ -25,35 +24,24 @@ pub enum Table {
 }
 
 impl Table {
-    /// The table in `view`, without copying.
-    ///
-    /// # Errors
-    /// When the tensor's type cannot be read as floats.
-    pub fn new(view: &TensorView<'_>) -> Result<Self, ModelError> {
-        if view.info().ty().is_float() {
-            return Ok(Self::Dense(view.to_dense()?));
-        }
-        // One row proves that the type is readable and its rows have their bytes.
-        view.dequantize_row(0, &mut vec![0.0; view.info().cols()])?;
-        let decoded = Arc::new([]);
-        Ok(Self::Blocks(BlockTable { info: view.info().clone(), bytes: view.shared(), decoded }))
-    }
-
-    /// The table of `[rows, cols]` in blocks of type `ty`, which errors call `name`.
+    /// The table of `[rows, cols]` in blocks of type `ty`, which errors call `name`. The bytes are not copied.
     ///
     /// # Errors
     /// When the bytes are not those of such a table.
-    pub fn from_blocks(
+    pub fn blocks(
         name: &str,
-        ty: TensorType,
+        ty: BlockType,
         [rows, cols]: [usize; 2],
         bytes: SharedBytes,
     ) -> Result<Self, ModelError> {
-        let expected = ty.byte_len(rows, cols).filter(|&len| len > 0);
-        let info = expected.and_then(|_| TensorInfo::of_bytes(name, ty, [rows, cols]));
-        match info {
-            Some(info) if expected == Some(bytes.len()) => Self::new(&TensorView::from_parts(&info, bytes)),
-            _ => {
+        let (weights, size) = ty.size();
+        let whole = cols.is_multiple_of(weights).then_some(cols / weights);
+        let expected = whole.and_then(|blocks| rows.checked_mul(blocks)?.checked_mul(size));
+        match expected.filter(|&len| len > 0) {
+            Some(len) if len == bytes.len() => {
+                Ok(Self::Blocks(BlockTable { ty, rows, cols, bytes, decoded: Arc::new([]) }))
+            }
+            expected => {
                 let bytes_of = expected.map_or("whole blocks in every row".into(), |n| format!("{n} bytes"));
                 let got = format!("{} bytes for {rows} x {cols}", bytes.len());
                 Err(ModelError::config(name, bytes_of, got))
@@ -87,7 +75,7 @@ impl Table {
     pub(crate) fn prepare(self, threads: usize, rows: usize) -> Self {
         match self {
             Self::Blocks(mut table) => {
-                let room = rows * table.info.cols();
+                let room = rows * table.cols;
                 table.decoded = (0..threads).map(|_| Mutex::new(vec![0.0; room])).collect();
                 Self::Blocks(table)
             }
@@ -99,7 +87,7 @@ impl Table {
     pub fn rows(&self) -> usize {
         match self {
             Self::Dense(m) => m.rows(),
-            Self::Blocks(m) => m.info.rows(),
+            Self::Blocks(m) => m.rows,
         }
     }
 
@@ -107,7 +95,7 @@ impl Table {
     pub fn cols(&self) -> usize {
         match self {
             Self::Dense(m) => m.cols(),
-            Self::Blocks(m) => m.info.cols(),
+            Self::Blocks(m) => m.cols,
         }
     }
 
@@ -147,7 +135,7 @@ impl Table {
         let Some(len) = ScreenTable::byte_len(rows, cols) else { return Ok(None) };
         // All kernels make the same copy, the last of them anywhere.
         let best = bitnet_kernels::select(None).ok();
-        let Some(kernel) = best.or_else(|| bitnet_kernels::available().last()) else { return Ok(None) };
+        let Some(kernel) = best.or_else(anywhere) else { return Ok(None) };
         let mut bytes: Buffer<u8> = pool.allocate(Purpose::Weights, len)?;
         let spoiled = AtomicBool::new(false);
         threads.for_each_chunk_mut(&mut bytes, ScreenTable::strip_len(cols), |strip, bytes| {
@@ -179,18 +167,11 @@ impl Table {
         }
     }
 
-    /// `out[i] = dot(row ids[i], x)`, bit-equal to what [`Table::matmul`] gives for those rows. For a table of blocks there are no
-    /// more ids than it was prepared for.
+    /// `out[i] = dot(row ids[i], x)`, bit-equal to what [`Table::matmul`] gives for those rows.
     pub(crate) fn rows_matmul(&self, kernel: &Kernel, x: &[f32], ids: &[u32], out: &mut [f32]) {
         match self {
             Self::Dense(m) => kernel.dense_rows(m.values(), m.cols(), x, ids, out),
-            Self::Blocks(m) => match m.kernels_blocks() {
-                Some(blocks) => kernel.block_rows(blocks, x, ids, out),
-                None => m.decoded_matmul(kernel, x, &mut ColumnsMut::whole(out, ids.len().max(1)), |rows| {
-                    let rows = rows.chunks_exact_mut(m.info.cols());
-                    rows.zip(ids).for_each(|(row, &id)| m.row_to_f32(id as usize, row));
-                }),
-            },
+            Self::Blocks(m) => kernel.block_rows(m.blocks(), x, ids, out),
         }
     }
 
@@ -203,82 +184,46 @@ impl Table {
     }
 }
 
+/// The kernel that every machine has. What it makes of blocks, all others make of them, too.
+fn anywhere() -> Option<&'static Kernel> {
+    bitnet_kernels::available().last()
+}
+
 /// Rows of quantized blocks.
 #[derive(Clone, Debug)]
 pub struct BlockTable {
-    info: TensorInfo,
+    ty: BlockType,
+    rows: usize,
+    cols: usize,
     bytes: SharedBytes,
     /// Room for the decoded rows of one piece of work, for as many threads as there are.
     decoded: Arc<[Mutex<Vec<f32>>]>,
 }
 
 impl BlockTable {
-    /// The type of the blocks and their bytes.
-    pub fn stored(&self) -> (TensorType, &[u8]) {
-        (self.info.ty(), &self.bytes)
+    /// All of them, as kernels take them.
+    pub fn blocks(&self) -> Blocks<'_> {
+        Blocks { ty: self.ty, cols: self.cols, bytes: &self.bytes }
     }
 
     fn row_to_f32(&self, row: usize, out: &mut [f32]) {
-        let view = TensorView::from_parts(&self.info, self.bytes.clone());
-        // `Table::new` has decoded a row: type and sizes are right.
-        if view.dequantize_row(row, out).is_err() {
-            out.fill(f32::NAN);
+        match anywhere() {
+            Some(kernel) => self.rows_to_f32(kernel, row, out),
+            None => out.fill(f32::NAN),
         }
-    }
-
-    /// The same for the kernels; `None` for trits, which nothing that is multiplied here has in a hurry.
-    fn kernels_blocks(&self) -> Option<Blocks<'_>> {
-        let ty = match self.info.ty() {
-            TensorType::Q4_0 => BlockType::Q4_0,
-            TensorType::Q4_1 => BlockType::Q4_1,
-            TensorType::Q5_0 => BlockType::Q5_0,
-            TensorType::Q5_1 => BlockType::Q5_1,
-            TensorType::Q8_0 => BlockType::Q8_0,
-            TensorType::Iq4Nl => BlockType::Iq4Nl,
-            TensorType::Mxfp4 => BlockType::Mxfp4,
-            TensorType::Q2K => BlockType::Q2K,
-            TensorType::Q3K => BlockType::Q3K,
-            TensorType::Q4K => BlockType::Q4K,
-            TensorType::Q5K => BlockType::Q5K,
-            TensorType::Q6K => BlockType::Q6K,
-            TensorType::Iq4Xs => BlockType::Iq4Xs,
-            _ => return None,
-        };
-        Some(Blocks { ty, cols: self.info.cols(), bytes: &self.bytes })
     }
 
     /// Whole rows from `first` on.
     fn rows_to_f32(&self, kernel: &Kernel, first: usize, out: &mut [f32]) {
-        let cols = self.info.cols();
-        match self.kernels_blocks() {
-            Some(Blocks { ty, bytes, .. }) => {
-                let row = bytes.len() / self.info.rows();
-                kernel.widen_blocks(ty, &bytes[first * row..][..out.len() / cols * row], out);
-            }
-            None => {
-                let rows = out.chunks_exact_mut(cols).enumerate();
-                rows.for_each(|(i, row)| self.row_to_f32(first + i, row));
-            }
-        }
+        let row = self.bytes.len() / self.rows;
+        kernel.widen_blocks(self.ty, &self.bytes[first * row..][..out.len() / self.cols * row], out);
     }
 
     /// One token meets its weights where they are made; for several, rows are widened once.
     fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
-        match self.kernels_blocks() {
-            Some(blocks) if out.rows() == 1 => kernel.block_vector(blocks, x, first, out),
-            _ => self.decoded_matmul(kernel, x, out, |rows| self.rows_to_f32(kernel, first, rows)),
+        if out.rows() == 1 {
+            return kernel.block_vector(self.blocks(), x, first, out);
         }
-    }
-
-    /// `decode` makes the rows, which are then multiplied as any floats.
-    fn decoded_matmul(
-        &self,
-        kernel: &Kernel,
-        x: &[f32],
-        out: &mut ColumnsMut<'_, f32>,
-        decode: impl FnOnce(&mut [f32]),
-    ) {
-        let cols = self.info.cols();
         assert!(!self.decoded.is_empty(), "a table of blocks is prepared before it is multiplied");
         // One room for each thread: one of them is always free. What a panicking thread left behind is overwritten.
         let mut free = self.decoded.iter().cycle().filter_map(|room| match room.try_lock() {
@@ -287,8 +232,8 @@ impl BlockTable {
             Err(TryLockError::WouldBlock) => None,
         });
         let Some(mut decoded) = free.next() else { return };
-        let rows = &mut decoded[..out.width() * cols];
-        decode(rows);
-        kernel.dense_matmul(Values::F32(rows), cols, x, 0, out);
+        let rows = &mut decoded[..out.width() * self.cols];
+        self.rows_to_f32(kernel, first, rows);
+        kernel.dense_matmul(Values::F32(rows), self.cols, x, 0, out);
     }
 }

@@ -12,7 +12,7 @@ use bitnet_model::{Config, ModelError, Part, PartSource, Projection, Table, Weig
 use bitnet_quant::ScreenTable;
 use serde_json::Value;
 
-use crate::{family::huggingface, json::Fields};
+use crate::{error::SourceError, family::huggingface, json::Fields};
 
 /// What every tensor of PEFT's files is called in front of the module's own name.
 const PREFIX: &str = "base_model.model.";
@@ -33,9 +33,9 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`Adapter::new`], and for files that cannot be read or are PyTorch pickles.
-    pub fn open(path: &Path, config: &Config) -> Result<Self, ModelError> {
+    pub fn open(path: &Path, config: &Config) -> Result<Self, SourceError> {
         if path.is_dir() && !path.join(WEIGHTS).exists() && path.join(PICKLE).exists() {
-            return Err(ModelError::Unsupported {
+            return Err(SourceError::Unsupported {
                 what: format!(
                     "an adapter whose weights are a PyTorch pickle ({PICKLE}), which can run code when it is read"
                 ),
@@ -49,9 +49,9 @@ impl Adapter {
     ///
     /// # Errors
     /// When it is not plain LoRA of one rank on projections that the model has, or a matrix has another shape.
-    pub fn new(checkpoint: &Checkpoint, config: &Config) -> Result<Self, ModelError> {
+    pub fn new(checkpoint: &Checkpoint, config: &Config) -> Result<Self, SourceError> {
         let Metadata::HuggingFace(metadata) = checkpoint.metadata() else {
-            return Err(ModelError::config("adapter_config.json", "a JSON object", "nothing"));
+            return Err(SourceError::config("adapter_config.json", "a JSON object", "nothing"));
         };
         let (rank, factor) = settings(&metadata.config)?;
         let mut sides = BTreeMap::new();
@@ -77,7 +77,7 @@ impl Adapter {
             };
             let other =
                 checkpoint.tensors().find(|t| !known(t.name())).map_or("no tensor at all", |t| t.name());
-            return Err(ModelError::config("adapter", "side paths of this model's projections", other));
+            return Err(SourceError::config("adapter", "side paths of this model's projections", other));
         }
         Ok(Self { rank, sides })
     }
@@ -99,9 +99,9 @@ impl Adapter {
 }
 
 /// The rank, and what side paths are multiplied with.
-fn settings(json: &Value) -> Result<(usize, f32), ModelError> {
+fn settings(json: &Value) -> Result<(usize, f32), SourceError> {
     let fields = Fields::new(json, "adapter_config.json")?;
-    let refuse = |what: &str, got: String| Err(ModelError::config(what, "plain LoRA", got));
+    let refuse = |what: &str, got: String| Err(SourceError::config(what, "plain LoRA", got));
     match fields.optional_str("peft_type")? {
         Some("LORA") => {}
         other => return refuse("peft_type in adapter_config.json", other.unwrap_or("nothing").into()),
@@ -124,7 +124,7 @@ fn settings(json: &Value) -> Result<(usize, f32), ModelError> {
     }
     let rank = fields.size("r")?;
     if rank == 0 || rank > MAX_RANK {
-        return Err(ModelError::config("r in adapter_config.json", format!("1 to {MAX_RANK}"), rank));
+        return Err(SourceError::config("r in adapter_config.json", format!("1 to {MAX_RANK}"), rank));
     }
     let alpha = fields.number("lora_alpha")?;
     let over =
@@ -138,19 +138,18 @@ fn matrix(
     name: &str,
     shape: [usize; 2],
     factor: f32,
-) -> Result<DenseMatrix, ModelError> {
-    let missing = || ModelError::MissingTensor { name: name.to_owned() };
+) -> Result<DenseMatrix, SourceError> {
+    let missing = || SourceError::missing(name.to_owned());
     let info = checkpoint.info(name).ok_or_else(missing)?;
     if info.shape() != shape {
-        let (expected, got) = (shape.to_vec(), info.shape().to_vec());
-        return Err(ModelError::Shape { name: name.to_owned(), expected, got });
+        return Err(SourceError::shape(name, &shape, info.shape()));
     }
     let mut values = checkpoint.tensor(name)?.to_f32()?;
     if values.iter().any(|v| !v.is_finite()) {
-        return Err(ModelError::config(format!("tensor '{name}'"), "finite numbers", "others"));
+        return Err(SourceError::config(format!("tensor '{name}'"), "finite numbers", "others"));
     }
     values.iter_mut().for_each(|v| *v *= factor);
-    Ok(DenseMatrix::from_f32(shape[0], shape[1], &values)?)
+    Ok(DenseMatrix::from_f32(shape[0], shape[1], &values).map_err(ModelError::from)?)
 }
 
 /// A model with side paths.

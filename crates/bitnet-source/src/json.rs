@@ -1,7 +1,8 @@
 //! Typed access to the JSON of configuration files.
 
-use bitnet_model::ModelError;
 use serde_json::Value;
+
+use crate::error::SourceError;
 
 /// An object whose fields are asked for by type; errors name the field and the file.
 pub(crate) struct Fields<'a> {
@@ -10,10 +11,10 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(value: &'a Value, file: &'static str) -> Result<Self, ModelError> {
+    pub(crate) fn new(value: &'a Value, file: &'static str) -> Result<Self, SourceError> {
         match value {
             Value::Object(object) => Ok(Self { object, file }),
-            _ => Err(ModelError::config(file, "a JSON object", "something else")),
+            _ => Err(SourceError::config(file, "a JSON object", "something else")),
         }
     }
 
@@ -22,46 +23,46 @@ impl<'a> Fields<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
-    pub(crate) fn wrong(&self, key: &str, expected: &str) -> ModelError {
+    pub(crate) fn wrong(&self, key: &str, expected: &str) -> SourceError {
         let got = self.get(key).map_or("nothing".into(), |v| short(&v.to_string()));
-        ModelError::config(format!("{key} in {}", self.file), expected, got)
+        SourceError::config(format!("{key} in {}", self.file), expected, got)
     }
 
-    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, SourceError> {
         self.optional(key, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
     }
 
-    pub(crate) fn size(&self, key: &str) -> Result<usize, ModelError> {
+    pub(crate) fn size(&self, key: &str) -> Result<usize, SourceError> {
         self.optional_size(key)?.ok_or_else(|| self.wrong(key, "a whole number"))
     }
 
-    pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f32>, ModelError> {
+    pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f32>, SourceError> {
         self.optional(key, "a number", |v| number(Some(v)))
     }
 
-    pub(crate) fn number(&self, key: &str) -> Result<f32, ModelError> {
+    pub(crate) fn number(&self, key: &str) -> Result<f32, SourceError> {
         self.optional_number(key)?.ok_or_else(|| self.wrong(key, "a number"))
     }
 
-    pub(crate) fn optional_str(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
+    pub(crate) fn optional_str(&self, key: &str) -> Result<Option<&'a str>, SourceError> {
         self.optional(key, "a text", Value::as_str)
     }
 
-    pub(crate) fn optional_bool(&self, key: &str) -> Result<Option<bool>, ModelError> {
+    pub(crate) fn optional_bool(&self, key: &str) -> Result<Option<bool>, SourceError> {
         self.optional(key, "true or false", Value::as_bool)
     }
 
-    pub(crate) fn optional_list(&self, key: &str) -> Result<Option<&'a Vec<Value>>, ModelError> {
+    pub(crate) fn optional_list(&self, key: &str) -> Result<Option<&'a Vec<Value>>, SourceError> {
         self.optional(key, "a list", Value::as_array)
     }
 
     /// An object; errors in it name `key`.
-    pub(crate) fn optional_object(&self, key: &'static str) -> Result<Option<&'a Value>, ModelError> {
+    pub(crate) fn optional_object(&self, key: &'static str) -> Result<Option<&'a Value>, SourceError> {
         self.optional(key, "a JSON object", |v| v.is_object().then_some(v))
     }
 
     /// A token id or a list of them; empty when nothing is said.
-    pub(crate) fn ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
+    pub(crate) fn ids(&self, key: &str) -> Result<Vec<u32>, SourceError> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         let ids = |v: &Value| match v {
             Value::Array(items) => items.iter().map(id).collect::<Option<Vec<u32>>>(),
@@ -71,13 +72,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of finite numbers.
-    pub(crate) fn optional_numbers(&self, key: &str) -> Result<Option<Vec<f32>>, ModelError> {
+    pub(crate) fn optional_numbers(&self, key: &str) -> Result<Option<Vec<f32>>, SourceError> {
         let numbers = |v: &Value| v.as_array()?.iter().map(|v| number(Some(v))).collect::<Option<Vec<f32>>>();
         self.optional(key, "a list of numbers", numbers)
     }
 
     /// A finite number in the width in which Python reads it.
-    pub(crate) fn optional_double(&self, key: &str) -> Result<Option<f64>, ModelError> {
+    pub(crate) fn optional_double(&self, key: &str) -> Result<Option<f64>, SourceError> {
         let fits = |v: &Value| v.as_f64().filter(|x| (*x as f32).is_finite());
         self.optional(key, "a number", fits)
     }
@@ -87,7 +88,7 @@ impl<'a> Fields<'a> {
         key: &str,
         expected: &str,
         take: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, ModelError> {
+    ) -> Result<Option<T>, SourceError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         take(value).map(Some).ok_or_else(|| self.wrong(key, expected))
     }

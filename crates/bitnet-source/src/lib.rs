@@ -15,11 +15,15 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
+mod error;
 pub mod family;
 mod json;
 mod open;
 mod source;
+mod table;
 
 pub use adapter::{Adapted, Adapter};
+pub use error::SourceError;
 pub use open::open;
 pub use source::{Source, learned::Learned};
+pub use table::{block_table, table};

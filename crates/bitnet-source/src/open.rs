@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use bitnet_format::{Checkpoint, OpenOptions, read_text};
-use bitnet_model::ModelError;
 use serde_json::Value;
+
+use crate::error::SourceError;
 
 /// The file that tells an adapter from a model.
 const ADAPTER: &str = "adapter_config.json";
@@ -14,8 +15,8 @@ const MOST: u64 = 1 << 20;
 /// Opens the files of a model: [`Checkpoint::open`], which knows files, and a look at what they are beside.
 ///
 /// # Errors
-/// As [`Checkpoint::open`]; [`ModelError::Adapter`] for an adapter.
-pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Checkpoint, ModelError> {
+/// As [`Checkpoint::open`]; [`SourceError::Adapter`] for an adapter.
+pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Checkpoint, SourceError> {
     let path = path.as_ref();
     match Checkpoint::open(path, options) {
         Ok(checkpoint) => Ok(checkpoint),
@@ -24,7 +25,7 @@ pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Checkpoint,
 }
 
 /// The error for a directory of an adapter, or a file in it; `None` for anything else.
-fn adapter(path: &Path) -> Option<ModelError> {
+fn adapter(path: &Path) -> Option<SourceError> {
     let directory = if path.is_dir() { path } else { path.parent()? };
     let config = directory.join(ADAPTER);
     // Whole models may keep an adapter beside them.
@@ -36,5 +37,5 @@ fn adapter(path: &Path) -> Option<ModelError> {
     let said = json.as_ref().and_then(|json| json.get("base_model_name_or_path")?.as_str());
     let base = said.filter(|name| !name.is_empty()).unwrap_or("its base model");
     let base: String = base.chars().filter(|c| !c.is_control()).take(200).collect();
-    Some(ModelError::Adapter { base, directory: directory.display().to_string() })
+    Some(SourceError::Adapter { base, directory: directory.display().to_string() })
 }

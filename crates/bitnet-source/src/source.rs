@@ -1,14 +1,18 @@
 //! A model's parts, read from a checkpoint through its family's table of names.
 
 use bitnet_format::{Checkpoint, Metadata, TensorType, recognize_ternary};
-use bitnet_model::{Config, ModelError, Norm, Part, PartSource, Projection, Table, Weight};
+use bitnet_model::{Config, ModelError, Norm, Part, PartSource, Projection, Weight};
 use bitnet_quant::{Scales, ScreenTable};
 
-use crate::family::{
-    LLAMA,
-    bitnet_file::{self, Entry, Form},
-    gguf,
-    huggingface::{self, Quantization, ScaleMeaning},
+use crate::{
+    error::SourceError,
+    family::{
+        LLAMA,
+        bitnet_file::{self, Entry, Form},
+        gguf,
+        huggingface::{self, Quantization, ScaleMeaning},
+    },
+    table::table,
 };
 
 mod accounts;
@@ -46,8 +50,8 @@ impl Source {
     ///
     /// # Errors
     /// When the model is of no known family, a value is impossible, a tensor is missing or misshapen, or one is left over
-    /// ([`ModelError::Unread`]).
-    pub fn new(checkpoint: Checkpoint) -> Result<Self, ModelError> {
+    /// ([`SourceError::Unread`]).
+    pub fn new(checkpoint: Checkpoint) -> Result<Self, SourceError> {
         let source = Self::to_look_at(checkpoint)?;
         match source.refused() {
             Some(error) => Err(error),
@@ -60,7 +64,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::new`], what is left over excepted.
-    pub fn to_look_at(checkpoint: Checkpoint) -> Result<Self, ModelError> {
+    pub fn to_look_at(checkpoint: Checkpoint) -> Result<Self, SourceError> {
         let (config, convention) = match checkpoint.metadata() {
             Metadata::HuggingFace(m) => {
                 let (config, quantization) = huggingface::config(&m.config, m.generation_config.as_ref())?;
@@ -77,7 +81,7 @@ impl Source {
                 (config, Convention::Gguf { interleaved })
             }
             other => {
-                return Err(ModelError::config(
+                return Err(SourceError::config(
                     "metadata",
                     "GGUF, Hugging Face or .bitnet",
                     format!("{other:?}"),
@@ -103,13 +107,13 @@ impl Source {
     }
 
     /// A file without a head means the embedding, unless its configuration says that it does not.
-    fn tie(&mut self) -> Result<(), ModelError> {
+    fn tie(&mut self) -> Result<(), SourceError> {
         if self.has(Part::Head) {
             return Ok(());
         }
         let said = self.config_json().and_then(|json| json.get("tie_word_embeddings"));
         if said == Some(&serde_json::Value::Bool(false)) {
-            return Err(ModelError::config(
+            return Err(SourceError::config(
                 "head",
                 format!(
                     "a tensor '{}', since config.json says that tie_word_embeddings is false",
@@ -134,9 +138,9 @@ impl Source {
     fn gguf_config(
         checkpoint: &Checkpoint,
         metadata: &bitnet_format::GgufMetadata,
-    ) -> Result<Config, ModelError> {
+    ) -> Result<Config, SourceError> {
         gguf::known(metadata)?;
-        let missing = |name: String| ModelError::MissingTensor { name };
+        let missing = |name: String| SourceError::missing(name);
         let embedding = gguf::name(Part::Embedding);
         let vocab = checkpoint.info(&embedding).ok_or_else(|| missing(embedding))?.rows();
         let divisors = match checkpoint.info("rope_freqs.weight") {
@@ -251,7 +255,7 @@ impl Source {
         }
     }
 
-    fn check_shapes(&self) -> Result<(), ModelError> {
+    fn check_shapes(&self) -> Result<(), SourceError> {
         for part in self.matrices().chain(self.vectors()) {
             let (name, expected) = (self.name(part), self.expected(part));
             let got = match (self.entry(&name)?, self.checkpoint.info(&name)) {
@@ -260,7 +264,7 @@ impl Source {
                 (_, Some(info)) if info.ty() == TensorType::U8 => {
                     let [rows, cols] = info.shape() else {
                         let got = format!("U8 of shape {:?}", info.shape());
-                        return Err(ModelError::config(format!("tensor '{name}'"), "floats", got));
+                        return Err(SourceError::config(format!("tensor '{name}'"), "floats", got));
                     };
                     vec![
                         if expected.first().map(|r| r.div_ceil(4)) == Some(*rows) {
@@ -275,7 +279,7 @@ impl Source {
                 (None, None) => return Err(self.missing(part)),
             };
             if got != expected {
-                return Err(shape_error(name, expected, &got));
+                return Err(SourceError::shape(name, &expected, &got));
             }
             if let Some(entry) = self.entry(&name)? {
                 entry.check(&self.checkpoint, &name)?;
@@ -291,7 +295,7 @@ impl Source {
         Ok(())
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Entry>, ModelError> {
+    fn entry(&self, name: &str) -> Result<Option<Entry>, SourceError> {
         match self.checkpoint.metadata() {
             Metadata::Bitnet(m) => bitnet_file::entry(m, name),
             _ => Ok(None),
@@ -302,14 +306,14 @@ impl Source {
     ///
     /// # Errors
     /// When its bytes cannot be read as floats.
-    pub fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
+    pub fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, SourceError> {
         let name = self.name(part);
         if self.checkpoint.info(&name).is_none() {
             return Ok(None);
         }
         let mut values = self.checkpoint.tensor(&name)?.to_f32()?;
         if values.iter().any(|v| !v.is_finite()) {
-            return Err(ModelError::NotFinite { name });
+            return Err(SourceError::NotFinite { name });
         }
         if let Part::Bias(layer, projection) = part {
             if let Some(order) = self.row_order(projection) {
@@ -329,7 +333,7 @@ impl Source {
     ///
     /// # Errors
     /// When it is not the copy of a head of this shape.
-    pub fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
+    pub fn screen(&self) -> Result<Option<ScreenTable>, SourceError> {
         match self.convention {
             Convention::Bitnet => {
                 let head = if self.config.tied_head { Part::Embedding } else { Part::Head };
@@ -352,17 +356,17 @@ impl Source {
     /// # Errors
     /// When the tensor cannot be read, holds numbers that are not finite, or holds no trits and nothing says that it should
     /// not.
-    pub fn weight(&self, part: Part) -> Result<Weight, ModelError> {
+    pub fn weight(&self, part: Part) -> Result<Weight, SourceError> {
         let weight = self.weight_as_stored(part)?;
         match &weight {
             Weight::Table(table) if !finite::is_finite(table) => {
-                Err(ModelError::NotFinite { name: self.name(part) })
+                Err(SourceError::NotFinite { name: self.name(part) })
             }
             _ => Ok(weight),
         }
     }
 
-    fn weight_as_stored(&self, part: Part) -> Result<Weight, ModelError> {
+    fn weight_as_stored(&self, part: Part) -> Result<Weight, SourceError> {
         let name = self.name(part);
         if let Some(entry) = self.entry(&name)? {
             return entry.read(&self.checkpoint, &name);
@@ -382,14 +386,14 @@ impl Source {
             (Convention::Gguf { .. }, Part::Weight(layer, p)) => {
                 self.gguf_projection(&view, &name, layer, p)?
             }
-            (Convention::Bitnet, _) => Weight::Table(Table::new(&view)?),
+            (Convention::Bitnet, _) => Weight::Table(table(&view)?),
             _ if ty.is_ternary() => Weight::Ternary(view.to_ternary()?),
             // Models without a quantization of their own may be ternary throughout (Ternary-Bonsai's embedding is).
             _ if ty.is_float() && !self.config.trained_int8 => match recognize_ternary(&view)? {
                 Some(trits) => Weight::Ternary(trits),
-                None => Weight::Table(Table::new(&view)?),
+                None => Weight::Table(table(&view)?),
             },
-            _ => Weight::Table(Table::new(&view)?),
+            _ => Weight::Table(table(&view)?),
         };
         Ok(weight)
     }
@@ -409,18 +413,14 @@ impl PartSource for Source {
     }
 
     fn weight(&self, part: Part) -> Result<Weight, ModelError> {
-        self.weight(part)
+        Ok(self.weight(part)?)
     }
 
     fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
-        self.vector(part)
+        Ok(self.vector(part)?)
     }
 
     fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
-        self.screen()
+        Ok(self.screen()?)
     }
-}
-
-fn shape_error(name: String, expected: Vec<usize>, got: &[usize]) -> ModelError {
-    ModelError::Shape { name, expected, got: got.to_vec() }
 }

@@ -5,8 +5,8 @@
 
 mod common;
 
-use bitnet_model::{ModelError, Part, Projection, Weight};
-use bitnet_source::Source;
+use bitnet_model::{Part, Projection, Weight};
+use bitnet_source::{Source, SourceError};
 use common::{Tensor, block, checkpoint, config, directory, gguf, open, refusal, tensors, vector};
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn tensors_that_would_change_the_result_are_refused() {
         // Who only looks sees all of them by name.
         let source = Source::to_look_at(checkpoint(&path)).unwrap();
         assert_eq!(source.unread().len(), more.len(), "{parts:?}");
-        assert!(matches!(source.refused(), Some(ModelError::Unread { .. })));
+        assert!(matches!(source.refused(), Some(SourceError::Unread { .. })));
     }
 }
 
@@ -218,7 +218,7 @@ fn numbers_that_are_not_finite_are_refused_by_name() {
             config.insert("tie_word_embeddings".into(), json!(false));
             let source = open(&directory("not-finite", &config, &all)).unwrap();
             let vectors = source.vectors().into_iter().map(|part| source.vector(part).err());
-            let errors: Vec<ModelError> =
+            let errors: Vec<SourceError> =
                 vectors.chain(source.matrices().map(|part| source.weight(part).err())).flatten().collect();
             let [error] = &errors[..] else { panic!("{name}: {errors:?}") };
             let text = error.to_string();

@@ -103,7 +103,7 @@ fn write(
     part: Part,
     entry: &str,
     tensors: &[(String, TensorType, Vec<usize>, Vec<u8>)],
-) -> Result<Source, bitnet_model::ModelError> {
+) -> Result<Source, bitnet_source::SourceError> {
     let source = llama();
     let config = std::fs::read_to_string(source.checkpoint().path().join("config.json")).unwrap();
     let mut metadata = BTreeMap::from([

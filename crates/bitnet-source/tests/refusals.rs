@@ -8,13 +8,13 @@ mod common;
 use std::path::PathBuf;
 
 use bitnet_format::{Checkpoint, GgufKeys, GgufWriter, TensorSpec, TensorType};
-use bitnet_model::{GateActivation, ModelError};
-use bitnet_source::Source;
+use bitnet_model::GateActivation;
+use bitnet_source::{Source, SourceError};
 use common::{config, directory, gguf, refusal, tensors, with_key};
 use serde_json::{Value, json};
 
 /// A GGUF with an embedding and these keys, opened as a model.
-fn open(name: &str, fill: impl FnOnce(&mut GgufKeys)) -> ModelError {
+fn open(name: &str, fill: impl FnOnce(&mut GgufKeys)) -> SourceError {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.gguf"));
     let _ = std::fs::remove_file(&path);
     let mut keys = GgufKeys::new();
@@ -35,7 +35,7 @@ fn an_embedding_model_is_not_a_decoder() {
         keys.str("general.architecture", "qwen3");
         keys.u32("qwen3.pooling_type", 3);
     });
-    assert!(matches!(error, ModelError::Unsupported { .. }), "{error}");
+    assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
     assert!(error.to_string().contains("an embedding model"), "{error}");
 }
 
@@ -62,7 +62,7 @@ fn weights_folded_with_a_rotation_are_refused_by_name() {
         keys.str("general.architecture", "qwen3");
         keys.u32("prism.hadamard.version", 1);
     });
-    assert!(matches!(error, ModelError::Unsupported { .. }), "{error}");
+    assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
     assert!(error.to_string().contains("folded with a Hadamard transform"), "{error}");
     assert!(error.to_string().contains("'prism.hadamard.version'"), "{error}");
 }

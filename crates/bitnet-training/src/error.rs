@@ -36,6 +36,9 @@ pub enum TrainError {
     /// The configuration itself is impossible.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// A file that cannot be taken for a model.
+    #[error(transparent)]
+    Source(#[from] bitnet_source::SourceError),
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]
     Io {

@@ -1,7 +1,7 @@
 //! Keys that change what a decoder computes and that this engine has no switch for: each is refused by name unless it says what
 //! is computed anyhow. `transformers` and llama.cpp know these keys, for one class or another.
 
-use bitnet_model::ModelError;
+use crate::error::SourceError;
 
 /// What a key may say without changing anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -216,11 +216,11 @@ pub(super) struct Sizes {
 
 impl Rule {
     /// Refuses what would have to be computed otherwise. `key` is the whole key, `shown` what it says, and `place` the file.
-    pub(super) fn check(&self, said: &Said, sizes: Sizes, key: &str, shown: &str) -> Result<(), ModelError> {
+    pub(super) fn check(&self, said: &Said, sizes: Sizes, key: &str, shown: &str) -> Result<(), SourceError> {
         let near = |x: f64, y: f64| (x - y).abs() <= 1e-6 * y.abs();
         let neutral = match (self.neutral, said) {
             (_, Said::Other) => {
-                return Err(ModelError::config(key, "a number, a list, or true or false", shown));
+                return Err(SourceError::config(key, "a number, a list, or true or false", shown));
             }
             (Off, Said::Number(x)) => *x == 0.0,
             (Off, Said::Bool(yes)) => !yes,
@@ -239,7 +239,7 @@ impl Rule {
         if neutral {
             return Ok(());
         }
-        Err(ModelError::Unsupported {
+        Err(SourceError::Unsupported {
             what: format!("{} ({key} is {shown})", self.what),
             cure: "it computes plain Llama-, Qwen- and BitNet-class blocks; take a model of such a class"
                 .into(),

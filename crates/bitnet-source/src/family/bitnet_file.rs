@@ -9,10 +9,11 @@
 //! `bitnet.activations` (`float` or `int8_per_token`) where the configuration cannot say what the model was trained with.
 
 use bitnet_format::{BitnetMetadata, Checkpoint, TensorType};
-use bitnet_model::{ModelError, Table, Weight};
+use bitnet_model::Weight;
 use bitnet_quant::{Granularity, PackedTernary, Scales, ScreenTable};
 
 use super::gguf::{ACTIVATIONS_KEY, FLOAT, INT8_PER_TOKEN};
+use crate::{error::SourceError, table::block_table};
 
 /// How a matrix is stored other than as a plain tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +59,13 @@ pub fn screen_name(name: &str) -> String {
 
 /// Whether the model was trained with int8 activations, where the file says so itself: the configuration of a BitNet class
 /// cannot say that it was not.
-pub(crate) fn trained_int8(metadata: &BitnetMetadata) -> Result<Option<bool>, ModelError> {
+pub(crate) fn trained_int8(metadata: &BitnetMetadata) -> Result<Option<bool>, SourceError> {
     match metadata.entries.get(ACTIVATIONS_KEY).map(String::as_str) {
         None => Ok(None),
         Some(INT8_PER_TOKEN) => Ok(Some(true)),
         Some(FLOAT) => Ok(Some(false)),
         Some(other) => {
-            Err(ModelError::config(ACTIVATIONS_KEY, format!("{INT8_PER_TOKEN} or {FLOAT}"), other))
+            Err(SourceError::config(ACTIVATIONS_KEY, format!("{INT8_PER_TOKEN} or {FLOAT}"), other))
         }
     }
 }
@@ -74,16 +75,16 @@ pub(crate) fn screen(
     checkpoint: &Checkpoint,
     name: &str,
     [rows, cols]: [usize; 2],
-) -> Result<Option<ScreenTable>, ModelError> {
+) -> Result<Option<ScreenTable>, SourceError> {
     let name = screen_name(name);
     if !checkpoint.contains(&name) {
         return Ok(None);
     }
     let view = checkpoint.tensor(&name)?;
     if view.info().ty() != TensorType::U8 {
-        return Err(ModelError::config(name, "U8 strips", view.info().ty()));
+        return Err(SourceError::config(name, "U8 strips", view.info().ty()));
     }
-    ScreenTable::from_bytes(rows, cols, view.shared()).map(Some).map_err(ModelError::quant(&name))
+    ScreenTable::from_bytes(rows, cols, view.shared()).map(Some).map_err(SourceError::quant(&name))
 }
 
 /// What stands before `.t2` and `.scales` of the second plane of `name`.
@@ -100,11 +101,11 @@ pub fn blocks_name(name: &str, ty: TensorType) -> String {
 ///
 /// # Errors
 /// When it says something that no such entry can say.
-pub(crate) fn entry(metadata: &BitnetMetadata, name: &str) -> Result<Option<Entry>, ModelError> {
+pub(crate) fn entry(metadata: &BitnetMetadata, name: &str) -> Result<Option<Entry>, SourceError> {
     let Some(text) = metadata.entries.get(&key(name)) else { return Ok(None) };
     Entry::parse(text).map(Some).ok_or_else(|| {
         let expected = "rows, columns and one or two of tensor, row and group:<size>, or q4_0 or q8_0";
-        ModelError::config(key(name), expected, format!("'{text}'"))
+        SourceError::config(key(name), expected, format!("'{text}'"))
     })
 }
 
@@ -162,7 +163,7 @@ impl Entry {
     ///
     /// # Errors
     /// The first tensor that is missing or of another length.
-    pub(crate) fn check(self, checkpoint: &Checkpoint, name: &str) -> Result<(), ModelError> {
+    pub(crate) fn check(self, checkpoint: &Checkpoint, name: &str) -> Result<(), SourceError> {
         let granularities = match self.form {
             Form::Blocks(ty) => {
                 let expected = ty.byte_len(self.rows, self.cols);
@@ -181,7 +182,7 @@ impl Entry {
         Ok(())
     }
 
-    pub(crate) fn read(self, checkpoint: &Checkpoint, name: &str) -> Result<Weight, ModelError> {
+    pub(crate) fn read(self, checkpoint: &Checkpoint, name: &str) -> Result<Weight, SourceError> {
         match self.form {
             Form::Trits(granularity) => self.plane(checkpoint, name, granularity),
             Form::Planes([first, second]) => {
@@ -189,15 +190,15 @@ impl Entry {
                     self.plane(checkpoint, name, first)?,
                     self.plane(checkpoint, &second_name(name), second)?,
                 );
-                planes.ok_or_else(|| ModelError::config(key(name), "two planes of one shape", "others"))
+                planes.ok_or_else(|| SourceError::config(key(name), "two planes of one shape", "others"))
             }
             Form::Blocks(ty) => {
                 let stored = blocks_name(name, ty);
                 let view = checkpoint.tensor(&stored)?;
                 if view.info().ty() != TensorType::U8 {
-                    return Err(ModelError::config(stored, "U8 blocks", view.info().ty()));
+                    return Err(SourceError::config(stored, "U8 blocks", view.info().ty()));
                 }
-                Table::from_blocks(&stored, ty, [self.rows, self.cols], view.shared()).map(Weight::Table)
+                block_table(&stored, ty, [self.rows, self.cols], view.shared()).map(Weight::Table)
             }
         }
     }
@@ -207,38 +208,38 @@ impl Entry {
         checkpoint: &Checkpoint,
         name: &str,
         granularity: Granularity,
-    ) -> Result<Weight, ModelError> {
+    ) -> Result<Weight, SourceError> {
         let strips = checkpoint.tensor(&strips_name(name))?;
         if strips.info().ty() != TensorType::U8 {
-            return Err(ModelError::config(strips_name(name), "U8 strips", strips.info().ty()));
+            return Err(SourceError::config(strips_name(name), "U8 strips", strips.info().ty()));
         }
         let values = checkpoint.tensor(&scales_name(name))?.to_f32()?;
         let scales = match (granularity, &values[..]) {
             (Granularity::Tensor, [one]) => Scales::Tensor(*one),
             (Granularity::Tensor, _) => {
-                return Err(ModelError::config(scales_name(name), "one scale", values.len()));
+                return Err(SourceError::config(scales_name(name), "one scale", values.len()));
             }
             (Granularity::Row, _) => Scales::Row(values),
             (Granularity::Group(size), _) => Scales::Group { size, scales: values },
         };
         let packed = PackedTernary::from_strips(self.rows, self.cols, strips.shared(), scales)
-            .map_err(ModelError::quant(name))?;
+            .map_err(SourceError::quant(name))?;
         // Kernels count on codes of at most 2. This reads every page once, which running the model does anyway.
-        packed.check().map_err(ModelError::quant(name))?;
+        packed.check().map_err(SourceError::quant(name))?;
         Ok(Weight::Packed(packed))
     }
 }
 
 /// Refuses a tensor that is missing or has not `expected` bytes.
-fn has_bytes(checkpoint: &Checkpoint, name: &str, expected: Option<usize>) -> Result<(), ModelError> {
-    let missing = || ModelError::MissingTensor { name: name.to_owned() };
+fn has_bytes(checkpoint: &Checkpoint, name: &str, expected: Option<usize>) -> Result<(), SourceError> {
+    let missing = || SourceError::missing(name.to_owned());
     let len = checkpoint.info(name).ok_or_else(missing)?.byte_len();
     match expected {
         Some(expected) if expected == len => Ok(()),
         Some(expected) => {
-            Err(ModelError::config(format!("tensor '{name}'"), format!("{expected} bytes"), len))
+            Err(SourceError::config(format!("tensor '{name}'"), format!("{expected} bytes"), len))
         }
-        None => Err(ModelError::config(format!("tensor '{name}'"), "a size that fits in memory", "more")),
+        None => Err(SourceError::config(format!("tensor '{name}'"), "a size that fits in memory", "more")),
     }
 }
 

@@ -1,9 +1,10 @@
 //! GGUF files: keys and tensor names of llama.cpp and its BitNet forks.
 
 use bitnet_format::{GgufKeys, GgufMetadata};
-use bitnet_model::{Config, GateActivation, ModelError, Norm, Part, Projection, Rope};
+use bitnet_model::{Config, GateActivation, Norm, Part, Projection, Rope};
 
 use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, huggingface};
+use crate::error::SourceError;
 
 mod refusals;
 mod rope;
@@ -38,8 +39,8 @@ pub(crate) fn family(architecture: &str) -> Option<&'static str> {
 /// What `metadata` says the file is.
 ///
 /// # Errors
-/// [`ModelError::Unsupported`] for what is no decoder of an architecture in the table of families.
-pub(crate) fn known(metadata: &GgufMetadata) -> Result<&str, ModelError> {
+/// [`SourceError::Unsupported`] for what is no decoder of an architecture in the table of families.
+pub(crate) fn known(metadata: &GgufMetadata) -> Result<&str, SourceError> {
     // Adapters name the architecture of their base, projectors one of their own: the kind is told first.
     let architecture = metadata.opt_str("general.architecture")?.unwrap_or("");
     refusals::kinds(metadata, architecture)?;
@@ -47,7 +48,7 @@ pub(crate) fn known(metadata: &GgufMetadata) -> Result<&str, ModelError> {
     refuse_folded(metadata)?;
     match family(architecture) {
         Some(_) => Ok(architecture),
-        None => Err(ModelError::Unsupported {
+        None => Err(SourceError::Unsupported {
             what: format!("a GGUF of architecture '{architecture}'"),
             cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama, qwen2 and qwen3".into(),
         }),
@@ -82,7 +83,7 @@ pub(crate) fn doubt(metadata: &GgufMetadata, config: &Config) -> Option<String> 
 /// model trained with int8 activations has).
 ///
 /// # Errors
-/// [`ModelError::Unsupported`] for an architecture that is not in the table of families.
+/// [`SourceError::Unsupported`] for an architecture that is not in the table of families.
 pub(crate) fn config(
     metadata: &GgufMetadata,
     vocab: usize,
@@ -90,13 +91,13 @@ pub(crate) fn config(
     input_norms: bool,
     rope_divisors: Option<Vec<f32>>,
     fine_scales: bool,
-) -> Result<Config, ModelError> {
+) -> Result<Config, SourceError> {
     let architecture = known(metadata)?;
     // `known` has found it.
     let family = family(architecture).unwrap_or(LLAMA);
     let key = |tail: &str| format!("{architecture}.{tail}");
-    let size = |tail: &str| -> Result<usize, ModelError> { to_size(&key(tail), metadata.u64(&key(tail))?) };
-    let optional = |tail: &str| -> Result<Option<usize>, ModelError> {
+    let size = |tail: &str| -> Result<usize, SourceError> { to_size(&key(tail), metadata.u64(&key(tail))?) };
+    let optional = |tail: &str| -> Result<Option<usize>, SourceError> {
         metadata.opt_u64(&key(tail))?.map(|n| to_size(&key(tail), n)).transpose()
     };
     let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
@@ -104,10 +105,10 @@ pub(crate) fn config(
         Some(dim) => dim,
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
         None if heads == 0 => {
-            return Err(ModelError::config(key("attention.head_count"), "1 or more", heads));
+            return Err(SourceError::config(key("attention.head_count"), "1 or more", heads));
         }
         None => {
-            return Err(ModelError::config(
+            return Err(SourceError::config(
                 key("embedding_length"),
                 format!("a multiple of {heads} heads"),
                 hidden,
@@ -118,7 +119,7 @@ pub(crate) fn config(
         [("attention.value_length", "value length"), ("rope.dimension_count", "rotated dimensions")]
     {
         if let Some(n) = optional(tail)?.filter(|&n| n != head_dim) {
-            return Err(ModelError::config(what, format!("the head dimension, {head_dim}"), n));
+            return Err(SourceError::config(what, format!("the head dimension, {head_dim}"), n));
         }
     }
     let theta = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
@@ -154,13 +155,13 @@ pub(crate) fn config(
         eos: stop_tokens(metadata)?,
     };
     refusals::arithmetic(metadata, architecture, &config)?;
-    config.check()
+    Ok(config.check()?)
 }
 
 /// Refuses weights that a rotation of their inputs was multiplied into: computed as they stand, they give noise.
-fn refuse_folded(metadata: &GgufMetadata) -> Result<(), ModelError> {
+fn refuse_folded(metadata: &GgufMetadata) -> Result<(), SourceError> {
     match metadata.iter().find(|(key, _)| key.starts_with(FOLDED)) {
-        Some((key, _)) => Err(ModelError::Unsupported {
+        Some((key, _)) => Err(SourceError::Unsupported {
             what: format!("a model whose weights are folded with a Hadamard transform (its GGUF has the key '{key}')"),
             cure: "it runs models whose weights multiply their inputs as they are, the first Ternary-Bonsai among them".into(),
         }),
@@ -168,7 +169,7 @@ fn refuse_folded(metadata: &GgufMetadata) -> Result<(), ModelError> {
     }
 }
 
-fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, ModelError> {
+fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, SourceError> {
     if let Some(ids) = metadata.opt_i64s(STOP_TOKENS_KEY)? {
         return Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect());
     }
@@ -179,19 +180,19 @@ fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, ModelError> {
     Ok(ids)
 }
 
-fn to_size(key: &str, value: u64) -> Result<usize, ModelError> {
-    usize::try_from(value).map_err(|_| ModelError::config(key, "a size that fits in memory", value))
+fn to_size(key: &str, value: u64) -> Result<usize, SourceError> {
+    usize::try_from(value).map_err(|_| SourceError::config(key, "a size that fits in memory", value))
 }
 
 /// Whether the model was trained with int8 activations. Files do not say, ours excepted: BitNet architectures were;
 /// Llama- and Qwen2-class files are conversions of BitNet fine-tunes, unless several scales in a matrix or the name
 /// give away a TriLM; Qwen3-class ternary models were not.
-fn trained_int8(metadata: &GgufMetadata, family: &str, fine_scales: bool) -> Result<bool, ModelError> {
+fn trained_int8(metadata: &GgufMetadata, family: &str, fine_scales: bool) -> Result<bool, SourceError> {
     if let Some(said) = metadata.opt_str(ACTIVATIONS_KEY)? {
         return match said {
             INT8_PER_TOKEN => Ok(true),
             FLOAT => Ok(false),
-            other => Err(ModelError::config(ACTIVATIONS_KEY, format!("{INT8_PER_TOKEN} or {FLOAT}"), other)),
+            other => Err(SourceError::config(ACTIVATIONS_KEY, format!("{INT8_PER_TOKEN} or {FLOAT}"), other)),
         };
     }
     let name = metadata.opt_str("general.name")?.unwrap_or("").to_ascii_lowercase();

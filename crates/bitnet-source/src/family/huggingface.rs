@@ -1,11 +1,11 @@
 //! Hugging Face directories: `config.json` and the tensor names of `transformers`.
 
-use bitnet_model::{Config, GateActivation, ModelError, Norm, Part, Projection};
+use bitnet_model::{Config, GateActivation, Norm, Part, Projection};
 use regex_lite::Regex;
 use serde_json::Value;
 
 use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
-use crate::json::Fields;
+use crate::{error::SourceError, json::Fields};
 
 mod class;
 mod refusals;
@@ -60,12 +60,12 @@ impl Quantization {
 /// Reads `config.json` (and the stop tokens of `generation_config.json`).
 ///
 /// # Errors
-/// [`ModelError::Unsupported`] for an architecture or a feature that is not in the table of families,
-/// [`ModelError::Config`] for values that are missing or cannot be.
+/// [`SourceError::Unsupported`] for an architecture or a feature that is not in the table of families,
+/// [`ModelError::Config`](bitnet_model::ModelError::Config) for values that are missing or cannot be.
 pub fn config(
     json: &Value,
     generation: Option<&Value>,
-) -> Result<(Config, Option<Quantization>), ModelError> {
+) -> Result<(Config, Option<Quantization>), SourceError> {
     let fields = Fields::new(json, "config.json")?;
     let architecture = architecture(&fields)?;
     let family = family(&architecture)?;
@@ -78,9 +78,9 @@ pub fn config(
         // Qwen3's class has its own default; the others divide.
         None if family == QWEN3 => 128,
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
-        None if heads == 0 => return Err(ModelError::config("num_attention_heads", "1 or more", heads)),
+        None if heads == 0 => return Err(SourceError::config("num_attention_heads", "1 or more", heads)),
         None => {
-            return Err(ModelError::config("hidden_size", format!("a multiple of {heads} heads"), hidden));
+            return Err(SourceError::config("hidden_size", format!("a multiple of {heads} heads"), hidden));
         }
     };
     let sub_norms = matches!(family, BITNET | BITNET_B158);
@@ -118,9 +118,9 @@ pub fn config(
 
 /// Which biases the class gives a model of this `config.json`: those of attention's inputs, of its output, of the feed-forward
 /// layer.
-pub(crate) fn biases(json: &Value) -> Result<[bool; 3], ModelError> {
+pub(crate) fn biases(json: &Value) -> Result<[bool; 3], SourceError> {
     let fields = Fields::new(json, "config.json")?;
-    let said = |key: &str| Ok::<bool, ModelError>(fields.optional_bool(key)?.unwrap_or(false));
+    let said = |key: &str| Ok::<bool, SourceError>(fields.optional_bool(key)?.unwrap_or(false));
     let attention = said("attention_bias")?;
     Ok(match family(&architecture(&fields)?)? {
         QWEN2 => [true, false, false],
@@ -130,7 +130,7 @@ pub(crate) fn biases(json: &Value) -> Result<[bool; 3], ModelError> {
 }
 
 /// BitNet quantization by `quantization_config`, or by what the class is known to be trained with.
-fn quantization(fields: &Fields<'_>, architecture: &str) -> Result<Option<Quantization>, ModelError> {
+fn quantization(fields: &Fields<'_>, architecture: &str) -> Result<Option<Quantization>, SourceError> {
     let Some(q) = fields.optional_object("quantization_config")? else {
         // The BitNet classes have no float twin: without further words their floats are masters.
         let masters = architecture.to_ascii_lowercase().starts_with("bitnet");
@@ -145,7 +145,7 @@ fn quantization(fields: &Fields<'_>, architecture: &str) -> Result<Option<Quanti
     match q.optional_str("quant_method")? {
         Some("bitnet") => {}
         other => {
-            return Err(ModelError::Unsupported {
+            return Err(SourceError::Unsupported {
                 what: format!("a model quantized with {}", other.unwrap_or("an unnamed method")),
                 cure: "take a BitNet (`quant_method: bitnet`) copy of it, or the floats that it was made of"
                     .into(),
@@ -155,12 +155,12 @@ fn quantization(fields: &Fields<'_>, architecture: &str) -> Result<Option<Quanti
     let scale = match q.optional_str("linear_class")?.unwrap_or("bitlinear") {
         "bitlinear" => ScaleMeaning::Divide,
         "autobitlinear" => ScaleMeaning::Multiply,
-        other => return Err(ModelError::config("linear_class", "bitlinear or autobitlinear", other)),
+        other => return Err(SourceError::config("linear_class", "bitlinear or autobitlinear", other)),
     };
     let online = match q.optional_str("quantization_mode")?.unwrap_or("offline") {
         "offline" => false,
         "online" => true,
-        other => return Err(ModelError::config("quantization_mode", "offline or online", other)),
+        other => return Err(SourceError::config("quantization_mode", "offline or online", other)),
     };
     let listed = q.optional_list("modules_to_not_convert")?;
     let pattern = |entry: &Value| {
@@ -168,14 +168,14 @@ fn quantization(fields: &Fields<'_>, architecture: &str) -> Result<Option<Quanti
         // An entry that is no expression still matches as the end of a name.
         Ok(Pattern { text: text.to_owned(), regex: Regex::new(&format!("^(?:{text})")).ok() })
     };
-    let keep = listed.into_iter().flatten().map(pattern).collect::<Result<_, ModelError>>()?;
+    let keep = listed.into_iter().flatten().map(pattern).collect::<Result<_, SourceError>>()?;
     let mut quantization = Quantization { scale, online, head: false, keep };
     quantization.head = listed.is_some() && !quantization.keeps_dense("lm_head");
     Ok(Some(quantization))
 }
 
 /// The epsilon of `use_rms_norm`'s norms, which the class takes from `quantization_config`.
-fn input_norm_eps(fields: &Fields<'_>) -> Result<Option<f32>, ModelError> {
+fn input_norm_eps(fields: &Fields<'_>) -> Result<Option<f32>, SourceError> {
     let Some(q) = fields.optional_object("quantization_config")? else { return Ok(None) };
     let q = Fields::new(q, "quantization_config")?;
     match q.optional_bool("use_rms_norm")? {
@@ -185,7 +185,7 @@ fn input_norm_eps(fields: &Fields<'_>) -> Result<Option<f32>, ModelError> {
 }
 
 /// The gate's nonlinearity: `hidden_act`, or `hidden_activation`, as some classes call it.
-fn gate(fields: &Fields<'_>, family: &str) -> Result<GateActivation, ModelError> {
+fn gate(fields: &Fields<'_>, family: &str) -> Result<GateActivation, SourceError> {
     let default = if family == BITNET_B158 { "relu2" } else { "silu" };
     let (act, activation) = (fields.optional_str("hidden_act")?, fields.optional_str("hidden_activation")?);
     let said = self::activation("hidden_act", act.or(activation).unwrap_or(default))?;
@@ -198,11 +198,11 @@ fn gate(fields: &Fields<'_>, family: &str) -> Result<GateActivation, ModelError>
 }
 
 /// The nonlinearity that a file calls `name` under `key`.
-pub(super) fn activation(key: &str, name: &str) -> Result<GateActivation, ModelError> {
+pub(super) fn activation(key: &str, name: &str) -> Result<GateActivation, SourceError> {
     match name {
         "silu" | "swish" => Ok(GateActivation::Silu),
         "relu2" => Ok(GateActivation::SquaredRelu),
-        other => Err(ModelError::config(key, "silu or relu2", other)),
+        other => Err(SourceError::config(key, "silu or relu2", other)),
     }
 }
 

@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 
 use bitnet_format::{Metadata, TensorType};
-use bitnet_model::{ModelError, Part, Projection};
+use bitnet_model::{Part, Projection};
 
 use super::{Convention, Source, biases::group};
-use crate::family::{QWEN2, bitnet_file, gguf};
+use crate::{
+    error::SourceError,
+    family::{QWEN2, bitnet_file, gguf},
+};
 
 /// Ends of names of what is no weight: tables that older code saved, and that follow from the configuration.
 const HARMLESS: [&str; 6] = [
@@ -56,7 +59,7 @@ impl Source {
     }
 
     /// Why the model would not compute what its file means, if it would not: a tensor that its class does not read.
-    pub fn refused(&self) -> Option<ModelError> {
+    pub fn refused(&self) -> Option<SourceError> {
         let changes: Vec<(&str, Change)> = self
             .left_over()
             .filter_map(|(name, kind)| match kind {
@@ -69,7 +72,7 @@ impl Source {
             0 => String::new(),
             n => format!(" (and {n} more)"),
         };
-        Some(ModelError::Unread { name: name.to_owned(), others, reason: self.reason(change) })
+        Some(SourceError::Unread { name: name.to_owned(), others, reason: self.reason(change) })
     }
 
     /// What deserves a word before the model is run: one sentence about tensors that are left out, and what its file makes
@@ -217,7 +220,7 @@ impl Source {
 
     /// Refuses a model of which a part lies in a file that is not there. Without this, a head that is to be fetched would count as
     /// none, and a bias, too.
-    pub(super) fn check_parts_are_here(&self) -> Result<(), ModelError> {
+    pub(super) fn check_parts_are_here(&self) -> Result<(), SourceError> {
         if self.checkpoint.absent().len() == 0 {
             return Ok(());
         }
@@ -227,11 +230,11 @@ impl Source {
     }
 
     /// The same for what stands beside parts that are there: scales of packed weights.
-    pub(super) fn check_scales_are_here(&self) -> Result<(), ModelError> {
+    pub(super) fn check_scales_are_here(&self) -> Result<(), SourceError> {
         self.refuse_absent(self.names_read().into_iter())
     }
 
-    fn refuse_absent(&self, mut names: impl Iterator<Item = String>) -> Result<(), ModelError> {
+    fn refuse_absent(&self, mut names: impl Iterator<Item = String>) -> Result<(), SourceError> {
         match names.find_map(|name| self.checkpoint.absent_error(&name)) {
             Some(error) => Err(error.into()),
             None => Ok(()),
@@ -239,7 +242,7 @@ impl Source {
     }
 
     /// Refuses a file without a bias that the class has.
-    pub(super) fn check_biases(&self) -> Result<(), ModelError> {
+    pub(super) fn check_biases(&self) -> Result<(), SourceError> {
         let needed = match self.convention {
             Convention::Gguf { .. } => [self.config.family == QWEN2, false, false],
             _ => self.biases,
@@ -252,7 +255,7 @@ impl Source {
     }
 
     /// The error for a part that is not there: of a file with fewer layers than its configuration says, that.
-    pub(super) fn missing(&self, part: Part) -> ModelError {
+    pub(super) fn missing(&self, part: Part) -> SourceError {
         let name = self.name(part);
         let of = |layer: usize| Part::Norm(layer, bitnet_model::Norm::Attention);
         let layer = match part {
@@ -260,16 +263,16 @@ impl Source {
             | Part::Weight(layer, _)
             | Part::Bias(layer, _)
             | Part::InputNorm(layer, _) => layer,
-            _ => return ModelError::MissingTensor { name },
+            _ => return SourceError::missing(name),
         };
         if layer > 0 && !self.has(of(layer)) && !self.has(Part::Weight(layer, Projection::Query)) {
-            return ModelError::config(
+            return SourceError::config(
                 "number of layers",
                 format!("{layer}, as many as the file has"),
                 format!("{} (there is no tensor '{name}')", self.config.layers),
             );
         }
-        ModelError::MissingTensor { name }
+        SourceError::missing(name)
     }
 }
 

@@ -2,7 +2,7 @@
 //! memory, so a tenth of a second for the embedding of BitNet b1.58 2B-4T.
 
 use bitnet_core::tensor::Values;
-use bitnet_format::TensorType;
+use bitnet_kernels::{BlockType, Blocks};
 use bitnet_model::Table;
 
 /// Numbers that are looked at before it is asked whether one of them is bad: long enough for vector units.
@@ -16,11 +16,10 @@ pub(super) fn is_finite(table: &Table) -> bool {
             Values::F16(x) => all(x, |v| v.to_bits() & 0x7c00 == 0x7c00),
             Values::Bf16(x) => all(x, |v| v.to_bits() & 0x7f80 == 0x7f80),
         },
-        Table::Blocks(m) => match m.stored() {
+        Table::Blocks(m) => match m.blocks() {
             // Whole numbers times the f16 in front of each block.
-            (ty @ (TensorType::Q8_0 | TensorType::Q4_0), bytes) => {
-                let block = ty.block().map_or(2, |(_, len)| len);
-                bytes.chunks_exact(block).all(|b| u16::from_le_bytes([b[0], b[1]]) & 0x7c00 != 0x7c00)
+            Blocks { ty: ty @ (BlockType::Q8_0 | BlockType::Q4_0), bytes, .. } => {
+                bytes.chunks_exact(ty.size().1).all(|b| u16::from_le_bytes([b[0], b[1]]) & 0x7c00 != 0x7c00)
             }
             // Other types keep their scales elsewhere: rows are decoded.
             _ => {

@@ -1,11 +1,11 @@
 //! Projections as training takes them up.
 
 use bitnet_format::recognize_ternary;
-use bitnet_model::{ModelError, Part, Projection, Weight};
+use bitnet_model::{Part, Projection, Weight};
 use bitnet_quant::TernaryMatrix;
 
 use super::{Convention, Source};
-use crate::family::huggingface::module;
+use crate::{error::SourceError, family::huggingface::module};
 
 /// A projection as training takes it up.
 pub enum Learned {
@@ -21,10 +21,10 @@ impl Source {
     ///
     /// # Errors
     /// When the tensor cannot be read, or is of a form that is neither.
-    pub fn learned(&self, layer: usize, projection: Projection) -> Result<Learned, ModelError> {
+    pub fn learned(&self, layer: usize, projection: Projection) -> Result<Learned, SourceError> {
         let part = Part::Weight(layer, projection);
         let name = self.name(part);
-        let unsupported = |what: &str| ModelError::Unsupported {
+        let unsupported = |what: &str| SourceError::Unsupported {
             what: format!("a model whose '{name}' {what}"),
             cure: "training goes on from floats, masters and single planes of trits".into(),
         };
@@ -41,7 +41,7 @@ impl Source {
         }
         match self.weight(part)? {
             Weight::Ternary(trits) => Ok(Learned::Trits(trits)),
-            Weight::Packed(packed) => packed.unpack().map(Learned::Trits).map_err(ModelError::quant(&name)),
+            Weight::Packed(packed) => packed.unpack().map(Learned::Trits).map_err(SourceError::quant(&name)),
             Weight::Table(table) => {
                 let mut values = vec![0.0; table.rows() * table.cols()];
                 let rows = values.chunks_exact_mut(table.cols()).enumerate();

@@ -1,9 +1,9 @@
 //! Names as files have them: those of `transformers`, with what wrappers have put before them.
 
 use bitnet_format::Checkpoint;
-use bitnet_model::{ModelError, Part};
+use bitnet_model::Part;
 
-use crate::family::huggingface;
+use crate::{error::SourceError, family::huggingface};
 
 /// What every decoder's file has.
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -13,7 +13,7 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 ///
 /// # Errors
 /// When the file holds two decoders, and neither by the plain names.
-pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<String, ModelError> {
+pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<String, SourceError> {
     // Those in files that are not there count, too: which part they are is told by name.
     let names = || checkpoint.tensors().map(|t| t.name()).chain(checkpoint.absent());
     if names().any(|name| name == EMBEDDING) {
@@ -22,7 +22,7 @@ pub(super) fn prefix(checkpoint: &Checkpoint) -> Result<String, ModelError> {
     let mut found = names().filter_map(|name| name.strip_suffix(EMBEDDING));
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one.to_owned()),
-        (Some(one), Some(other)) => Err(ModelError::config(
+        (Some(one), Some(other)) => Err(SourceError::config(
             "names of tensors",
             "one decoder",
             format!("'{one}{EMBEDDING}' and '{other}{EMBEDDING}'"),

@@ -1,13 +1,17 @@
 //! Projections: trits as files hold them, masters, and floats that stay as they are.
 
 use bitnet_format::{TensorView, hf_packed_to_ternary, recognize_ternary};
-use bitnet_model::{ModelError, Part, Projection, Table, Weight};
+use bitnet_model::{Part, Projection, Weight};
 use bitnet_quant::{QuantConfig, Scales, TernaryMatrix, weights::absmean};
 
-use super::{Convention, Source, shape_error};
-use crate::family::{
-    gguf,
-    huggingface::{Quantization, ScaleMeaning},
+use super::{Convention, Source};
+use crate::{
+    error::SourceError,
+    family::{
+        gguf,
+        huggingface::{Quantization, ScaleMeaning},
+    },
+    table::table,
 };
 
 impl Source {
@@ -18,9 +22,8 @@ impl Source {
         name: &str,
         quantization: Option<&Quantization>,
         rows: usize,
-    ) -> Result<Weight, ModelError> {
-        let stored =
-            self.stored_scale(name)?.ok_or_else(|| ModelError::MissingTensor { name: scale_of(name) })?;
+    ) -> Result<Weight, SourceError> {
+        let stored = self.stored_scale(name)?.ok_or_else(|| SourceError::missing(scale_of(name)))?;
         let scale = match quantization.map(|q| q.scale) {
             Some(ScaleMeaning::Multiply) => stored,
             _ => 1.0 / stored,
@@ -29,7 +32,7 @@ impl Source {
     }
 
     /// The number beside a packed tensor, as it stands.
-    pub(super) fn stored_scale(&self, name: &str) -> Result<Option<f32>, ModelError> {
+    pub(super) fn stored_scale(&self, name: &str) -> Result<Option<f32>, SourceError> {
         let scale = scale_of(name);
         if self.checkpoint.info(&scale).is_none() {
             return Ok(None);
@@ -37,8 +40,8 @@ impl Source {
         let values = self.checkpoint.tensor(&scale)?.to_f32()?;
         match values[..] {
             [one] if one.is_finite() && one != 0.0 => Ok(Some(one)),
-            [one] => Err(ModelError::config(scale, "a finite number other than 0", one)),
-            _ => Err(shape_error(scale, vec![1], &[values.len()])),
+            [one] => Err(SourceError::config(scale, "a finite number other than 0", one)),
+            _ => Err(SourceError::shape(scale, &[1], &[values.len()])),
         }
     }
 
@@ -49,16 +52,16 @@ impl Source {
         name: &str,
         quantization: Option<&Quantization>,
         module: &str,
-    ) -> Result<Weight, ModelError> {
+    ) -> Result<Weight, SourceError> {
         let Some(quantization) = quantization else {
             // Nobody says that it was quantized: trits where it is exactly ternary, else the floats themselves.
             return Ok(match recognize_ternary(view)? {
                 Some(trits) => Weight::Ternary(trits),
-                None => Weight::Table(Table::new(view)?),
+                None => Weight::Table(table(view)?),
             });
         };
         if quantization.keeps_dense(module) {
-            return Ok(Weight::Table(Table::new(view)?));
+            return Ok(Weight::Table(table(view)?));
         }
         if !quantization.online
             && let Some(trits) = recognize_ternary(view)?
@@ -68,7 +71,7 @@ impl Source {
         // Masters are quantized as training does, and as their own code does at every use.
         let (rows, cols) = (view.info().rows(), view.info().cols());
         let trits = absmean(rows, cols, &view.to_f32()?, QuantConfig::default());
-        Ok(Weight::Ternary(trits.map_err(ModelError::quant(name))?))
+        Ok(Weight::Ternary(trits.map_err(SourceError::quant(name))?))
     }
 
     pub(super) fn gguf_projection(
@@ -77,7 +80,7 @@ impl Source {
         name: &str,
         layer: usize,
         projection: Projection,
-    ) -> Result<Weight, ModelError> {
+    ) -> Result<Weight, SourceError> {
         let (ty, order) = (view.info().ty(), self.row_order(projection));
         let trits = match ty {
             _ if ty.is_ternary() => Some(view.to_ternary()?),
@@ -88,16 +91,16 @@ impl Source {
         let scaled = self.checkpoint.info(&scale_name).is_some();
         let Some(trits) = trits else {
             if scaled {
-                return Err(ModelError::config(
+                return Err(SourceError::config(
                     scale_name,
                     "to stand beside trits",
                     format!("floats in '{name}'"),
                 ));
             }
-            let table = Table::new(view)?;
+            let dense = table(view)?;
             return Ok(Weight::Table(match order {
-                Some(order) => table.reorder_rows(&order)?,
-                None => table,
+                Some(order) => dense.reorder_rows(&order)?,
+                None => dense,
             }));
         };
         let trits = match order {
@@ -108,7 +111,7 @@ impl Source {
             return Ok(Weight::Ternary(trits));
         }
         let factors = self.checkpoint.tensor(&scale_name)?.to_f32()?;
-        scale_by(trits, &factors).map(Weight::Ternary).map_err(ModelError::quant(&scale_name))
+        scale_by(trits, &factors).map(Weight::Ternary).map_err(SourceError::quant(&scale_name))
     }
 
     /// Whether the rows of `part` stand in the file in another order than in the model.

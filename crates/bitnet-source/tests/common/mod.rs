@@ -8,8 +8,8 @@ use std::{
 };
 
 use bitnet_format::{Checkpoint, GgufKeys, GgufWriter, SafetensorsWriter, TensorSpec, TensorType};
-use bitnet_model::ModelError;
 use bitnet_source::Source;
+use bitnet_source::SourceError;
 use serde_json::{Map, Value, json};
 
 /// Name, shape and values of a tensor of f32.
@@ -133,7 +133,7 @@ pub fn gguf(name: &str, architecture: &str, fill: impl FnOnce(&mut GgufKeys), mo
     path
 }
 
-pub fn open(path: &Path) -> Result<Source, ModelError> {
+pub fn open(path: &Path) -> Result<Source, SourceError> {
     Source::new(bitnet_source::open(path, &Default::default())?)
 }
 

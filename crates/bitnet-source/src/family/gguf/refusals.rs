@@ -1,16 +1,17 @@
 //! What the keys of a GGUF file can say that this engine does not compute.
 
 use bitnet_format::{GgufMetadata, GgufValue};
-use bitnet_model::{Config, ModelError};
+use bitnet_model::Config;
 
 use super::super::arithmetic::{GGUF, Said, Sizes};
+use crate::error::SourceError;
 
-fn unsupported(what: impl Into<String>, cure: &str) -> ModelError {
-    ModelError::Unsupported { what: what.into(), cure: cure.into() }
+fn unsupported(what: impl Into<String>, cure: &str) -> SourceError {
+    SourceError::Unsupported { what: what.into(), cure: cure.into() }
 }
 
 /// Refuses files that are no models, and models that are no decoders.
-pub(super) fn kinds(metadata: &GgufMetadata, architecture: &str) -> Result<(), ModelError> {
+pub(super) fn kinds(metadata: &GgufMetadata, architecture: &str) -> Result<(), SourceError> {
     match metadata.opt_str("general.type")?.unwrap_or("model") {
         "model" => {}
         "adapter" => {
@@ -51,7 +52,7 @@ pub(super) fn arithmetic(
     metadata: &GgufMetadata,
     architecture: &str,
     config: &Config,
-) -> Result<(), ModelError> {
+) -> Result<(), SourceError> {
     let sizes = Sizes { head_dim: config.head_dim, hidden: config.hidden, layers: config.layers };
     for rule in GGUF {
         let key = format!("{architecture}.{}", rule.key);

@@ -1,7 +1,9 @@
 //! Rotary scaling in the keys of a GGUF file.
 
 use bitnet_format::{GgufKeys, GgufMetadata};
-use bitnet_model::{ModelError, RopeScaling, Yarn};
+use bitnet_model::{RopeScaling, Yarn};
+
+use crate::error::SourceError;
 
 /// Our converter's key with Llama 3's rotary scaling: factor, low, high, original context. `rope_freqs` holds the
 /// same as divisors, rounded.
@@ -21,7 +23,7 @@ impl Keys<'_> {
         format!("{}.rope.scaling.{tail}", self.architecture)
     }
 
-    fn number(&self, tail: &str) -> Result<Option<f32>, ModelError> {
+    fn number(&self, tail: &str) -> Result<Option<f32>, SourceError> {
         let key = self.key(tail);
         match self.metadata.get(&key).and_then(|value| value.as_u64()) {
             // Context lengths are integers, and some writers make factors integers, too.
@@ -31,7 +33,7 @@ impl Keys<'_> {
     }
 
     /// The divisor of frequencies, in the older spelling where the newer one is missing. 0 means that there is none.
-    fn factor(&self) -> Result<Option<f32>, ModelError> {
+    fn factor(&self) -> Result<Option<f32>, SourceError> {
         let older = format!("{}.rope.scale_linear", self.architecture);
         let said = match self.number("factor")? {
             Some(factor) => Some(factor),
@@ -41,10 +43,10 @@ impl Keys<'_> {
     }
 
     /// Refuses a value other than that which changes nothing.
-    fn neutral(&self, tail: &str, neutral: f32) -> Result<(), ModelError> {
+    fn neutral(&self, tail: &str, neutral: f32) -> Result<(), SourceError> {
         match self.number(tail)?.filter(|&x| x != neutral) {
             None => Ok(()),
-            Some(x) => Err(ModelError::Unsupported {
+            Some(x) => Err(SourceError::Unsupported {
                 what: format!("a model whose {} is {x}", self.key(tail)),
                 cure: format!("{neutral} is implemented; take the model's Hugging Face form"),
             }),
@@ -58,13 +60,13 @@ pub(super) fn scaling(
     architecture: &str,
     divisors: Option<Vec<f32>>,
     context: usize,
-) -> Result<RopeScaling, ModelError> {
+) -> Result<RopeScaling, SourceError> {
     if let Some(parameters) = metadata.opt_f32s(LLAMA3_ROPE_KEY)? {
         return match parameters[..] {
             [factor, low, high, original_context] => {
                 Ok(RopeScaling::Llama3 { factor, low, high, original_context })
             }
-            _ => Err(ModelError::config(LLAMA3_ROPE_KEY, "four numbers", parameters.len())),
+            _ => Err(SourceError::config(LLAMA3_ROPE_KEY, "four numbers", parameters.len())),
         };
     }
     if let Some(parameters) = metadata.opt_f32s(YARN_ROPE_KEY)? {
@@ -75,7 +77,7 @@ pub(super) fn scaling(
                     Yarn { factor, original_context, beta_fast, beta_slow, attention_factor, truncate };
                 Ok(RopeScaling::Yarn(yarn))
             }
-            _ => Err(ModelError::config(YARN_ROPE_KEY, "six numbers", parameters.len())),
+            _ => Err(SourceError::config(YARN_ROPE_KEY, "six numbers", parameters.len())),
         };
     }
     let keys = Keys { metadata, architecture };
@@ -87,7 +89,7 @@ pub(super) fn scaling(
             keys.neutral("attn_factor", 1.0)?;
             Ok(RopeScaling::Divisors(divisors))
         }
-        (_, Some(_)) => Err(ModelError::Unsupported {
+        (_, Some(_)) => Err(SourceError::Unsupported {
             what: "a model with both per-frequency divisors (rope_freqs) and rope scaling".into(),
             cure: "one of them is implemented; take the model's Hugging Face form".into(),
         }),
@@ -98,12 +100,12 @@ pub(super) fn scaling(
             match factor.filter(|_| divided) {
                 Some(factor) => Ok(RopeScaling::Linear { factor }),
                 None if kind == Some("linear") && factor.is_none() => {
-                    Err(ModelError::config(keys.key("factor"), "a number, for linear scaling", "nothing"))
+                    Err(SourceError::config(keys.key("factor"), "a number, for linear scaling", "nothing"))
                 }
                 None => Ok(RopeScaling::None),
             }
         }
-        (Some(other), None) => Err(ModelError::Unsupported {
+        (Some(other), None) => Err(SourceError::Unsupported {
             what: format!("a model with '{other}' rope scaling"),
             cure: "linear scaling, yarn and per-frequency divisors (rope_freqs) are implemented".into(),
         }),
@@ -112,9 +114,9 @@ pub(super) fn scaling(
 
 /// llama.cpp's keys. `yarn_attn_factor` is what converters write for `attention_factor` of `config.json`, the whole factor;
 /// `attn_factor` is multiplied with whatever the whole factor is.
-fn yarn(keys: &Keys<'_>, factor: Option<f32>, context: usize) -> Result<Yarn, ModelError> {
+fn yarn(keys: &Keys<'_>, factor: Option<f32>, context: usize) -> Result<Yarn, SourceError> {
     let factor =
-        factor.ok_or_else(|| ModelError::config(keys.key("factor"), "a number, for yarn", "nothing"))?;
+        factor.ok_or_else(|| SourceError::config(keys.key("factor"), "a number, for yarn", "nothing"))?;
     // Below 0 stands for nothing said.
     if keys.number("yarn_ext_factor")?.is_some_and(|ext| ext >= 0.0) {
         keys.neutral("yarn_ext_factor", 1.0)?;
@@ -128,7 +130,7 @@ fn yarn(keys: &Keys<'_>, factor: Option<f32>, context: usize) -> Result<Yarn, Mo
     let whole = keys.number("yarn_attn_factor")?.filter(|&x| x > 0.0).map_or(usual, f64::from);
     let over = keys.number("attn_factor")?.filter(|&x| x != 0.0).map_or(1.0, f64::from);
     let beta =
-        |tail, default| Ok::<f32, ModelError>(keys.number(tail)?.filter(|&x| x > 0.0).unwrap_or(default));
+        |tail, default| Ok::<f32, SourceError>(keys.number(tail)?.filter(|&x| x > 0.0).unwrap_or(default));
     Ok(Yarn {
         factor,
         original_context: keys

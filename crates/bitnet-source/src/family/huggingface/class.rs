@@ -1,13 +1,12 @@
 //! The model class that a `config.json` names.
 
-use bitnet_model::ModelError;
 use serde_json::Value;
 
 use super::super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
-use crate::json::Fields;
+use crate::{error::SourceError, json::Fields};
 
 /// What a class in `architectures` stands for.
-pub(super) fn family(architecture: &str) -> Result<&'static str, ModelError> {
+pub(super) fn family(architecture: &str) -> Result<&'static str, SourceError> {
     Ok(match architecture {
         "BitNetForCausalLM" => BITNET_B158,
         "BitnetForCausalLM" => BITNET,
@@ -15,7 +14,7 @@ pub(super) fn family(architecture: &str) -> Result<&'static str, ModelError> {
         "Qwen2ForCausalLM" => QWEN2,
         "Qwen3ForCausalLM" => QWEN3,
         other => {
-            return Err(ModelError::Unsupported {
+            return Err(SourceError::Unsupported {
                 what: format!("a {other}"),
                 cure: "it runs BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, MistralForCausalLM, \
                        Qwen2ForCausalLM and Qwen3ForCausalLM"
@@ -26,7 +25,7 @@ pub(super) fn family(architecture: &str) -> Result<&'static str, ModelError> {
 }
 
 /// The name of the class: of `architectures`, or the one that `model_type` means.
-pub(super) fn architecture(fields: &Fields<'_>) -> Result<String, ModelError> {
+pub(super) fn architecture(fields: &Fields<'_>) -> Result<String, SourceError> {
     let list = fields.optional_list("architectures")?.map_or(&[][..], Vec::as_slice);
     let model_type = fields.optional_str("model_type")?;
     let by_type = || match model_type {
@@ -43,10 +42,10 @@ pub(super) fn architecture(fields: &Fields<'_>) -> Result<String, ModelError> {
         None => by_type(),
     };
     named.map(str::to_owned).ok_or_else(|| match model_type {
-        Some(other) => ModelError::Unsupported {
+        Some(other) => SourceError::Unsupported {
             what: format!("a model of type '{other}'"),
             cure: "config.json names no class in `architectures`; bitnet, llama, mistral, qwen2 and qwen3 are known".into(),
         },
-        None => ModelError::config("architectures in config.json", "the name of a model class", "none"),
+        None => SourceError::config("architectures in config.json", "the name of a model class", "none"),
     })
 }

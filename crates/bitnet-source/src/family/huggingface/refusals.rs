@@ -1,6 +1,6 @@
 //! What `config.json` can say that this engine does not compute.
 
-use bitnet_model::{Config, ModelError};
+use bitnet_model::Config;
 use serde_json::Value;
 
 use super::{
@@ -10,14 +10,14 @@ use super::{
     },
     class::architecture,
 };
-use crate::json::Fields;
+use crate::{error::SourceError, json::Fields};
 
-fn unsupported(what: impl Into<String>, cure: &str) -> ModelError {
-    ModelError::Unsupported { what: what.into(), cure: cure.into() }
+fn unsupported(what: impl Into<String>, cure: &str) -> SourceError {
+    SourceError::Unsupported { what: what.into(), cure: cure.into() }
 }
 
 /// Refuses forms of weights that are none of this engine's, whatever else the file says.
-pub(super) fn forms(fields: &Fields<'_>) -> Result<(), ModelError> {
+pub(super) fn forms(fields: &Fields<'_>) -> Result<(), SourceError> {
     // MLX writes its own key, and since 2025 the same under `quantization_config`.
     let keys = ["quantization", "quantization_config"];
     for key in keys {
@@ -33,7 +33,7 @@ pub(super) fn forms(fields: &Fields<'_>) -> Result<(), ModelError> {
 }
 
 /// Refuses every key that changes what is computed and that `config` has no word for.
-pub(super) fn arithmetic(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
+pub(super) fn arithmetic(fields: &Fields<'_>, config: &Config) -> Result<(), SourceError> {
     let sizes = Sizes { head_dim: config.head_dim, hidden: config.hidden, layers: config.layers };
     for rule in CONFIG_JSON {
         if let Some(value) = fields.get(rule.key) {
@@ -54,7 +54,7 @@ pub(super) fn arithmetic(fields: &Fields<'_>, config: &Config) -> Result<(), Mod
     // 1bitLLM's class: ternary weights, int8 activations.
     for (key, known) in [("weight_bits", [1.0, 1.58, 2.0]), ("input_bits", [8.0; 3])] {
         if let Some(bits) = fields.optional_number(key)?.filter(|bits| !known.contains(bits)) {
-            return Err(ModelError::config(format!("{key} in config.json"), known[0], bits));
+            return Err(SourceError::config(format!("{key} in config.json"), known[0], bits));
         }
     }
     Ok(())
@@ -71,7 +71,7 @@ fn said(value: &Value) -> Said {
 
 /// Attention that does not see all earlier positions would silently be computed wrongly. A window as wide as the context hides
 /// nothing.
-fn windows(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
+fn windows(fields: &Fields<'_>, config: &Config) -> Result<(), SourceError> {
     let qwen = matches!(config.family, QWEN2 | QWEN3);
     let used = fields.optional_bool("use_sliding_window")?.unwrap_or(!qwen);
     // Mistral's class has a window where nothing is said, not even null.
@@ -103,7 +103,7 @@ fn windows(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
 }
 
 /// Norms of queries and keys belong to a class, whatever a key wishes.
-fn head_norms(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
+fn head_norms(fields: &Fields<'_>, config: &Config) -> Result<(), SourceError> {
     for key in ["use_qk_norm", "qk_norm", "qk_layernorm", "use_qk_layernorm"] {
         if let Some(wanted) = fields.optional_bool(key)?.filter(|&wanted| wanted != config.qk_norms) {
             let what = if wanted { "with" } else { "without" };
@@ -117,7 +117,7 @@ fn head_norms(fields: &Fields<'_>, config: &Config) -> Result<(), ModelError> {
 }
 
 /// `no_rope_layers` says 1 for every layer that is rotated.
-fn rotated_layers(fields: &Fields<'_>) -> Result<(), ModelError> {
+fn rotated_layers(fields: &Fields<'_>) -> Result<(), SourceError> {
     let layers = fields.optional_numbers("no_rope_layers")?.unwrap_or_default();
     if layers.contains(&0.0) {
         return Err(unsupported("a model with layers without rotation", "every layer is rotated here"));

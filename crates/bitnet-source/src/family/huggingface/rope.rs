@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bitnet_model::{ModelError, Rope, RopeScaling, Yarn};
+use bitnet_model::{Rope, RopeScaling, Yarn};
 use serde_json::Value;
 
-use crate::json::Fields;
+use crate::{error::SourceError, json::Fields};
 
 /// Keys that `transformers` knows for one type of scaling or another. Those that are not the type's own it does not read.
 const KNOWN: [&str; 15] = [
@@ -27,7 +27,7 @@ const KNOWN: [&str; 15] = [
 ];
 
 /// Reads base and scaling; `context` is what the model is made for.
-pub(super) fn read(fields: &Fields<'_>, default_theta: f32, context: usize) -> Result<Rope, ModelError> {
+pub(super) fn read(fields: &Fields<'_>, default_theta: f32, context: usize) -> Result<Rope, SourceError> {
     let outer = fields.optional_number("rope_theta")?;
     let Some((name, object)) = scaling(fields)? else {
         return Ok(Rope { theta: outer.unwrap_or(default_theta), scaling: RopeScaling::None });
@@ -53,7 +53,7 @@ pub(super) fn read(fields: &Fields<'_>, default_theta: f32, context: usize) -> R
         "yarn" => RopeScaling::Yarn(yarn(&inner, context, original()?)?),
         "longrope" | "su" => RopeScaling::Divisors(long_rope(&inner)?),
         other => {
-            return Err(ModelError::Unsupported {
+            return Err(SourceError::Unsupported {
                 what: format!("a model with '{other}' rope scaling"),
                 cure: "default, linear, llama3, yarn, and longrope with the same factors for short and long texts are implemented".into(),
             });
@@ -63,7 +63,7 @@ pub(super) fn read(fields: &Fields<'_>, default_theta: f32, context: usize) -> R
 }
 
 /// The object that describes the scaling, and its name. Two that say different things are one too many.
-fn scaling<'a>(fields: &Fields<'a>) -> Result<Option<(&'static str, &'a Value)>, ModelError> {
+fn scaling<'a>(fields: &Fields<'a>) -> Result<Option<(&'static str, &'a Value)>, SourceError> {
     let (old, new) = ("rope_scaling", "rope_parameters");
     Ok(match (fields.optional_object(old)?, fields.optional_object(new)?) {
         (Some(a), Some(b)) if plain(a) != plain(b) => {
@@ -83,9 +83,9 @@ fn plain(scaling: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// Refuses keys that mean something in code of their own.
-fn known_keys(inner: &Fields<'_>, name: &str) -> Result<(), ModelError> {
+fn known_keys(inner: &Fields<'_>, name: &str) -> Result<(), SourceError> {
     if let Some(factor) = inner.optional_number("partial_rotary_factor")?.filter(|&factor| factor != 1.0) {
-        return Err(ModelError::Unsupported {
+        return Err(SourceError::Unsupported {
             what: format!("a model that rotates a part of each head (partial_rotary_factor is {factor})"),
             cure: "whole heads are rotated here".into(),
         });
@@ -93,7 +93,7 @@ fn known_keys(inner: &Fields<'_>, name: &str) -> Result<(), ModelError> {
     let own = ["partial_rotary_factor", "finetuned"];
     match inner.keys().find(|key| !KNOWN.contains(key) && !own.contains(key)) {
         None => Ok(()),
-        Some(key) => Err(ModelError::Unsupported {
+        Some(key) => Err(SourceError::Unsupported {
             what: format!("a model with '{key}' in {name}"),
             cure: format!("the keys that transformers' classes know are implemented: {}", KNOWN.join(", ")),
         }),
@@ -102,7 +102,7 @@ fn known_keys(inner: &Fields<'_>, name: &str) -> Result<(), ModelError> {
 
 /// The context of the first training. A key beside the scaling counts more than one in it, and without either it is the
 /// model's context: so `transformers` has it.
-fn original_context(fields: &Fields<'_>, inner: &Fields<'_>, context: usize) -> Result<f64, ModelError> {
+fn original_context(fields: &Fields<'_>, inner: &Fields<'_>, context: usize) -> Result<f64, SourceError> {
     let key = "original_max_position_embeddings";
     let said = match fields.optional_double(key)? {
         Some(outer) => Some(outer),
@@ -111,7 +111,7 @@ fn original_context(fields: &Fields<'_>, inner: &Fields<'_>, context: usize) -> 
     Ok(said.unwrap_or(context as f64))
 }
 
-fn yarn(inner: &Fields<'_>, context: usize, original: f64) -> Result<Yarn, ModelError> {
+fn yarn(inner: &Fields<'_>, context: usize, original: f64) -> Result<Yarn, SourceError> {
     let factor = match inner.optional_double("factor")? {
         Some(factor) => factor,
         // Said to be nothing: the two contexts tell it. Not said at all: nobody computes such a model.
@@ -119,7 +119,7 @@ fn yarn(inner: &Fields<'_>, context: usize, original: f64) -> Result<Yarn, Model
         None => return Err(inner.wrong("factor", "a number")),
     };
     // Python takes 0 for nothing said.
-    let or_default = |key: &str, default: f32| -> Result<f32, ModelError> {
+    let or_default = |key: &str, default: f32| -> Result<f32, SourceError> {
         Ok(inner.optional_number(key)?.filter(|&x| x != 0.0).unwrap_or(default))
     };
     let scales = (inner.optional_double("mscale")?, inner.optional_double("mscale_all_dim")?);
@@ -141,7 +141,7 @@ fn yarn(inner: &Fields<'_>, context: usize, original: f64) -> Result<Yarn, Model
 }
 
 /// The divisors of longrope, when they do not depend on the length of a text, and nothing else is scaled.
-fn long_rope(inner: &Fields<'_>) -> Result<Vec<f32>, ModelError> {
+fn long_rope(inner: &Fields<'_>) -> Result<Vec<f32>, SourceError> {
     let (short, long) = (inner.optional_numbers("short_factor")?, inner.optional_numbers("long_factor")?);
     match short {
         Some(divisors)
@@ -150,7 +150,7 @@ fn long_rope(inner: &Fields<'_>) -> Result<Vec<f32>, ModelError> {
         {
             Ok(divisors)
         }
-        _ => Err(ModelError::Unsupported {
+        _ => Err(SourceError::Unsupported {
             what: "a model whose rotary frequencies depend on the length of the text".into(),
             cure:
                 "longrope is implemented where short_factor and long_factor agree and attention_factor is 1"
