@@ -12,37 +12,37 @@ pub enum Error {
     /// The system would not give the memory.
     #[error("cannot allocate {bytes} bytes for {purpose}: {source}")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// How many bytes were asked for.
         bytes: usize,
-        /// What they were for.
+        /// What they were to be used for.
         purpose: Purpose,
-        /// What the system said.
+        /// The system's reason for its refusal.
         source: std::io::Error,
     },
     /// A size does not fit in the address space.
     #[error("{what}: {count} elements of {size} bytes do not fit in memory")]
     SizeOverflow {
-        /// Whose size it is.
+        /// What is too large, in a word.
         what: &'static str,
-        /// Number of elements.
+        /// The number of elements asked for.
         count: usize,
-        /// Bytes of one element.
+        /// Bytes that each element takes.
         size: usize,
     },
     /// Data and its description disagree.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {
-        /// The thing described.
+        /// What is described: a matrix, a slice.
         what: String,
-        /// What its description promises.
+        /// The size or shape that its description promises.
         expected: String,
-        /// What was found.
+        /// The size or shape that it has.
         got: String,
     },
     /// A device name that this build cannot serve.
     #[error("unknown device '{name}': this build runs on 'cpu'")]
     UnknownDevice {
-        /// The name as given.
+        /// The device's name as the caller gave it.
         name: String,
     },
 }

@@ -44,10 +44,10 @@ pub enum Pages {
     Small,
 }
 
-/// Bytes held for one purpose.
+/// What a pool has handed out for one purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Bytes in live buffers.
+    /// Bytes in buffers that have not been dropped.
     pub current: usize,
     /// The most that `current` has been.
     pub peak: usize,
@@ -91,7 +91,7 @@ impl HybridMemoryPool {
         Self::default()
     }
 
-    /// An empty pool of those pages.
+    /// An empty pool whose regions are made of `pages`.
     pub fn of(pages: Pages) -> Self {
         Self { inner: Arc::new(Inner { pages, ..Inner::default() }) }
     }
@@ -182,7 +182,7 @@ pub struct Buffer<T: Pod> {
     region: Arc<MmapRaw>,
     /// Byte offset of the first element in the region.
     offset: usize,
-    /// Elements.
+    /// Elements, not bytes.
     len: usize,
     purpose: Purpose,
     pool: HybridMemoryPool,
@@ -243,7 +243,7 @@ pub struct SharedBytes {
 }
 
 impl SharedBytes {
-    /// All bytes of `owner`.
+    /// All bytes of `owner`, which lives as long as any part of them.
     pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
         let range = 0..(*owner).as_ref().len();
         Self { owner, range }

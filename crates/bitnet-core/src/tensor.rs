@@ -4,19 +4,19 @@ use half::{bf16, f16};
 
 use crate::{Error, SharedBytes};
 
-/// How a dense element is stored.
+/// How an element of a dense matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// IEEE 754 binary32.
+    /// IEEE 754 binary32, four bytes.
     F32,
-    /// IEEE 754 binary16.
+    /// IEEE 754 binary16, two bytes.
     F16,
-    /// The upper half of a binary32.
+    /// The upper half of a binary32 (bfloat16), two bytes.
     Bf16,
 }
 
 impl DType {
-    /// Bytes of one element.
+    /// Bytes of one element: 4 or 2.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -74,27 +74,27 @@ impl DenseMatrix {
         Self::new(DType::F32, rows, cols, SharedBytes::new(std::sync::Arc::new(Words(values.to_vec()))))
     }
 
-    /// How elements are stored.
+    /// How the elements of this matrix are stored.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Number of rows (outputs).
+    /// Rows of the matrix, its outputs.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns (inputs).
+    /// Columns of the matrix, its inputs.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// All bytes, row by row.
+    /// The bytes of all elements, row-major, without padding.
     pub fn bytes(&self) -> &SharedBytes {
         &self.bytes
     }
 
-    /// The rows as typed slices.
+    /// The elements as a slice of their type, row-major.
     pub fn values(&self) -> Values<'_> {
         match self.dtype {
             // The constructor checked length and alignment, so these casts cannot fail.
@@ -122,11 +122,11 @@ impl DenseMatrix {
 /// The elements of a [`DenseMatrix`], by type.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
-    /// binary32.
+    /// Elements of binary32, row-major.
     F32(&'a [f32]),
-    /// binary16.
+    /// Elements of binary16, row-major.
     F16(&'a [f16]),
-    /// bfloat16.
+    /// Elements of bfloat16, row-major.
     Bf16(&'a [bf16]),
 }
 

@@ -20,7 +20,7 @@ use crate::{
 pub enum Metadata {
     /// `config.json` and its companions.
     HuggingFace(HfMetadata),
-    /// The keys of a GGUF file.
+    /// The metadata keys of a GGUF file (of the first, where there are several).
     Gguf(GgufMetadata),
     /// A `.bitnet` file: the same as Hugging Face, embedded, and the file's own keys.
     Bitnet(BitnetMetadata),
@@ -203,12 +203,12 @@ impl Checkpoint {
         })
     }
 
-    /// What was opened.
+    /// The path that was opened: a file or a directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the model says of itself.
+    /// What the model says of itself besides its tensors.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -282,7 +282,7 @@ impl Checkpoint {
         self.shards.iter().map(|s| s.path.as_path())
     }
 
-    /// Bytes of all files together.
+    /// Bytes of all files together, headers and padding included.
     pub fn file_bytes(&self) -> u64 {
         self.shards.iter().map(|s| s.bytes.len() as u64).sum()
     }

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_128;
 
 use crate::{FormatErrorKind as Kind, TensorInfo, TensorType, bitnet_keys};
 
-/// Bytes of a digest.
+/// Bytes of a digest: 128 bits.
 pub(crate) const LEN: usize = 16;
 
 /// A digest of bytes that come in pieces.
@@ -30,7 +30,7 @@ impl Digest {
     }
 }
 
-/// The digest of `bytes`.
+/// The digest of `bytes`, all at once.
 pub(crate) fn of(bytes: &[u8]) -> [u8; LEN] {
     XxHash3_128::oneshot(bytes).to_le_bytes()
 }

@@ -11,7 +11,7 @@ use crate::blocks::gather::{ZEROS, unplane};
 /// A tensor's bytes in some format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
-    /// The bytes.
+    /// The tensor's bytes as the format has them.
     pub bytes: Vec<u8>,
     /// The largest relative error of a scale that was rounded to f16; 0 when none was.
     pub max_scale_loss: f32,
@@ -26,27 +26,27 @@ pub enum EncodeError {
         "{format} stores rows in blocks of {block} weights, and {cols} columns are no whole number of them"
     )]
     Columns {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
-        /// Its block.
+        /// Weights in one block of the format.
         block: usize,
-        /// The matrix's columns.
+        /// Columns of the matrix, which must be whole blocks.
         cols: usize,
     },
     /// The number of rows is not one that the format can hold.
     #[error("{format} packs {block} rows into one, and {rows} rows are no whole number of them")]
     Rows {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
-        /// Rows that are packed together.
+        /// Rows that the format packs together.
         block: usize,
-        /// The matrix's rows.
+        /// Rows of the matrix, which must be a multiple of these.
         rows: usize,
     },
     /// The format has one scale for all weights, the matrix several.
     #[error("{format} has one scale for the whole matrix, and this one has a scale per {granularity}")]
     OneScale {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
         /// What each scale of the matrix is for.
         granularity: String,
@@ -56,25 +56,25 @@ pub enum EncodeError {
         "{format} has one scale per {block} weights, and row {row} has several within columns {first} to {last}"
     )]
     BlockScale {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
-        /// Its block.
+        /// Weights in one block of the format.
         block: usize,
-        /// The row.
+        /// The row of the block, counted from 0.
         row: usize,
-        /// The block's first column.
+        /// The first column of the block.
         first: usize,
-        /// The block's last column.
+        /// The last column of the block.
         last: usize,
     },
     /// A scale that is infinite or zero as f16.
     #[error("{format} stores scales as f16, which cannot hold {scale:e} (row {row})")]
     ScaleRange {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
-        /// The scale.
+        /// The scale that the format cannot hold.
         scale: f32,
-        /// Its row.
+        /// The row that the scale belongs to.
         row: usize,
     },
 }

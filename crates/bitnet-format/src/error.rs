@@ -20,7 +20,7 @@ struct Inner {
 }
 
 impl FormatError {
-    /// What is wrong.
+    /// The mistake, without the file's path.
     pub fn kind(&self) -> &FormatErrorKind {
         &self.0.kind
     }

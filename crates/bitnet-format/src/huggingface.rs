@@ -24,9 +24,9 @@ pub(crate) const ADAPTER: &str = "adapter_model.safetensors";
 /// A text in a file of its own or embedded in another; read when it is needed, since tokenizers are large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TextSource {
-    /// A file.
+    /// The path of a file of its own.
     File(PathBuf),
-    /// The text itself.
+    /// The text itself, out of another file.
     Inline(String),
 }
 
@@ -67,15 +67,15 @@ pub const TEXT_FILES: [&str; 10] = [
 /// `config.json` and its companions.
 #[derive(Clone, Debug, Default)]
 pub struct HfMetadata {
-    /// `config.json`, an object.
+    /// `config.json`, a JSON object.
     pub config: Value,
-    /// `generation_config.json`.
+    /// `generation_config.json`, where there is one.
     pub generation_config: Option<Value>,
-    /// `tokenizer_config.json`.
+    /// `tokenizer_config.json`, where there is one.
     pub tokenizer_config: Option<Value>,
-    /// `special_tokens_map.json`.
+    /// `special_tokens_map.json`, where there is one.
     pub special_tokens_map: Option<Value>,
-    /// `tokenizer.json`.
+    /// `tokenizer.json`, where there is one; read when it is needed.
     pub tokenizer_json: Option<TextSource>,
     /// The tokenizer in another form, where there is no `tokenizer.json`.
     pub other_tokenizer: Option<OtherTokenizer>,
@@ -92,11 +92,11 @@ pub enum OtherTokenizer {
     SentencePiece(PathBuf),
     /// `vocab.json` and `merges.txt` of byte-level vocabularies.
     VocabAndMerges {
-        /// `vocab.json`.
+        /// `vocab.json`, ids by the spelling of their tokens.
         vocab: TextSource,
-        /// `merges.txt`.
+        /// `merges.txt`, pairs of tokens, best first.
         merges: TextSource,
-        /// `added_tokens.json`.
+        /// `added_tokens.json`, where there is one.
         added: Option<Value>,
     },
 }

@@ -10,7 +10,7 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// Sets [`OpenOptions::i2s_64`].
+    /// The same options with [`OpenOptions::i2s_64`] as given.
     pub fn i2s_64(mut self, yes: bool) -> Self {
         self.i2s_64 = yes;
         self

@@ -72,7 +72,7 @@ fn scales(bytes: &[u8], float: &Float, cols: usize, grain: Option<usize>) -> Sca
 struct Float {
     ty: TensorType,
     size: usize,
-    /// All bits but the sign.
+    /// All bits of an element but its sign.
     mask: u32,
     /// The bits of infinity: this and above is not finite.
     infinity: u32,
@@ -106,7 +106,7 @@ impl Float {
         u32::from_le_bytes(word)
     }
 
-    /// Trit + 1.
+    /// The code of an element: trit + 1.
     fn code(&self, word: u32) -> u8 {
         let nonzero = u8::from(word & self.mask != 0);
         1 + nonzero - 2 * (nonzero & u8::from(word > self.mask))
@@ -124,7 +124,7 @@ impl Float {
 /// Which granularities are still possible.
 struct Survey {
     row: bool,
-    /// Largest first.
+    /// Sizes of groups that are tried, the largest first.
     groups: Vec<usize>,
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bitnet_core::SharedBytes;
 
-/// One file of a model.
+/// One file of a model, mapped.
 pub(crate) struct Shard {
     pub(crate) path: PathBuf,
     pub(crate) bytes: SharedBytes,

@@ -36,12 +36,12 @@ impl TensorInfo {
         Some(Self::new(name.to_owned(), ty, shape.to_vec(), 0, 0..len))
     }
 
-    /// The name in the file.
+    /// The tensor's name as the file has it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How its elements are stored.
+    /// How the tensor's elements are stored.
     pub fn ty(&self) -> TensorType {
         self.ty
     }
@@ -61,7 +61,7 @@ impl TensorInfo {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    /// Bytes in the file.
+    /// Bytes that the tensor takes in the file.
     pub fn byte_len(&self) -> usize {
         self.range.len()
     }
@@ -103,7 +103,7 @@ impl<'a> TensorView<'a> {
         Self { info, bytes, path: Path::new("") }
     }
 
-    /// Name, type and shape.
+    /// The tensor's name, type and shape.
     pub fn info(&self) -> &'a TensorInfo {
         self.info
     }
@@ -139,7 +139,7 @@ impl<'a> TensorView<'a> {
         })
     }
 
-    /// An error, said of the file.
+    /// `kind` as an error that names the tensor's file.
     pub(crate) fn error(&self, kind: Kind) -> FormatError {
         let error = FormatError::from(kind);
         if self.path.as_os_str().is_empty() { error } else { error.at(self.path) }

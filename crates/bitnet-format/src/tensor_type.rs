@@ -9,35 +9,35 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TensorType {
-    /// IEEE binary64.
+    /// IEEE 754 binary64, eight bytes.
     F64,
-    /// IEEE binary32.
+    /// IEEE 754 binary32, four bytes.
     F32,
-    /// IEEE binary16.
+    /// IEEE 754 binary16, two bytes.
     F16,
-    /// The upper half of a binary32.
+    /// The upper half of a binary32 (bfloat16), two bytes.
     Bf16,
     /// Eight-bit float, four exponent bits; listed, not decoded.
     F8E4M3,
     /// Eight-bit float, five exponent bits; listed, not decoded.
     F8E5M2,
-    /// Signed, 64 bits.
+    /// Signed integers of 64 bits.
     I64,
-    /// Signed, 32 bits.
+    /// Signed integers of 32 bits.
     I32,
-    /// Signed, 16 bits.
+    /// Signed integers of 16 bits.
     I16,
-    /// Signed, 8 bits.
+    /// Signed integers of 8 bits, without a scale.
     I8,
-    /// Unsigned, 64 bits.
+    /// Unsigned integers of 64 bits.
     U64,
-    /// Unsigned, 32 bits.
+    /// Unsigned integers of 32 bits.
     U32,
-    /// Unsigned, 16 bits.
+    /// Unsigned integers of 16 bits.
     U16,
     /// Unsigned, 8 bits: in Hugging Face models four trits of one column, packed along rows.
     U8,
-    /// One byte, 0 or 1.
+    /// Booleans, a byte each, 0 or 1.
     Bool,
     /// 32 weights in 18 bytes: f16 scale, 4-bit codes less 8.
     Q4_0,
@@ -76,7 +76,7 @@ pub enum TensorType {
     I2S64,
     /// Trits of two bits in plain order with an f16 scale per group of 64 or 128.
     Q2_0 {
-        /// Weights that share a scale.
+        /// Weights that share a scale: 64 or 128.
         group: usize,
     },
     /// 64 trits in 13 bytes, an f16 scale per row.

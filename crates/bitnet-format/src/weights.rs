@@ -19,9 +19,9 @@ const SHOWN: usize = 8;
 
 /// Where the weights of a directory are.
 pub(crate) enum Weights {
-    /// In safetensors files.
+    /// In one or several safetensors files.
     Safetensors(Files),
-    /// In one GGUF or `.bitnet` file.
+    /// In a single GGUF or `.bitnet` file, or the first part of a split GGUF.
     Other(PathBuf),
 }
 

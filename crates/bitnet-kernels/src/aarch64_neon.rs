@@ -121,7 +121,7 @@ pub(crate) fn planes(w: uint8x16_t) -> [int8x16_t; 4] {
     ]
 }
 
-/// Rows `4 * q ..` of a block.
+/// The codes of rows `4 * q .. 4 * q + 4` of a block, 16 bytes.
 #[target_feature(enable = "neon")]
 #[inline]
 pub(crate) fn load(block: &Block, q: usize) -> uint8x16_t {
@@ -130,7 +130,7 @@ pub(crate) fn load(block: &Block, q: usize) -> uint8x16_t {
     unsafe { vld1q_u8(quarter.as_ptr()) }
 }
 
-/// The activations of a block.
+/// The 16 activations that a block meets, in one register.
 #[target_feature(enable = "neon")]
 #[inline]
 pub(crate) fn load_word(x: &Word) -> int8x16_t {

@@ -227,7 +227,7 @@ impl Kernel {
         self.run(RmsNorm { x, weight, eps, out });
     }
 
-    /// [`Kernel::rmsnorm`] in place.
+    /// [`Kernel::rmsnorm`] with the result in place of `x`.
     pub fn rmsnorm_in_place(&self, x: &mut [f32], weight: &[f32], eps: f32) {
         assert_eq!(x.len(), weight.len());
         self.run(RmsNormInPlace { x, weight, eps });
@@ -252,13 +252,13 @@ impl Kernel {
         self.run(Relu2Mul { gate, up });
     }
 
-    /// `x = x + y`
+    /// `x = x + y`, element by element: the residual connection.
     pub fn add(&self, x: &mut [f32], y: &[f32]) {
         assert_eq!(x.len(), y.len());
         self.run(Add { x, y });
     }
 
-    /// `x = x * factor`
+    /// `x = x * factor`, each element rounded once.
     pub fn scale(&self, x: &mut [f32], factor: f32) {
         self.run(Scale { x, factor });
     }
@@ -268,7 +268,7 @@ impl Kernel {
         self.run(Softmax(x));
     }
 
-    /// `ln(sum(e^x))`
+    /// `ln(sum(e^x))` in lane order, the logarithm of a softmax's denominator.
     pub fn log_sum_exp(&self, x: &[f32]) -> f32 {
         self.run(LogSumExp(x))
     }

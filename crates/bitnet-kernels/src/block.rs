@@ -6,7 +6,7 @@ pub(crate) type Block = [u8; 64];
 /// The activations of the 16 columns of one block.
 pub(crate) type Word = [i8; 16];
 
-/// One value per row of a strip.
+/// One value for each of the 16 rows of a strip.
 pub(crate) type Lanes<T> = [T; 16];
 
 /// The four activation bytes that plane `p` of a block meets, as one little-endian word.

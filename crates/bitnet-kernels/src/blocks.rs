@@ -43,7 +43,7 @@ pub enum BlockType {
 }
 
 impl BlockType {
-    /// Every one.
+    /// Every block type that has a kernel.
     pub const ALL: [Self; 13] = [
         Self::Q4_0,
         Self::Q4_1,
@@ -82,11 +82,11 @@ impl BlockType {
 /// A matrix of blocks, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
-    /// How they are stored.
+    /// The block type, which all rows share.
     pub ty: BlockType,
     /// Weights of a row, whole blocks.
     pub cols: usize,
-    /// All rows.
+    /// The blocks of all rows, row-major, without padding.
     pub bytes: &'a [u8],
 }
 
@@ -98,7 +98,7 @@ impl Blocks<'_> {
     }
 }
 
-/// Keeps them.
+/// Keeps the weights as f32, group by group.
 struct Kept<'a, const GROUPS: usize>(&'a mut [Lanes<f32>; GROUPS]);
 
 impl<I: Isa, const GROUPS: usize> Sink<I> for Kept<'_, GROUPS> {
@@ -108,7 +108,7 @@ impl<I: Isa, const GROUPS: usize> Sink<I> for Kept<'_, GROUPS> {
     }
 }
 
-/// Adds their products.
+/// Adds `weight * x` to a sum in lanes, so that no decoded weight reaches memory.
 struct Dot<'a, F, const GROUPS: usize> {
     sum: F,
     x: &'a [Lanes<f32>; GROUPS],
@@ -121,7 +121,7 @@ impl<I: Isa, const GROUPS: usize> Sink<I> for Dot<'_, I::Floats, GROUPS> {
     }
 }
 
-/// `out = blocks`, widened.
+/// Decodes whole blocks to f32: `out[i]` is weight `i`.
 pub(crate) struct Widen<'a, C> {
     pub(crate) codec: C,
     pub(crate) bytes: &'a [u8],
@@ -244,12 +244,12 @@ fn widen<I: Isa, C: Codec<BYTES, GROUPS>, const BYTES: usize, const GROUPS: usiz
     }
 }
 
-/// Which rows are multiplied.
+/// Which rows of a matrix are multiplied.
 #[derive(Clone, Copy)]
 pub(crate) enum Which<'a> {
-    /// Those from here on.
+    /// As many as the output has, from this row on.
     From(usize),
-    /// These.
+    /// The rows of these numbers, in this order.
     These(&'a [u32]),
 }
 

@@ -34,7 +34,7 @@ pub(crate) trait Isa: ByteDots {
     const WIDE_FLOATS: bool;
     /// Strips in the widest tile of [`Isa::tile`]: 1, 2, or 4 (which is used with up to 4 tokens, 2 with more).
     const STRIPS: usize;
-    /// Tokens in the widest tile.
+    /// Tokens in the widest tile of [`Isa::tile`].
     const TOKENS: usize;
 
     /// Tokens in the widest tile of [`Isa::plane_tile`] or 0 where [`Isa::tile`] is always as fast.
@@ -179,14 +179,14 @@ pub(crate) trait Isa: ByteDots {
     /// Returns how many products were added, and a sum that keeps the loop alive.
     fn multiply(self, rounds: u64) -> (u64, i32);
 
-    /// All lanes `x`.
+    /// A register all of whose lanes are `x`.
     #[inline(always)]
     fn splat(self, x: f32) -> Self::Floats {
         // SAFETY: `self` proves the instruction set.
         unsafe { Self::Floats::splat(x) }
     }
 
-    /// The sixteen values.
+    /// The sixteen floats in a register.
     #[inline(always)]
     fn load(self, x: &Lanes<f32>) -> Self::Floats {
         // SAFETY: as in `splat`.
@@ -207,7 +207,7 @@ pub(crate) trait Isa: ByteDots {
         unsafe { Self::Floats::load_bf16(x) }
     }
 
-    /// The sixteen integers, widened.
+    /// The sixteen signed bytes, widened to floats without rounding.
     #[inline(always)]
     fn load_i8(self, x: &[i8; 16]) -> Self::Floats {
         Self::Floats::of_integers(self.load_bytes(bytemuck::must_cast_ref(x)))
@@ -220,7 +220,7 @@ pub(crate) trait Isa: ByteDots {
         unsafe { Self::Floats::splat_f16(x) }
     }
 
-    /// See [`Floats::nibbles`].
+    /// Decodes four-bit codes to floats: see [`Floats::nibbles`].
     #[inline(always)]
     fn nibbles<const HIGH: bool>(
         self,
@@ -233,14 +233,14 @@ pub(crate) trait Isa: ByteDots {
         unsafe { Self::Floats::nibbles::<HIGH>(codes, levels, scale, offset) }
     }
 
-    /// The sixteen bytes.
+    /// The sixteen bytes in a register.
     #[inline(always)]
     fn load_bytes(self, x: &[u8; 16]) -> <Self::Floats as Floats>::Bytes {
         // SAFETY: as in `splat`.
         unsafe { <Self::Floats as Floats>::Bytes::load(x) }
     }
 
-    /// All bytes `x`.
+    /// A register all of whose bytes are `x`.
     #[inline(always)]
     fn splat_byte(self, x: u8) -> <Self::Floats as Floats>::Bytes {
         // SAFETY: as in `splat`.
@@ -257,7 +257,7 @@ pub(crate) trait Isa: ByteDots {
 
 /// An operation written once for all instruction sets.
 pub(crate) trait Op {
-    /// What it returns.
+    /// What the operation returns besides what it writes.
     type Output;
     /// Whether it has no integer products, in which alone AVX-VNNI differs from AVX2: such an operation is compiled once for both.
     const FLOATS: bool = false;

@@ -6,7 +6,7 @@ use crate::isa::{Block, Isa, Lanes, Op, Word};
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
-/// Runs anywhere.
+/// Always true: plain Rust for the baseline of the target.
 pub(crate) fn supported() -> bool {
     true
 }

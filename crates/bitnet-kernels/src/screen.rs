@@ -44,9 +44,9 @@ pub(crate) struct Screen<'a> {
     pub(crate) probes: &'a Probes,
     pub(crate) tokens: usize,
     pub(crate) first: usize,
-    /// `[strips, tokens]`
+    /// Bounds of each strip and vector, `[strips, tokens]`.
     pub(crate) bounds: &'a mut [StripBounds],
-    /// `[strips, tokens]`
+    /// The largest bounds of each strip and vector, `[strips, tokens]`.
     pub(crate) peaks: &'a mut [StripPeaks],
 }
 

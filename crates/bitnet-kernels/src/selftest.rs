@@ -21,7 +21,7 @@ pub(crate) mod faulty;
 
 /// Two strips, the second of which is used in part.
 const ROWS: usize = 20;
-/// 37 blocks and a part of one.
+/// 37 blocks of 16 columns and a part of one, so that loops have a remainder.
 const COLS: usize = 599;
 /// Enough for byte planes on every set that has them, and for the widest tile.
 const TOKENS: usize = 17;
@@ -29,7 +29,7 @@ const TOKENS: usize = 17;
 const FEW: usize = 5;
 /// Columns that share a scale, in the matrix that has groups.
 const GROUP: usize = 64;
-/// Columns of the head.
+/// Columns of the head that is screened.
 const HEAD_COLS: usize = 128;
 /// Hidden vectors that pass over the head together.
 const HIDDEN: usize = 11;
@@ -78,13 +78,13 @@ impl Random {
         (self.0 >> 32) as u32
     }
 
-    /// From -2 to 2.
+    /// A float from -2 to 2.
     fn float(&mut self) -> f32 {
         self.next() as i32 as f32 / (1 << 30) as f32
     }
 }
 
-/// What operations are run on.
+/// The inputs that both kernels are given.
 struct Material {
     strips: PackedTernary,
     groups: PackedTernary,
@@ -95,11 +95,11 @@ struct Material {
     codes: QuantizedRows,
     /// `[FEW, COLS]` with a step per block.
     blocks: QuantizedRows,
-    /// `[TOKENS, COLS]`
+    /// Float activations, `[TOKENS, COLS]`, from -2 to 2.
     x: Vec<f32>,
     head: ScreenTable,
     hidden: Probes,
-    /// A chunk of keys and values.
+    /// Keys and values of one chunk in binary16.
     f16s: Vec<f16>,
     int8s: Vec<u8>,
     steps: Vec<f32>,

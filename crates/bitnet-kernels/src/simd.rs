@@ -57,7 +57,7 @@ pub(crate) trait Floats: Copy {
         unsafe { Self::splat(half::widen(x)) }
     }
 
-    /// Widens signed bytes, exactly.
+    /// Widens signed bytes to floats; every i8 is exact.
     fn of_integers(x: Self::Bytes) -> Self;
 
     /// The lower or (`HIGH`) the upper four bits of each byte, as what they stand for: `levels[code] * scale + offset`, the

@@ -57,22 +57,22 @@ static TABLE: &[Kernel] = &[
     Kernel { name: "generic-t2-i8-scalar", short: "scalar", set: Set::Scalar },
 ];
 
-/// Why a kernel cannot be had.
+/// Why a kernel cannot be had here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
     /// No kernel of this build has that name.
     #[error("no kernel is named '{name}'; this build has {known}")]
     Unknown {
-        /// The name asked for.
+        /// The name that was asked for.
         name: String,
-        /// Names of this build's kernels.
+        /// Names of this build's kernels, separated by commas.
         known: String,
     },
     /// The CPU lacks the instructions.
     #[error("kernel '{name}' needs instructions that this CPU does not report; available here: {available}")]
     Unsupported {
-        /// The kernel's name.
+        /// The full name of the kernel that was asked for.
         name: &'static str,
         /// Names of the kernels that would run.
         available: String,
@@ -80,7 +80,7 @@ pub enum KernelError {
     /// The CPU reports the instructions, yet they give wrong results (as some virtual machines do).
     #[error("kernel '{name}' fails its self-test on this CPU: {what} differs from the scalar reference")]
     SelfTest {
-        /// The kernel's name.
+        /// The full name of the kernel that failed.
         name: &'static str,
         /// The operation whose result was wrong.
         what: &'static str,
@@ -88,9 +88,9 @@ pub enum KernelError {
     /// There was no memory for the test.
     #[error("kernel '{name}' could not be tested: {why}")]
     Untested {
-        /// The kernel's name.
+        /// The full name of the kernel that could not be tested.
         name: &'static str,
-        /// What was missing.
+        /// What was missing: memory, for its inputs.
         why: String,
     },
 }

@@ -272,7 +272,7 @@ unsafe fn add_products(acc: &mut [__m256i; 2], w: [__m256i; 2], x: *const Four, 
     }
 }
 
-/// Rows `8 * h ..` of a block.
+/// The codes of rows `8 * h .. 8 * h + 8` of a block, 32 bytes.
 #[target_feature(enable = "avx2")]
 #[inline]
 pub(crate) fn load(block: &Block, h: usize) -> __m256i {

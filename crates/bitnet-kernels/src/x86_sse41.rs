@@ -221,7 +221,7 @@ fn plane_tile<const T: usize>(planes: &[Plane], x: [&[Four]; T], sums: &mut [Lan
     }
 }
 
-/// Rows `4 * q ..` of a block.
+/// The codes of rows `4 * q .. 4 * q + 4` of a block, 16 bytes.
 #[target_feature(enable = "sse4.1")]
 #[inline]
 fn load(block: &Block, q: usize) -> __m128i {

@@ -22,7 +22,7 @@ pub enum Activations {
     Int8PerToken,
     /// int8 with one step per [`BLOCK`] columns, for models trained with float activations.
     Int8PerBlock,
-    /// The f32 vector itself.
+    /// The f32 vector itself, which is not quantized.
     Float,
 }
 
@@ -75,12 +75,12 @@ impl QuantizedRows {
         })
     }
 
-    /// Tokens there is room for.
+    /// The largest number of tokens that can be held.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Columns of a vector.
+    /// Elements of a token's vector, without padding.
     pub fn cols(&self) -> usize {
         self.cols
     }

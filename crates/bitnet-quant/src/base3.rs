@@ -23,9 +23,9 @@ pub struct PackedBase3 {
 const PLACES: [u8; 5] = [1, 3, 9, 27, 81];
 
 impl PackedBase3 {
-    /// Columns in a block.
+    /// Columns in a block of 64 bytes: five trits a byte, four bytes a row.
     pub const BLOCK_COLS: usize = 20;
-    /// Bytes of a block.
+    /// Bytes of a block, one AVX-512 register.
     pub const BLOCK_BYTES: usize = 64;
 
     /// The same matrix five trits to a byte, on all threads of `threads`.
@@ -53,22 +53,22 @@ impl PackedBase3 {
         Ok(Self { rows, cols, strips, scales: packed.scales_by_strip().clone() })
     }
 
-    /// Number of rows (outputs).
+    /// Rows of the matrix, its outputs; padding is not counted.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns (inputs).
+    /// Columns of the matrix, its inputs; padding is not counted.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Number of blocks in a strip.
+    /// Blocks in a strip of 16 rows, the last padded.
     pub fn blocks(&self) -> usize {
         self.cols.div_ceil(Self::BLOCK_COLS)
     }
 
-    /// The bytes of all strips.
+    /// The bytes of all strips, one strip behind another.
     pub fn bytes(&self) -> &[u8] {
         &self.strips
     }

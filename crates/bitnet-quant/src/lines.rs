@@ -33,7 +33,7 @@ pub struct TernaryLines {
 impl TernaryLines {
     /// Elements of a line in one block.
     pub const BLOCK_LEN: usize = 256;
-    /// Bytes of a block.
+    /// Bytes of a block, one AVX-512 register.
     pub const BLOCK_BYTES: usize = 64;
 
     /// The same matrix by lines, on all threads of `threads`; bit for bit the trits and scales of `packed`.
@@ -67,22 +67,22 @@ impl TernaryLines {
         Ok(Self { axis, rows, cols, bytes, scales: packed.scales_by_strip().clone() })
     }
 
-    /// What a line is.
+    /// Whether lines are rows or columns of the matrix.
     pub fn axis(&self) -> Axis {
         self.axis
     }
 
-    /// Number of rows (outputs).
+    /// Rows of the matrix, its outputs; padding is not counted.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns (inputs).
+    /// Columns of the matrix, its inputs; padding is not counted.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Blocks of a line.
+    /// Blocks of 64 bytes in a line, the last padded.
     pub fn line_blocks(&self) -> usize {
         let len = match self.axis {
             Axis::Rows => self.cols,
@@ -91,7 +91,7 @@ impl TernaryLines {
         len.div_ceil(Self::BLOCK_LEN)
     }
 
-    /// All lines, one after another.
+    /// The bytes of all lines, one line behind another.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -132,7 +132,7 @@ impl TernaryLines {
     }
 }
 
-/// Sixteen trits of 0.
+/// Sixteen trits of 0: every two-bit code is 1.
 const EMPTY: [u8; 4] = [0x55; 4];
 
 /// The rows of a strip into lines.

@@ -28,9 +28,9 @@ pub struct PackedTernary {
 impl PackedTernary {
     /// Rows in a strip: the 32-bit lanes of a 64-byte vector.
     pub const STRIP: usize = STRIP;
-    /// Columns in a block.
+    /// Columns in a block: four codes a byte, four bytes a row.
     pub const BLOCK_COLS: usize = 16;
-    /// Bytes of a block.
+    /// Bytes of a block, one AVX-512 register.
     pub const BLOCK_BYTES: usize = 64;
 
     /// Packs a matrix, on all threads of `threads`.
@@ -89,38 +89,38 @@ impl PackedTernary {
         blocks.checked_mul(Self::BLOCK_BYTES)
     }
 
-    /// Number of rows (outputs).
+    /// Rows of the matrix, its outputs; padding is not counted.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns (inputs).
+    /// Columns of the matrix, its inputs; padding is not counted.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Number of strips.
+    /// Strips of 16 rows, the last padded.
     pub fn strips(&self) -> usize {
         self.rows.div_ceil(Self::STRIP)
     }
 
-    /// Number of blocks in a strip.
+    /// Blocks of 16 columns in a strip, the last padded.
     pub fn blocks(&self) -> usize {
         self.cols.div_ceil(Self::BLOCK_COLS)
     }
 
-    /// The bytes of one strip.
+    /// The bytes of strip `strip`, block by block.
     pub fn strip(&self, strip: usize) -> &[u8] {
         let len = self.blocks() * Self::BLOCK_BYTES;
         &self.strips[strip * len..(strip + 1) * len]
     }
 
-    /// The bytes of all strips.
+    /// The bytes of all strips, one strip behind another.
     pub fn bytes(&self) -> &SharedBytes {
         &self.strips
     }
 
-    /// Which weights share a scale.
+    /// Which weights share a scale: all, those of a row, or a group within a row.
     pub fn granularity(&self) -> Granularity {
         self.scales.granularity()
     }

@@ -64,9 +64,9 @@ pub struct ScreenTable {
 }
 
 impl ScreenTable {
-    /// Rows of a strip.
+    /// Rows of a strip: the 32-bit lanes of a block.
     pub const STRIP: usize = encode::STRIP;
-    /// Bytes of a block.
+    /// Bytes of a block, one AVX-512 register.
     pub const BLOCK: usize = encode::BLOCK;
     /// More columns are not screened: the hidden vector's copy would be too coarse.
     pub const MAX_COLS: usize = 1 << 14;
@@ -111,27 +111,27 @@ impl ScreenTable {
         encode::strip(weights, cols, strip)
     }
 
-    /// Number of rows.
+    /// Rows of the head; padding is not counted.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns.
+    /// Columns of the head; padding is not counted.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Number of strips.
+    /// Strips of 16 rows, the last padded.
     pub fn strips(&self) -> usize {
         self.rows.div_ceil(Self::STRIP)
     }
 
-    /// All bytes, strip by strip.
+    /// The bytes of all strips, one strip behind another.
     pub fn bytes(&self) -> &SharedBytes {
         &self.bytes
     }
 
-    /// The bytes of one strip.
+    /// The bytes of strip `strip`: codes, then three blocks of numbers.
     pub fn strip(&self, strip: usize) -> &[u8] {
         let len = Self::strip_len(self.cols);
         &self.bytes[strip * len..(strip + 1) * len]

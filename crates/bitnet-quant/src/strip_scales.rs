@@ -49,7 +49,7 @@ impl StripScales {
         Ok(Self { granularity, groups, values })
     }
 
-    /// Which weights share a scale.
+    /// Which weights share a scale: all, those of a row, or a group within a row.
     pub fn granularity(&self) -> Granularity {
         self.granularity
     }
@@ -65,7 +65,7 @@ impl StripScales {
         }
     }
 
-    /// The scale of `row` in `group`.
+    /// The scale of the weights of `row` in `group` (0 unless scales are by group).
     pub fn of(&self, row: usize, group: usize) -> f32 {
         match self.strip(row / STRIP, group) {
             [one] => *one,

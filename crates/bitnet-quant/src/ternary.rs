@@ -6,12 +6,12 @@ use crate::QuantError;
 /// must stay inside an i32: 128 * 127 * (cols / 4) < 2^31.
 pub const MAX_COLS: usize = 1 << 19;
 
-/// Which weights share a scale.
+/// Which weights of a matrix share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Granularity {
-    /// The whole matrix.
+    /// All weights of the matrix share one.
     Tensor,
-    /// Each row (output).
+    /// The weights of each row (an output) share one.
     Row,
     /// Each run of this many consecutive columns of a row; the last run of a row may be shorter.
     Group(usize),
@@ -20,21 +20,21 @@ pub enum Granularity {
 /// The scales of a ternary matrix. A weight is always trit *times* scale.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scales {
-    /// One for the whole matrix.
+    /// A single scale for the whole matrix.
     Tensor(f32),
-    /// One per row.
+    /// One scale for each row, in order.
     Row(Vec<f32>),
     /// One per group: `scales[row * ceil(cols / size) + group]`.
     Group {
-        /// Columns in a group.
+        /// Columns that share a scale; the last group of a row may be shorter.
         size: usize,
-        /// Row-major scales.
+        /// The scales, row-major: all groups of a row, then those of the next.
         scales: Vec<f32>,
     },
 }
 
 impl Scales {
-    /// Which weights share a scale.
+    /// Which weights share a scale here.
     pub fn granularity(&self) -> Granularity {
         match self {
             Self::Tensor(_) => Granularity::Tensor,
@@ -122,11 +122,11 @@ impl Scales {
 /// How many weights are -1, 0 and +1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TritCounts {
-    /// Weights of -1.
+    /// How many weights are -1.
     pub minus: u64,
-    /// Weights of 0.
+    /// How many weights are 0.
     pub zero: u64,
-    /// Weights of +1.
+    /// How many weights are +1.
     pub plus: u64,
 }
 
@@ -195,17 +195,17 @@ impl TernaryMatrix {
         Self::new(rows, cols, codes, scales)
     }
 
-    /// Number of rows (outputs).
+    /// Rows of the matrix, its outputs.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns (inputs).
+    /// Columns of the matrix, its inputs.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// The scales.
+    /// The scales that the trits are multiplied with.
     pub fn scales(&self) -> &Scales {
         &self.scales
     }
@@ -223,7 +223,7 @@ impl TernaryMatrix {
         &self.codes
     }
 
-    /// The codes of one row.
+    /// The codes of one row, four to a byte: trit + 1 in two bits, the first in the lowest.
     pub fn row_codes(&self, row: usize) -> &[u8] {
         let stride = self.cols.div_ceil(4);
         &self.codes[row * stride..(row + 1) * stride]

@@ -17,7 +17,7 @@ pub(crate) struct AddedToken {
     /// Swallows white space before it.
     #[serde(default)]
     pub(crate) lstrip: bool,
-    /// Swallows white space after it.
+    /// White space after the token belongs to it and is swallowed.
     #[serde(default)]
     pub(crate) rstrip: bool,
     /// Searched in the normalized text (and itself normalized), not in the text as given.

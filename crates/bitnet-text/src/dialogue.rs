@@ -15,9 +15,9 @@ use crate::{
 /// Ids, and the ranges of them that the assistant says, each with the token that ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialogue {
-    /// The whole conversation.
+    /// The ids of the whole conversation, in order.
     pub ids: Vec<u32>,
-    /// The answers in it.
+    /// Where in `ids` the assistant's answers stand: what a model is trained to say.
     pub answers: Vec<Range<usize>>,
 }
 

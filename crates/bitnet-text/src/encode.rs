@@ -12,7 +12,7 @@ use tokenizers::{
     Model, NormalizedString, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Token,
 };
 
-/// How text is read.
+/// How the text of a call is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EncodeOptions {
     /// Put around the text what the tokenizer's post-processor puts there: for most models, BOS in front.

@@ -21,17 +21,17 @@ pub enum TextError {
     /// A part of a tokenizer is well formed but of a kind this crate does not do.
     #[error("{part} `{found}` is not supported (supported: {supported})")]
     Unsupported {
-        /// Where in the file.
+        /// The section or key of the file.
         part: &'static str,
         /// The kind that the file asks for.
         found: String,
-        /// The kinds that would be read.
+        /// The kinds that would be read, separated by commas.
         supported: &'static str,
     },
     /// `tokenizer.ggml.pre` names a splitter that is not in the table.
     #[error("tokenizer.ggml.pre `{found}` names an unknown splitter; known are: {known}")]
     UnknownSplitter {
-        /// The name in the file.
+        /// The name as it stands in the file.
         found: String,
         /// All names of [`crate::splitter_names`], separated by commas.
         known: String,
@@ -44,7 +44,7 @@ pub enum TextError {
     Message {
         /// Position in the conversation, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong with the part.
         reason: String,
     },
     /// The chat template is not valid Jinja or fails while it runs.

@@ -110,11 +110,11 @@ pub(crate) struct Steps {
     pub(crate) pre_tokenizer: Option<PreTokenizerWrapper>,
 }
 
-/// A tokenizer.json, checked.
+/// What a tokenizer.json holds, after all checks.
 pub(crate) struct Parsed {
     pub(crate) sections: Sections,
     pub(crate) steps: Steps,
-    /// What every id says.
+    /// The bytes that each id stands for.
     pub(crate) pieces: Pieces,
     /// Ids that a post-processor puts before and after a text.
     pub(crate) around: (Vec<u32>, Vec<u32>),
@@ -155,7 +155,7 @@ impl Parsed {
     }
 }
 
-/// The table of what ids say.
+/// The table of the bytes that each id stands for.
 fn pieces(
     vocab: &AHashMap<String, u32>,
     added: &[AddedToken],
@@ -173,7 +173,7 @@ fn pieces(
     Pieces::build(size, plan, words.chain(specials))
 }
 
-/// `text` after the normalizer.
+/// `text` as the file's normalizer leaves it.
 pub(crate) fn normalize(steps: &Steps, text: &str) -> Result<String, TextError> {
     let mut text = NormalizedString::from(text);
     steps.normalizer.apply(&mut text).map_err(|e| TextError::invalid("normalizer", e.to_string()))?;

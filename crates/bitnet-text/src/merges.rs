@@ -20,7 +20,7 @@ pub(crate) struct Merges {
     ranks: AHashMap<(u32, u32), u32>,
     /// The id that a merge makes, by rank.
     made: Vec<u32>,
-    /// Ids of `<0x00>` .. `<0xFF>`.
+    /// Ids of the byte tokens `<0x00>` .. `<0xFF>`, where the vocabulary has them.
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
 }
@@ -55,7 +55,7 @@ impl Merges {
         Ok(Self { ranks, made, bytes, unknown })
     }
 
-    /// Ids of one word.
+    /// Ids of one word, which has no added tokens in it.
     pub(crate) fn ids(&self, model: &BPE, word: &str) -> Result<Vec<u32>, TextError> {
         if model.ignore_merges
             && let Some(id) = model.token_to_id(word)

@@ -12,7 +12,7 @@ const DECODERS: &str =
 pub(crate) struct DecodePlan {
     /// Token strings are in the GPT-2 byte alphabet.
     pub(crate) byte_level: bool,
-    /// `<0xE4>` is the byte E4.
+    /// Whether a token spelled `<0xE4>` stands for the byte E4.
     pub(crate) byte_fallback: bool,
     /// Literal replacements inside a token, in order (`▁` to a space).
     pub(crate) replace: Vec<(String, String)>,
@@ -188,7 +188,7 @@ impl Pieces {
         Ok(pieces)
     }
 
-    /// One more than the largest id.
+    /// One more than the largest id; holes are counted.
     pub(crate) fn len(&self) -> usize {
         self.spans.len()
     }

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// `tokenizer.ggml.token_type` values of GGUF files.
 pub mod token_type {
-    /// An ordinary piece of text.
+    /// An ordinary piece of text, which merging or searching may make.
     pub const NORMAL: i32 = 1;
     /// The token for what the vocabulary cannot say.
     pub const UNKNOWN: i32 = 2;
@@ -21,9 +21,9 @@ pub mod token_type {
     pub const CONTROL: i32 = 3;
     /// Added by the model's author, found in text before anything else.
     pub const USER_DEFINED: i32 = 4;
-    /// A hole in the vocabulary.
+    /// A hole in the vocabulary, which no text becomes.
     pub const UNUSED: i32 = 5;
-    /// One byte, written `<0xE4>`.
+    /// A single byte, written `<0xE4>`, for characters that no piece has.
     pub const BYTE: i32 = 6;
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct SentencePiece {
     pub(crate) scores: Vec<f32>,
     pub(crate) types: Vec<i32>,
     pub(crate) unknown: Option<u32>,
-    /// Ids of `<0x00>` .. `<0xFF>`.
+    /// Ids of the byte tokens `<0x00>` .. `<0xFF>`, where the vocabulary has them.
     pub(crate) bytes: Box<[Option<u32>; 256]>,
     /// Unknown characters in a row are one unknown token, as sentencepiece has it where there are no bytes.
     pub(crate) fuse_unknown: bool,
@@ -47,7 +47,7 @@ pub(crate) struct SentencePiece {
 #[derive(Debug)]
 pub(crate) struct Unigram {
     automaton: AhoCorasick,
-    /// Id by pattern.
+    /// The id of each pattern of the automaton.
     ids: Vec<u32>,
     /// Score of a character that no piece is.
     unknown: f32,

@@ -16,9 +16,9 @@ const MAX_PIECES: usize = 1 << 22;
 /// Which of BOS and EOS a tokenizer puts around a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AroundText {
-    /// BOS in front.
+    /// Whether BOS is put in front of a text.
     pub bos: bool,
-    /// EOS behind.
+    /// Whether EOS is put behind a text.
     pub eos: bool,
 }
 
@@ -166,7 +166,7 @@ fn read_piece(bytes: &[u8]) -> Result<(Vec<u8>, f32, i32), TextError> {
     Ok(piece)
 }
 
-/// A value of a protobuf message.
+/// The value of one field of a protobuf message.
 enum Field<'a> {
     Number(u64),
     Four([u8; 4]),

@@ -25,7 +25,7 @@ pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 const PUNCTUATION_AND_BACKTICK: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 
-/// One row of the table.
+/// A pre-tokenizer by the names that GGUF files give it, with the expressions that cut a text into pieces.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     /// The first name is the one that is written.
@@ -67,7 +67,7 @@ impl Splitter {
         TABLE.iter().find(|row| row.names.contains(&name))
     }
 
-    /// The canonical name.
+    /// The name that is written to GGUF files; others are read as well.
     pub(crate) fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or("default")
     }

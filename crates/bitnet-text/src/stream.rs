@@ -72,7 +72,7 @@ struct State {
     held_len: usize,
     /// Leading spaces of the text that are still to be dropped.
     strip: usize,
-    /// No token has been written yet.
+    /// No token has been written yet, so a leading space may still be dropped.
     first: bool,
 }
 

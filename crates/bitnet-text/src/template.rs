@@ -24,7 +24,7 @@ const BITNET_2B_4T: &str = "{{ bos_token }}{% for message in messages %}\
     {{ message.role | capitalize }}: {{ message.content | trim }}<|eot_id|>{% endfor %}\
     {% if add_generation_prompt %}Assistant: {% endif %}";
 
-/// One turn of a conversation.
+/// One message of a conversation, as templates get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant`. Templates print it next to control tokens, so it must come from the
@@ -35,7 +35,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A turn of `role`.
+    /// A message of `role` with that content.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
@@ -46,7 +46,7 @@ impl Message {
 pub struct ChatTemplate {
     /// The shipped text, for searching it.
     source: String,
-    /// What the engine runs.
+    /// The template's source with checks added, which is what the template engine runs.
     armoured: String,
     bos: Option<String>,
     eos: Option<String>,

@@ -45,7 +45,7 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// One more than the largest id.
+    /// One more than the largest id; holes in the vocabulary are counted.
     pub fn vocab_size(&self) -> usize {
         self.pieces.len()
     }
@@ -81,7 +81,7 @@ impl Tokenizer {
         self.bos.is_some() && self.around.0.first() == self.bos.as_ref()
     }
 
-    /// Texts of the control tokens.
+    /// The control tokens as they are spelled in the vocabulary.
     pub(crate) fn control_texts(&self) -> impl Iterator<Item = &str> {
         self.added.tokens().iter().filter(|t| t.special).map(|t| t.content.as_str())
     }

@@ -93,7 +93,7 @@ impl<'a, T> ColumnsMut<'a, T> {
         self.width
     }
 
-    /// Number of rows of the matrix.
+    /// Rows of the whole matrix, of which each piece has some columns.
     pub fn rows(&self) -> usize {
         self.rows
     }

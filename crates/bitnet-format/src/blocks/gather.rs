@@ -44,7 +44,7 @@ pub(crate) fn unplane(codes: &[u8], shift: u32, bytes: &mut [u8]) {
     }
 }
 
-/// Whether any of the codes is 3.
+/// Whether any of the two-bit codes is 3, which stands for no trit.
 #[inline]
 pub(crate) fn has_three(codes: &[u8]) -> bool {
     codes.iter().fold(0, |any, b| any | b & (b >> 1) & 0x55) != 0

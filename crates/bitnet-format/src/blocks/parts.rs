@@ -2,7 +2,7 @@
 
 use half::f16;
 
-/// The f16 at byte `at`.
+/// The little-endian binary16 at byte `at`, widened.
 pub(super) fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }

@@ -49,7 +49,7 @@ fn scale_and_min(packed: &[u8], j: usize) -> (f32, f32) {
     (scale.into(), min.into())
 }
 
-/// Eight parts of 32.
+/// Eight parts of 32 with a 6-bit scale and a 6-bit minimum each; four-bit codes.
 pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     let (d, d_min) = (half_at(block, 0), half_at(block, 2));
     let (packed, codes) = (&block[4..16], &block[16..]);

@@ -31,7 +31,7 @@ pub enum FormatErrorKind {
     /// A file cannot be written under this name.
     #[error("it cannot be written to: {reason}")]
     NoOutput {
-        /// What is there instead.
+        /// What is there instead, such as a directory or a device.
         reason: &'static str,
     },
     /// An output's directory is missing.
@@ -42,7 +42,7 @@ pub enum FormatErrorKind {
         /// Whether something else is there.
         there: bool,
     },
-    /// Nothing this crate reads.
+    /// The bytes are of no format that this crate reads.
     #[error("not a model file that can be read: {what}")]
     Unrecognized {
         /// What it looks like, and what to do.
@@ -51,11 +51,11 @@ pub enum FormatErrorKind {
     /// The file ends inside something.
     #[error("truncated: {what} needs {need} bytes, but {have} are left")]
     Truncated {
-        /// What stood there.
+        /// What the file ends inside of.
         what: String,
-        /// Bytes it takes.
+        /// Bytes that it would take.
         need: u64,
-        /// Bytes that are left.
+        /// Bytes that the file has left for it.
         have: u64,
     },
     /// A GGUF version that is not 2 or 3.
@@ -63,7 +63,7 @@ pub enum FormatErrorKind {
         "GGUF version {version} cannot be read: versions 2 and 3 can; write the file anew with a current converter"
     )]
     GgufVersion {
-        /// The version word.
+        /// The version as it stands in the header.
         version: u32,
     },
     /// A GGUF for big-endian machines.
@@ -74,91 +74,91 @@ pub enum FormatErrorKind {
     /// More entries are announced than the rest of the file could hold.
     #[error("{count} {what} are announced, but the {have} bytes left hold {most} at most")]
     Count {
-        /// Entries of what.
+        /// What is counted: tensors, keys, items.
         what: String,
-        /// How many.
+        /// The number that the header claims.
         count: u64,
-        /// Bytes that are left.
+        /// Bytes that the file has left for them.
         have: u64,
-        /// How many could fit.
+        /// The number that could fit in these bytes.
         most: u64,
     },
     /// A size that does not fit in 64 bits or in memory.
     #[error("the size of {what} overflows")]
     Overflow {
-        /// Of what.
+        /// What the size is of.
         what: String,
     },
     /// A GGUF value type that does not exist.
     #[error("key {key:?} has value type {id}, which does not exist (0 to 12 do)")]
     ValueType {
-        /// The metadata key.
+        /// The metadata key whose value it is.
         key: String,
-        /// The type's number.
+        /// The number of the type, which GGUF does not define.
         id: u32,
     },
     /// Arrays within arrays within arrays.
     #[error("key {key:?} nests arrays more than {limit} deep")]
     Nesting {
-        /// The metadata key.
+        /// The metadata key whose value it is.
         key: String,
-        /// The most that is read.
+        /// The deepest nesting that is read.
         limit: usize,
     },
     /// A metadata key that appears twice.
     #[error("the metadata key {key:?} appears twice")]
     DuplicateKey {
-        /// The key.
+        /// The key that stands there twice.
         key: String,
     },
     /// A metadata key that must be there.
     #[error("the metadata key {key:?} is missing")]
     MissingKey {
-        /// The key.
+        /// The key that is missing.
         key: String,
     },
     /// A metadata key of another type than needed.
     #[error("the metadata key {key:?} should be {expected}, but is {got}")]
     KeyType {
-        /// The key.
+        /// The key whose value has the wrong type.
         key: String,
-        /// The type that was asked for.
+        /// The type that the reader needs.
         expected: &'static str,
-        /// What stands there.
+        /// The type and, if short, the value found.
         got: String,
     },
-    /// Text that is not UTF-8.
+    /// Text whose bytes are not UTF-8.
     #[error("{what} is not UTF-8 text")]
     NotUtf8 {
-        /// Which text.
+        /// What the text is: a key, a name, a file.
         what: String,
     },
     /// A name longer than a format allows.
     #[error("a {what} of {len} bytes is too long: the limit is {limit}")]
     NameLength {
-        /// Of what.
+        /// What the name is of.
         what: &'static str,
-        /// Its length.
+        /// The length of the name in bytes.
         len: u64,
-        /// The most that is allowed.
+        /// The longest name that is allowed, in bytes.
         limit: u64,
     },
     /// A tensor name that appears twice.
     #[error("the tensor {tensor:?} appears twice")]
     DuplicateTensor {
-        /// Its name.
+        /// The name that two tensors have.
         tensor: String,
     },
     /// `general.alignment` is no power of two.
     #[error("the alignment {alignment} is not a power of two from 1 to 2^20")]
     Alignment {
-        /// What the file says.
+        /// The alignment that the file asks for.
         alignment: u64,
     },
     /// A tensor does not start on the file's alignment.
     #[error("tensor {tensor:?} starts at offset {offset}, which is not a multiple of {alignment}")]
     Misaligned {
-        /// Its name.
+        /// The tensor whose data are misplaced.
         tensor: String,
         /// Its offset in the data section.
         offset: u64,
@@ -168,11 +168,11 @@ pub enum FormatErrorKind {
     /// A number of dimensions, or a dimension, that no tensor has.
     #[error("tensor {tensor:?} has shape {shape:?}: {expected}")]
     Shape {
-        /// Its name.
+        /// The tensor whose shape is wrong.
         tensor: String,
-        /// The shape as the file has it.
+        /// The shape as it stands in the file.
         shape: Vec<u64>,
-        /// What it should be.
+        /// The shape that the reader needs, in words.
         expected: &'static str,
     },
     /// Two tensors claim the same bytes.
@@ -180,11 +180,11 @@ pub enum FormatErrorKind {
         "tensors {first:?} and {second:?} overlap: the first takes {bytes} bytes, but the second starts {gap} bytes after it"
     )]
     Overlap {
-        /// The one that starts first.
+        /// The tensor that starts first.
         first: String,
         /// The one that starts before the first has ended.
         second: String,
-        /// Bytes of the first.
+        /// Bytes that the first tensor takes.
         bytes: u64,
         /// Bytes from the start of the first to the start of the second.
         gap: u64,
@@ -194,19 +194,19 @@ pub enum FormatErrorKind {
         "tensor {tensor:?} ends at byte {end}, but the data ends at {len}: the file is truncated or its header is wrong"
     )]
     OutsideFile {
-        /// Its name.
+        /// The tensor that reaches past the end.
         tensor: String,
         /// Where it ends, in bytes of the data section.
         end: u64,
-        /// Where the data ends.
+        /// Where the data of the file end.
         len: u64,
     },
     /// Bytes that belong to no tensor.
     #[error("{bytes} bytes at data offset {offset} belong to no tensor")]
     Hole {
-        /// Where they start.
+        /// Where in the data section the bytes begin.
         offset: u64,
-        /// How many.
+        /// The number of bytes that no tensor claims.
         bytes: u64,
     },
     /// The bytes between a tensor and the next are not what its type takes.
@@ -214,11 +214,11 @@ pub enum FormatErrorKind {
         "tensor {tensor:?} of shape {shape:?} is labelled {ty}, which takes {expected} bytes, but the file gives it {room}: the label is wrong or the file damaged"
     )]
     Mislabelled {
-        /// Its name.
+        /// The tensor whose type and size disagree.
         tensor: String,
-        /// Its type by the file's word.
+        /// The type that the file gives it.
         ty: TensorType,
-        /// Its shape, row-major.
+        /// The shape of the tensor, row-major.
         shape: Vec<usize>,
         /// Bytes that type and shape take.
         expected: u64,
@@ -230,49 +230,49 @@ pub enum FormatErrorKind {
         "tensor {tensor:?} of type {dtype} and shape {shape:?} takes {expected} bytes, but its entry spans {got}"
     )]
     ByteLength {
-        /// Its name.
+        /// The tensor whose size is wrong.
         tensor: String,
-        /// Its dtype.
+        /// The dtype that the header gives it.
         dtype: String,
-        /// Its shape.
+        /// The shape that the header gives it.
         shape: Vec<u64>,
         /// Bytes that type and shape take.
         expected: u64,
-        /// Bytes of the entry.
+        /// Bytes that the header's offsets give it.
         got: u64,
     },
     /// A safetensors dtype that is not known.
     #[error("tensor {tensor:?} has the unknown dtype {dtype:?}")]
     Dtype {
-        /// Its name.
+        /// The tensor of an unknown dtype.
         tensor: String,
-        /// The dtype.
+        /// The dtype as the header spells it.
         dtype: String,
     },
     /// A header longer than any real one.
     #[error("the header claims {len} bytes: the limit is {limit}")]
     HeaderLength {
-        /// What it claims.
+        /// The length that the header claims or has, in bytes.
         len: u64,
-        /// The most that is read.
+        /// The longest header that is read, in bytes.
         limit: u64,
     },
-    /// JSON that cannot be read.
+    /// JSON text that cannot be parsed, or is of another form.
     #[error("{what}: {message}")]
     Json {
-        /// Which text.
+        /// What the text is: a header, a config.
         what: String,
-        /// What is wrong, and where.
+        /// What is wrong with it, and where.
         message: String,
     },
     /// A text file too large to be what its name says.
     #[error("{len} bytes are too many for {what}: the limit is {limit}")]
     TextLength {
-        /// Which text.
+        /// What the file is: a config, a tokenizer.
         what: &'static str,
-        /// Its length.
+        /// The length of the file in bytes.
         len: u64,
-        /// The most that is read.
+        /// The most bytes that are read of such a file.
         limit: u64,
     },
     /// A directory without `config.json`.
@@ -287,7 +287,7 @@ pub enum FormatErrorKind {
     /// A file of a sharded model is not there.
     #[error("the shard {shard:?} is missing: all files of a model must lie in one directory")]
     ShardMissing {
-        /// Its file name.
+        /// The file name of the shard that is missing.
         shard: String,
     },
     /// A tensor that is asked for lies in a file that is not there.
@@ -295,39 +295,39 @@ pub enum FormatErrorKind {
         "the tensor {tensor:?} lies in the shard {shard:?}, which is missing: fetch it and put it beside the others"
     )]
     TensorAbsent {
-        /// The tensor.
+        /// The tensor that is not at hand.
         tensor: String,
-        /// The shard's file name.
+        /// The file name of the shard that would have it.
         shard: String,
     },
-    /// A shard name that is a path.
+    /// An index names a shard outside of the model's directory.
     #[error("the index names the shard {shard:?}: shards must be plain file names beside the index")]
     ShardOutside {
-        /// The name.
+        /// The shard's name as the index has it.
         shard: String,
     },
     /// The index names a tensor that its shard lacks.
     #[error("the index puts tensor {tensor:?} in the shard {shard:?}, which lacks it")]
     NotInShard {
-        /// The tensor.
+        /// The tensor that the index misplaces.
         tensor: String,
-        /// The shard's file name.
+        /// The file name of the shard that should have it.
         shard: String,
     },
-    /// A tensor stands in two shards.
+    /// The same tensor stands in two shards.
     #[error("the tensor {tensor:?} stands in two shards, {first:?} and {second:?}")]
     TwoShards {
-        /// The tensor.
+        /// The tensor that stands there twice.
         tensor: String,
-        /// One shard's file name.
+        /// The file name of the first shard.
         first: String,
-        /// The other's.
+        /// The file name of the second shard.
         second: String,
     },
     /// The parts of a split GGUF do not agree with one another.
     #[error("the parts of the split file do not belong together: {what}")]
     Split {
-        /// What disagrees.
+        /// What the parts disagree about.
         what: String,
     },
     /// Bytes that are not those that were written.
@@ -335,7 +335,7 @@ pub enum FormatErrorKind {
         "{what} is not what was written, by its digest: the file is damaged; fetch it or convert the model anew"
     )]
     Damaged {
-        /// Which part.
+        /// The part whose digest differs.
         what: &'static str,
     },
     /// A `.bitnet` file of another version.
@@ -343,53 +343,53 @@ pub enum FormatErrorKind {
         "this .bitnet file has format version {version:?}; this program reads version \"1\": convert the model anew"
     )]
     BitnetVersion {
-        /// What the file says.
+        /// The version as the file spells it.
         version: String,
     },
-    /// A tensor that is not there.
+    /// No tensor of the model has the name.
     #[error("there is no tensor {tensor:?}")]
     NoTensor {
-        /// The name that was asked for.
+        /// The tensor that was asked for.
         tensor: String,
     },
     /// A tensor of a type that cannot be decoded, or not to what was asked for.
     #[error("tensor {tensor:?} is {ty}: {advice}")]
     Unreadable {
-        /// Its name.
+        /// The tensor that cannot be read.
         tensor: String,
-        /// Its type.
+        /// The type of its elements.
         ty: TensorType,
-        /// Why not, and what to do.
+        /// Why it cannot be read, and what to do.
         advice: &'static str,
     },
     /// Rows or buffers that do not fit the tensor.
     #[error("tensor {tensor:?}: {what} is {got}, expected {expected}")]
     Argument {
-        /// Its name.
+        /// The tensor that was read.
         tensor: String,
-        /// Which argument.
+        /// The argument that is wrong: a row, a length.
         what: &'static str,
-        /// Its value.
+        /// The value that was given.
         got: usize,
-        /// What it should be.
+        /// The values that would be right.
         expected: String,
     },
     /// Bytes that are no trits or scales.
     #[error("tensor {tensor:?}: {error}")]
     Quant {
-        /// Its name.
+        /// The tensor whose weights are wrong.
         tensor: String,
-        /// What is wrong.
+        /// What is wrong with its weights or scales.
         error: QuantError,
     },
     /// A writer was given other bytes than it was promised.
     #[error("tensor {tensor:?}: {got} bytes were written, its type and shape take {expected}")]
     Written {
-        /// Its name.
+        /// The tensor that was written wrongly.
         tensor: String,
-        /// Bytes it takes.
+        /// Bytes that its type and shape take.
         expected: u64,
-        /// Bytes that came.
+        /// Bytes that were given for it.
         got: u64,
     },
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::FormatErrorKind as Kind;
 
-/// A position in untrusted bytes.
+/// A reading position in untrusted bytes; every read is checked against their end.
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,

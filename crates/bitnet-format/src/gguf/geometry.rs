@@ -11,13 +11,13 @@ pub(super) struct Entry {
     /// Row-major: the contiguous dimension last.
     pub(super) shape: Vec<usize>,
     pub(super) id: u32,
-    /// Start within the data section.
+    /// Where its bytes start, counted from the data section.
     pub(super) offset: u64,
     /// Bytes up to the next tensor or the end of the file.
     pub(super) room: u64,
 }
 
-/// A type and the bytes it takes.
+/// The type that a tensor turns out to have, and the bytes it takes.
 #[derive(Clone, Copy)]
 pub(super) struct Decision {
     pub(super) ty: TensorType,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{FormatErrorKind as Kind, OpenOptions, TensorInfo};
 
-/// The first four bytes.
+/// The first four bytes of every GGUF file.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// Where data starts when the file does not say: on a multiple of this.
 pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
@@ -20,7 +20,7 @@ const MAX_ALIGNMENT: u64 = 1 << 20;
 /// A checked header: its tensors' byte ranges lie inside the file and do not overlap.
 pub(crate) struct Gguf {
     pub(crate) metadata: GgufMetadata,
-    /// In the order of their data.
+    /// The tensors in the order of their data.
     pub(crate) tensors: Vec<TensorInfo>,
 }
 

@@ -46,7 +46,7 @@ fn read_key(cursor: &mut Cursor<'_>) -> Result<(String, u32), Kind> {
     Ok((key, ty))
 }
 
-/// Moves the cursor past a value.
+/// Moves the cursor past a value without keeping it, checking sizes and nesting.
 fn skip_value(bytes: &[u8], cursor: &mut Cursor<'_>, key: &str, ty: u32) -> Result<(), Kind> {
     let at = cursor.position();
     let (_, end) = value::read_top(bytes, at, ty, key)?;
@@ -93,7 +93,7 @@ impl GgufMetadata {
         value::read_top(&self.bytes, entry.at, entry.ty, &entry.key).ok().map(|(value, _)| value)
     }
 
-    /// The value of `key`.
+    /// The value of `key`; a file with the same key twice is refused when it is opened.
     pub fn get(&self, key: &str) -> Option<GgufValue<'_>> {
         let at = self.by_key.binary_search_by(|&i| self.entries[i].key.as_str().cmp(key)).ok()?;
         self.decode(&self.entries[self.by_key[at]])

@@ -20,9 +20,9 @@ const TENSORS: &str = "split.tensors.count";
 pub struct SplitName<'a> {
     /// What the names of all parts begin with.
     pub stem: &'a str,
-    /// Which part this is, from 1.
+    /// The number of this part, from 1.
     pub number: u32,
-    /// How many there are.
+    /// The number of parts that the model has.
     pub count: u32,
 }
 

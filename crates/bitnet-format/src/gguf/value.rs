@@ -7,35 +7,35 @@ use super::cursor::Cursor;
 /// How deep arrays may nest; files in the world do not nest them at all.
 const MAX_NESTING: usize = 4;
 
-/// One metadata value.
+/// A value of the metadata, borrowed from the file's bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum GgufValue<'a> {
-    /// Type 0.
+    /// Value type 0, an unsigned byte.
     U8(u8),
-    /// Type 1.
+    /// Value type 1, a signed byte.
     I8(i8),
-    /// Type 2.
+    /// Value type 2, unsigned, 16 bits.
     U16(u16),
-    /// Type 3.
+    /// Value type 3, signed, 16 bits.
     I16(i16),
-    /// Type 4.
+    /// Value type 4, unsigned, 32 bits.
     U32(u32),
-    /// Type 5.
+    /// Value type 5, signed, 32 bits.
     I32(i32),
-    /// Type 6.
+    /// Value type 6, IEEE 754 binary32.
     F32(f32),
-    /// Type 7.
+    /// Value type 7, a byte that is 0 or 1.
     Bool(bool),
     /// Type 8; usually UTF-8, but a token may be any bytes.
     Str(&'a [u8]),
-    /// Type 9.
+    /// Value type 9, items of one type.
     Array(GgufArray<'a>),
-    /// Type 10.
+    /// Value type 10, unsigned, 64 bits.
     U64(u64),
-    /// Type 11.
+    /// Value type 11, signed, 64 bits.
     I64(i64),
-    /// Type 12.
+    /// Value type 12, IEEE 754 binary64.
     F64(f64),
 }
 
@@ -48,12 +48,12 @@ pub struct GgufArray<'a> {
 }
 
 impl<'a> GgufArray<'a> {
-    /// Number of items.
+    /// The number of items of the array.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are no items.
+    /// Whether the array has no items.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -68,7 +68,7 @@ impl<'a> GgufArray<'a> {
         self.bytes
     }
 
-    /// The items in order.
+    /// The items of the array, in order.
     pub fn iter(&self) -> impl Iterator<Item = GgufValue<'a>> + use<'a> {
         let (item_type, bytes) = (self.item_type, self.bytes);
         let mut at = 0;
@@ -122,7 +122,7 @@ impl<'a> GgufValue<'a> {
         }
     }
 
-    /// Any integer that fits.
+    /// The value of any integer type, if it fits in an i64.
     pub fn as_i64(&self) -> Option<i64> {
         match *self {
             Self::I8(v) => Some(v.into()),
@@ -146,7 +146,7 @@ impl<'a> GgufValue<'a> {
         }
     }
 
-    /// A bool.
+    /// The value, if its type is bool.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
             Self::Bool(v) => Some(v),
@@ -154,7 +154,7 @@ impl<'a> GgufValue<'a> {
         }
     }
 
-    /// A string that is UTF-8.
+    /// The value, if it is a string and UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         match *self {
             Self::Str(v) => std::str::from_utf8(v).ok(),
@@ -162,7 +162,7 @@ impl<'a> GgufValue<'a> {
         }
     }
 
-    /// An array.
+    /// The value, if it is an array.
     pub fn as_array(&self) -> Option<GgufArray<'a>> {
         match *self {
             Self::Array(v) => Some(v),

@@ -19,9 +19,9 @@ const MAX_DIMS: usize = 8;
 
 /// A checked header: its tensors' byte ranges lie inside the file and tile it.
 pub(crate) struct Safetensors {
-    /// `__metadata__`.
+    /// The strings under `__metadata__`.
     pub(crate) metadata: BTreeMap<String, String>,
-    /// In the order of their data.
+    /// The tensors in the order of their data.
     pub(crate) tensors: Vec<TensorInfo>,
 }
 
@@ -124,7 +124,7 @@ fn check_entry(name: &str, entry: &Entry, len: u64) -> Result<(TensorType, Vec<u
     Ok((ty, shape.filter(|s| crate::gguf::matrix(s).is_some()).ok_or_else(overflow)?))
 }
 
-/// The dtype names of the format.
+/// The format's names of element types, and ours.
 const DTYPES: [(&str, TensorType); 15] = [
     ("F64", TensorType::F64),
     ("F32", TensorType::F32),

@@ -11,10 +11,10 @@ use crate::{FormatError, FormatErrorKind as Kind, output};
 /// A file under a temporary name beside its final one, which it takes when it is finished; dropped unfinished, it is
 /// removed. What may be written over is what [`output::target`] says.
 pub struct AtomicFile {
-    /// Taken when the file is closed.
+    /// The open temporary file; taken when it is closed.
     file: Option<BufWriter<File>>,
     temporary: PathBuf,
-    /// Where links at `path` lead.
+    /// The file that links at `path` lead to.
     target: PathBuf,
     /// As the caller names it, for errors.
     path: PathBuf,
@@ -36,7 +36,7 @@ impl AtomicFile {
         Ok(Self { file, temporary, target, path: path.into(), at: 0 })
     }
 
-    /// As the caller named it.
+    /// The path of the output as the caller named it.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -55,7 +55,7 @@ impl AtomicFile {
         self.write_at(self.at, bytes)
     }
 
-    /// Writes `bytes` at `offset`.
+    /// Writes `bytes` at the byte `offset`, in any order of offsets.
     pub(super) fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FormatError> {
         if offset != self.at {
             self.with(|f| f.seek(SeekFrom::Start(offset)))?;

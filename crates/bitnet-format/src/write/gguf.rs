@@ -20,7 +20,7 @@ pub struct GgufKeys {
 }
 
 impl GgufKeys {
-    /// No keys.
+    /// An empty list of keys.
     pub fn new() -> Self {
         Self::default()
     }
@@ -46,7 +46,7 @@ impl GgufKeys {
         self
     }
 
-    /// Adds a string.
+    /// Adds a key whose value is a string.
     pub fn str(&mut self, key: &str, value: &str) -> &mut Self {
         push_string(self.key(key, 8), value.as_bytes());
         self
@@ -58,13 +58,13 @@ impl GgufKeys {
         self
     }
 
-    /// Adds a float.
+    /// Adds a key whose value is an f32.
     pub fn f32(&mut self, key: &str, value: f32) -> &mut Self {
         self.key(key, 6).extend(value.to_le_bytes());
         self
     }
 
-    /// Adds a bool.
+    /// Adds a key whose value is a bool.
     pub fn bool(&mut self, key: &str, value: bool) -> &mut Self {
         self.key(key, 7).push(value.into());
         self
@@ -84,7 +84,7 @@ impl GgufKeys {
         self.array(key, 5, items.iter(), |bytes, v| bytes.extend(v.to_le_bytes()))
     }
 
-    /// Adds an array of floats.
+    /// Adds a key whose value is an array of f32.
     pub fn f32s(&mut self, key: &str, items: &[f32]) -> &mut Self {
         self.array(key, 6, items.iter(), |bytes, v| bytes.extend(v.to_le_bytes()))
     }

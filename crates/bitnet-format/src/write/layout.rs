@@ -13,9 +13,9 @@ use super::atomic::AtomicFile;
 /// A tensor that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Its name.
+    /// The tensor's name in the file.
     pub name: String,
-    /// How its elements are stored.
+    /// How the tensor's elements are stored.
     pub ty: TensorType,
     /// Row-major, the contiguous dimension last.
     pub shape: Vec<usize>,

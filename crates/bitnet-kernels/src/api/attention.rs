@@ -26,7 +26,7 @@ impl Kernel {
         2 * int8::half_len(head_dim)
     }
 
-    /// Steps of a chunk of int8.
+    /// Steps (f32) of one head's chunk of int8: one per position for keys, then one for values.
     pub const KV_STEPS: usize = 2 * ATTENTION_CHUNK;
     /// Elements of the longest head that int8 is kept of.
     pub const KV_INT8_DIM: usize = wide::LONGEST;

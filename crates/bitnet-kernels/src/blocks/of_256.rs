@@ -101,7 +101,7 @@ fn scales_and_mins<I: Isa>(isa: I, block: &[u8]) -> (Lanes<f32>, Lanes<f32>) {
     (scales::<I>(packed, half_at(isa, block, 0)), scales::<I>(packed, less))
 }
 
-/// Eight parts of 32.
+/// Eight parts of 32 with a 6-bit scale and a 6-bit minimum each; four-bit codes.
 impl Codec<144, 16> for Q4K {
     #[inline(always)]
     fn decode<I: Isa>(self, isa: I, block: &[u8; 144], sink: &mut impl Sink<I>) {

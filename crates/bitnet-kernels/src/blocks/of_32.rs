@@ -6,9 +6,9 @@ use crate::{
     simd::{Floats, bytes::Bytes},
 };
 
-/// Four bits as they are.
+/// Levels of four-bit codes that stand for themselves, 0 to 15.
 pub(super) const PLAIN: [i8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-/// Four bits less 8.
+/// Levels of four-bit codes that are stored with 8 added, -8 to 7.
 const LESS_8: [i8; 16] = [-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7];
 /// What the codes of IQ4_NL and IQ4_XS stand for.
 pub(super) const UNEQUAL_STEPS: [i8; 16] =
@@ -31,7 +31,7 @@ pub(crate) struct Iq4Nl;
 #[derive(Clone, Copy)]
 pub(crate) struct Mxfp4;
 
-/// The `N` bytes from `at` on.
+/// The `N` bytes from `at` on, as an array.
 #[inline(always)]
 pub(super) fn cut<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
     // A constant place in an array: checked when it is compiled, and gone.

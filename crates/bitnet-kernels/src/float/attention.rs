@@ -33,15 +33,15 @@ const FEW: usize = 4;
 /// have not been stored are never looked at.
 #[derive(Clone, Copy, Debug)]
 pub enum KvChunk<'a> {
-    /// binary32.
+    /// Keys and values in binary32, as the model computes them.
     F32(&'a [f32]),
-    /// binary16.
+    /// Keys and values rounded to binary16, ties to even.
     F16(&'a [f16]),
-    /// int8 with a step per position.
+    /// Keys and values rounded to int8, with one f32 step for each position.
     Int8 {
-        /// Codes.
+        /// The int8 codes plus 128, keys before values.
         codes: &'a [u8],
-        /// Steps of keys, then of values.
+        /// One step per position: those of the keys, then those of the values.
         steps: &'a [f32],
     },
 }
@@ -77,13 +77,13 @@ impl Op for Soon<'_> {
 pub struct Queries<'a> {
     /// Head `h` of token `t` lies at `[t * token_stride + h * head_dim ..][.. head_dim]`, rotated.
     pub values: &'a [f32],
-    /// Number of tokens.
+    /// Tokens, at consecutive positions of one sequence.
     pub tokens: usize,
     /// Elements from one token's queries to the next's.
     pub token_stride: usize,
     /// Query heads of a token that share the key head.
     pub group: usize,
-    /// Elements of a head.
+    /// Elements of one head's query, key or value.
     pub head_dim: usize,
     /// Position of the first token. A token sees all positions up to its own.
     pub position: usize,
@@ -209,7 +209,7 @@ impl Op for FinishBlock<'_, '_, '_> {
 pub(crate) struct CombineChunks<'a> {
     pub(crate) partials: &'a [f32],
     pub(crate) head_dim: usize,
-    /// `[group, head_dim]`
+    /// Weighted sums of values, `[group, head_dim]`, divided by their weights' sums.
     pub(crate) out: &'a mut [f32],
 }
 

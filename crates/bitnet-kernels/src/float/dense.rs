@@ -12,10 +12,10 @@ use crate::{
 pub(crate) trait Element: bytemuck::NoUninit {
     /// What pads a tail; it widens to 0.
     const ZERO: Self;
-    /// Whether it is an f32 already.
+    /// Whether elements are f32 as stored, so that nothing need be widened.
     const IS_F32: bool = false;
 
-    /// Sixteen at once.
+    /// Loads sixteen neighbours and widens them, exactly.
     fn load<I: Isa>(isa: I, x: &[Self; 16]) -> I::Floats;
 }
 
@@ -221,7 +221,7 @@ impl<E: Element> DenseMatmul<'_, '_, E> {
     }
 }
 
-/// `out[i] = x[i]`, widened.
+/// Widens stored elements to f32: `out[i] = x[i]`.
 pub(crate) struct Widen<'a, E> {
     pub(crate) x: &'a [E],
     pub(crate) out: &'a mut [f32],

@@ -8,11 +8,11 @@ use crate::{
 
 /// Rotates the pairs `(x[i], x[i + half])` of one head by the angles whose cosines and sines are given.
 pub(crate) struct Rope<'a> {
-    /// `[2 * half]`
+    /// The vector of one head, `[2 * half]`: element `i` is rotated with element `half + i`.
     pub(crate) x: &'a mut [f32],
-    /// `[half]`
+    /// Cosines of the position's angles, `[half]`.
     pub(crate) cos: &'a [f32],
-    /// `[half]`
+    /// Sines of the position's angles, `[half]`.
     pub(crate) sin: &'a [f32],
 }
 
@@ -48,7 +48,7 @@ impl Op for SiluMul<'_> {
     }
 }
 
-/// `gate = max(gate, 0)^2 * up`
+/// Squared ReLU as a gate: `gate = max(gate, 0)^2 * up`.
 pub(crate) struct Relu2Mul<'a> {
     pub(crate) gate: &'a mut [f32],
     pub(crate) up: &'a [f32],
@@ -68,7 +68,7 @@ impl Op for Relu2Mul<'_> {
     }
 }
 
-/// `x = x + y`
+/// The residual connection: `x = x + y`.
 pub(crate) struct Add<'a> {
     pub(crate) x: &'a mut [f32],
     pub(crate) y: &'a [f32],
@@ -84,7 +84,7 @@ impl Op for Add<'_> {
     }
 }
 
-/// `x = x * factor`
+/// `x = x * factor`, each element rounded once.
 pub(crate) struct Scale<'a> {
     pub(crate) x: &'a mut [f32],
     pub(crate) factor: f32,
@@ -100,7 +100,7 @@ impl Op for Scale<'_> {
     }
 }
 
-/// `out = f16(x)`, ties to even.
+/// `out = f16(x)`, rounded with ties to even.
 pub(crate) struct RoundToF16<'a> {
     pub(crate) x: &'a [f32],
     pub(crate) out: &'a mut [half::f16],

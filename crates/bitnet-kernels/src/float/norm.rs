@@ -26,7 +26,7 @@ impl Op for RmsNorm<'_> {
     }
 }
 
-/// [`RmsNorm`] in place.
+/// [`RmsNorm`] with the result in place of `x`.
 pub(crate) struct RmsNormInPlace<'a> {
     pub(crate) x: &'a mut [f32],
     pub(crate) weight: &'a [f32],

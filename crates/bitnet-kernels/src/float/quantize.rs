@@ -4,7 +4,7 @@ use bitnet_quant::activations::{BLOCK, MIN_AMAX};
 
 use crate::isa::{Isa, Op};
 
-/// One token with one step.
+/// Quantizes one token's vector to int8 with a single step.
 pub(crate) struct QuantizeToken<'a> {
     pub(crate) x: &'a [f32],
     /// At least `x.len()` rounded up to 16; what lies behind becomes 0.
@@ -12,7 +12,7 @@ pub(crate) struct QuantizeToken<'a> {
 }
 
 impl Op for QuantizeToken<'_> {
-    /// Step and sum of the codes.
+    /// The step of the vector, and the sum of its codes.
     type Output = (f32, i32);
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use crate::block::{Block, Lanes};
 pub(crate) struct Query<'a> {
     /// Four high parts, then four low parts of each four columns.
     pub(crate) planes: &'a [[i8; 8]],
-    /// The codes themselves.
+    /// The 16-bit codes themselves, four columns at a time.
     pub(crate) wide: &'a [[i16; 4]],
     /// Takes the 128 that is in every byte of the copy away again.
     pub(crate) sum: i32,

@@ -201,7 +201,7 @@ fn sse41(blocks: &[Block], x: Query<'_>) -> Lanes<i32> {
     out
 }
 
-/// Four codes as one word.
+/// Four 16-bit codes as one 64-bit word, to be broadcast.
 #[inline(always)]
 fn quad(x: &[i16; 4]) -> i64 {
     let [a, b, c, d] = x.map(|x| x as u16 as u64);

@@ -13,7 +13,7 @@ use crate::{
     ternary::definitions::Lines,
 };
 
-/// What goes wrong.
+/// The one operation that a faulty kernel does wrongly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Nothing,

@@ -25,7 +25,7 @@ pub(crate) trait Bytes: Copy {
 
     fn or(self, other: Self) -> Self;
 
-    /// Wraps.
+    /// Subtracts byte by byte, wrapping.
     fn sub(self, other: Self) -> Self;
 
     /// Each byte shifted right, `n < 8`.

@@ -6,7 +6,7 @@ use bitnet_quant::TernaryLines;
 use super::strips::STRIP;
 use crate::block::{Block, Four, Lanes, Plane};
 
-/// Planes of a block.
+/// Planes of four columns in a block of 16.
 pub(super) const PLANES: usize = 4;
 
 /// The definition of [`Isa::unpack`](crate::isa::Isa::unpack).
@@ -89,11 +89,11 @@ pub(crate) fn finish(sums: &Lanes<i32>, x_sum: i32, step: f32, scales: &Lanes<f3
     y
 }
 
-/// Lines as kernels read them.
+/// A matrix of lines (rows or columns) as blocks that kernels read.
 #[derive(Clone, Copy)]
 pub(crate) struct Lines<'a> {
     pub(super) blocks: &'a [Block],
-    /// Blocks of a line.
+    /// Blocks of 64 bytes in a line.
     pub(super) len: usize,
 }
 
@@ -102,13 +102,13 @@ impl<'a> Lines<'a> {
         Self { blocks: matrix.bytes().as_chunks().0, len: matrix.line_blocks() }
     }
 
-    /// The blocks of line `i`.
+    /// The blocks of line `i`, counted from 0.
     #[inline(always)]
     pub(crate) fn line(&self, i: u32) -> &'a [Block] {
         &self.blocks[i as usize * self.len..][..self.len]
     }
 
-    /// Number of lines.
+    /// How many lines there are: rows or columns, by the matrix's axis.
     pub(super) fn count(&self) -> usize {
         self.blocks.len() / self.len
     }
@@ -151,10 +151,10 @@ mod tests {
     }
 }
 
-/// Trits of 0, five to a byte.
+/// A block in base 3 whose trits are all 0: 121 is `11111` in base 3.
 static NO_TRITS: Block = [121; 64];
 
-/// Up to four blocks, filled up.
+/// Up to four blocks; those that are missing are blocks of zeros.
 #[inline(always)]
 pub(crate) fn four(blocks: &[Block]) -> [&Block; TAKEN] {
     std::array::from_fn(|i| blocks.get(i).unwrap_or(&NO_TRITS))

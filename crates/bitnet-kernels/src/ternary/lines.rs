@@ -167,7 +167,7 @@ impl Op for Tiled<'_, '_> {
     }
 }
 
-/// A block of code 1.
+/// A block whose trits are all 0: every two-bit code is 1.
 static EMPTY: Block = [0x55; 64];
 
 #[inline(always)]

@@ -18,13 +18,13 @@ use crate::{
 /// 4 of 4 reached 360, 2026-11-21).
 const WIDEST: usize = 4;
 
-/// Where scales and steps change.
+/// Where scales and steps change along a row.
 #[derive(Clone, Copy)]
 struct Cuts {
     cols: usize,
-    /// Columns that share a scale.
+    /// Columns that share a scale of the weights.
     group: usize,
-    /// Columns that share a step.
+    /// Columns that share a step of the activations.
     block: usize,
 }
 

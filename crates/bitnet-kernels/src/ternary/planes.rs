@@ -18,7 +18,7 @@ use crate::isa::{Block, Isa, Lanes, Plane, array};
 
 /// Blocks that are unpacked together: 512 columns, 8 KB.
 const RUN: usize = 32;
-/// Strips of a group.
+/// Strips whose sums are kept at once.
 const GROUP: usize = 8;
 /// Tokens that pass together: the sums of a group take 32 KB.
 const TOKENS: usize = 64;
@@ -123,7 +123,7 @@ fn tile<I: Isa, const T: usize>(
     T
 }
 
-/// Scales the sums of a group.
+/// Applies steps and scales to the sums of a group of strips and writes the results.
 #[inline(always)]
 fn finish<I: Isa>(
     isa: I,

@@ -6,14 +6,14 @@ use bitnet_quant::{PackedTernary, QuantizedRows, StripScales};
 
 use crate::block::{Block, Lanes, Word};
 
-/// Rows of a strip.
+/// Rows of a strip, as all packed layouts have them.
 pub(crate) const STRIP: usize = PackedTernary::STRIP;
 
-/// A run of strips of a matrix.
+/// A run of neighbouring strips of a packed matrix.
 pub(crate) struct Strips<'a> {
-    /// From the run's first strip on.
+    /// The blocks from the run's first strip on; more may follow than the run has.
     pub(super) blocks: &'a [Block],
-    /// Blocks of a strip.
+    /// Blocks of 16 columns in a strip.
     pub(super) len: usize,
     pub(super) cols: usize,
     pub(super) scales: &'a StripScales,

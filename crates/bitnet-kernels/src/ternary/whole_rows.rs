@@ -142,7 +142,7 @@ fn tiles<I: Isa, const T: usize>(
     T
 }
 
-/// The activations of a tile.
+/// The activations of a tile: codes, their sums and their steps.
 struct Tokens<'a, const T: usize> {
     first: usize,
     words: [&'a [Word]; T],
@@ -150,7 +150,7 @@ struct Tokens<'a, const T: usize> {
     steps: [f32; T],
 }
 
-/// One register tile.
+/// Multiplies `S` strips with `T` tokens whose sums fit in registers together, and writes the results.
 #[inline(always)]
 fn one_tile<I: Isa, const S: usize, const T: usize>(
     isa: I,

@@ -142,7 +142,7 @@ fn exp(x: __m512) -> __m512 {
     _mm512_mul_ps(_mm512_mul_ps(y, power(half)), power(_mm512_sub_epi32(n, half)))
 }
 
-/// [`crate::float::lanes::tree`].
+/// The sum of the lanes in the order of [`crate::float::lanes::tree`].
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn tree(sums: __m512) -> f32 {

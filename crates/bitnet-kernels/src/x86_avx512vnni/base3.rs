@@ -15,7 +15,7 @@ use crate::{
     x86,
 };
 
-/// Columns of a block.
+/// Columns of a block in base 3.
 const COLUMNS: usize = bitnet_quant::PackedBase3::BLOCK_COLS;
 
 /// Low digits of the numbers below 81.
@@ -29,7 +29,7 @@ static DIGITS: [Block; 2] = {
     table
 };
 
-/// The inverse of 81 modulo 2^32.
+/// The inverse of 81 modulo 2^32: multiplying with it divides multiples of 81 exactly.
 const INVERSE: i32 = inverse(81) as i32;
 
 const fn inverse(odd: u32) -> u32 {

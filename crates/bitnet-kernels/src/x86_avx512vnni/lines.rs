@@ -21,7 +21,7 @@ const SUMMED: usize = 16;
 /// Bytes of lines that are asked for ahead of their use.
 const AHEAD: usize = 5 << 10;
 
-/// Words across lines.
+/// [`crate::isa::Isa::transpose`] in registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 pub(super) fn transpose<const TURN: bool>(rows: [&Block; 16]) -> [Block; 16] {
@@ -95,7 +95,7 @@ fn list<T>(x: &[T], first: u32, ids: &mut [u32], test: impl Fn(&[T]) -> __mmask1
     count
 }
 
-/// What is above 0, or NaN.
+/// [`crate::isa::Isa::list_open`]: numbers of the elements above 0 or NaN.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 pub(super) fn list_open(x: &[f32], first: u32, ids: &mut [u32]) -> usize {
@@ -108,7 +108,7 @@ pub(super) fn list_open(x: &[f32], first: u32, ids: &mut [u32]) -> usize {
     })
 }
 
-/// What is not 0.
+/// [`crate::isa::Isa::list_nonzero`]: numbers of the elements that are not 0.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,f16c")]
 #[inline]
 pub(super) fn list_nonzero(x: &[i8], first: u32, ids: &mut [u32]) -> usize {

@@ -4,9 +4,9 @@ use super::rounding::up;
 use crate::QuantError;
 
 const LANES: usize = 8;
-/// Rows of a strip.
+/// Rows of a strip: the 32-bit lanes of a block.
 pub(super) const STRIP: usize = 16;
-/// Bytes of a block.
+/// Bytes of a block, one AVX-512 register.
 pub(super) const BLOCK: usize = 64;
 /// Blocks of a strip that hold its scales and norms.
 pub(super) const BOUNDS: usize = 3;
@@ -16,13 +16,13 @@ pub(super) const fn strip_len(cols: usize) -> usize {
     (cols.div_ceil(4) + BOUNDS) * BLOCK
 }
 
-/// What the bound needs of a row.
+/// What the bound needs of a row of the head.
 #[derive(Clone, Copy, Default)]
 struct RowBound {
     scale: f32,
-    /// `|e|`
+    /// The norm of the rounding error, `|e|`.
     residual: f32,
-    /// `max(|w|, |w'|)`
+    /// The larger norm of the row and of its copy, `max(|w|, |w'|)`.
     norm: f32,
 }
 
@@ -108,7 +108,7 @@ fn quantize_row(w: &[f32], scale: f32, r: usize, codes: &mut [u8]) -> ([f64; 3],
     ([sum(sums.weights), copies, sum(sums.residuals)], sums.worst.into_iter().fold(0.0, f64::max))
 }
 
-/// Sums in lanes.
+/// What is summed over a row, in lanes.
 #[derive(Default)]
 struct Sums {
     weights: [f64; LANES],

@@ -10,17 +10,17 @@ const MOST: f64 = 32_512.0;
 /// What the bound needs of a hidden vector; letters are those of the module's head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Probe {
-    /// `h' = step * q`
+    /// The step of the 16-bit copy: `h' = step * q`.
     pub step: f32,
-    /// The sum of `q`.
+    /// The sum of the codes `q`, with which the 128 in every byte of a head's copy is taken off.
     pub sum: i32,
-    /// `S`
+    /// `S`: 0.501 times the sum of the outliers' magnitudes.
     pub outliers: f32,
-    /// `R`
+    /// `R`: the norm of the vector without its outliers.
     pub rest: f32,
-    /// `G`
+    /// `G`: what roundings of the vector, of sums and of the estimate take, for a row of norm 1.
     pub slack: f32,
-    /// `|h|`
+    /// The norm of the vector, `|h|`.
     pub norm: f32,
 }
 
@@ -60,12 +60,12 @@ impl Probes {
         })
     }
 
-    /// Vectors there is room for.
+    /// The largest number of vectors that can be held.
     pub fn capacity(&self) -> usize {
         self.marks.len()
     }
 
-    /// Elements of a vector.
+    /// Elements of a hidden vector, without padding.
     pub fn cols(&self) -> usize {
         self.cols
     }

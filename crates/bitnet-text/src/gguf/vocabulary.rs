@@ -20,9 +20,9 @@ pub struct GgufVocabulary {
     pub token_types: Vec<i32>,
     /// `tokenizer.ggml.merges`, `left right`, best first.
     pub merges: Vec<String>,
-    /// `tokenizer.ggml.bos_token_id`.
+    /// `tokenizer.ggml.bos_token_id`, the beginning of a text.
     pub bos: Option<u32>,
-    /// `tokenizer.ggml.eos_token_id`.
+    /// `tokenizer.ggml.eos_token_id`, the end of a text.
     pub eos: Option<u32>,
     /// `tokenizer.ggml.eot_token_id`, the end of a turn.
     pub eot: Option<u32>,

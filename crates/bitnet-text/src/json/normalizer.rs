@@ -33,9 +33,9 @@ pub(crate) struct Steps(Vec<Step>);
 enum Step {
     /// Each match of an expression becomes another text.
     Replace { regex: SysRegex, content: String, run: NormalizerWrapper },
-    /// A text is put in front.
+    /// A fixed text is put in front of the input.
     Prepend { prefix: String, run: NormalizerWrapper },
-    /// White space at the edges goes.
+    /// White space at the chosen ends is removed.
     Strip { left: bool, right: bool, run: NormalizerWrapper },
     /// What makes at most so many bytes of one, and looks at a character, or at one with the marks behind it.
     Other { factor: usize, run: NormalizerWrapper },

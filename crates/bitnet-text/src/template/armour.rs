@@ -12,7 +12,7 @@ use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
 
-/// Weighs a value and returns it.
+/// The function that checks the size of a value and returns it, under a name that no template uses.
 pub(super) const WEIGH: &str = "__bitnet_weigh";
 /// Charges for a look at one item or character of a value and returns the value.
 pub(super) const GLANCE: &str = "__bitnet_glance";

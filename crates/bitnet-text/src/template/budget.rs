@@ -23,7 +23,7 @@ enum Stop {
     Refused(String),
 }
 
-/// The account of one rendering.
+/// What one rendering has spent of its limits on steps and bytes.
 pub(super) struct Budget {
     left: AtomicU64,
     largest: u64,
@@ -72,7 +72,7 @@ impl Budget {
         taken.map(drop).map_err(|_| self.stop(Stop::Limit("memory and work")))
     }
 
-    /// Bytes that one value may have.
+    /// The most bytes that a single value may have.
     pub(super) fn largest(&self) -> u64 {
         self.largest
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// What a filter or test looks at.
 #[derive(Clone, Copy)]
 enum Look {
-    /// What kind of value it is.
+    /// The kind of the value: a string, a list, a number.
     Kind,
     /// The value itself, but not its items.
     Value,

@@ -40,7 +40,7 @@ impl<'a> Codes<'a> {
     }
 }
 
-/// Stores one position.
+/// Rounds one position's key and value to int8 and puts their codes and steps into the chunk.
 #[inline(always)]
 pub(super) fn store(codes: &mut [u8], steps: &mut [f32], position: usize, k: &[f32], v: &[f32]) {
     let padded = k.len().next_multiple_of(16);
@@ -95,9 +95,9 @@ struct Tile<'a, 'b, 'c, 'd, 'e, const N: usize> {
     seen: [usize; N],
     scale: f32,
     states: &'a mut [[f32; 2]],
-    /// Knows nothing of factors yet.
+    /// Where weighted values go; its factors are set here, from the scores of the tile.
     sink: &'b mut Sink<'c, 'd, 'e>,
-    /// The first query in the sink.
+    /// The number of the tile's first query among those of the sink.
     first: usize,
 }
 

@@ -22,23 +22,23 @@ pub(super) const COLUMNS: usize = 64;
 /// Float lanes in the order in which the tree of `crate::float::lanes` takes them up, depth first. It is its own inverse.
 pub(super) const ORDER: [usize; 16] = [0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15];
 
-/// Elements of a chunk's keys.
+/// Elements of a chunk's keys, head dimensions padded to a multiple of 16.
 const fn keys_len(head_dim: usize) -> usize {
     CHUNK * head_dim.next_multiple_of(16)
 }
 
-/// Elements of a chunk.
+/// Elements of a chunk: keys, then values.
 pub(crate) const fn chunk_len(head_dim: usize) -> usize {
     keys_len(head_dim) + CHUNK * head_dim
 }
 
-/// The keys of a chunk.
+/// The part of a chunk that holds keys.
 #[inline(always)]
 pub(super) fn keys<E>(chunk: &[E], head_dim: usize) -> &[E] {
     &chunk[..keys_len(head_dim)]
 }
 
-/// The values of a chunk.
+/// The part of a chunk that holds values.
 #[inline(always)]
 pub(super) fn values<E>(chunk: &[E], head_dim: usize) -> &[E] {
     &chunk[keys_len(head_dim)..]
@@ -75,20 +75,20 @@ fn scatter<E: Copy>(
 /// A chunk to be written, see [`super::KvChunk`].
 #[derive(Debug)]
 pub enum KvChunkMut<'a> {
-    /// binary32.
+    /// A chunk of binary32; positions are stored as they are.
     F32(&'a mut [f32]),
-    /// binary16.
+    /// A chunk of binary16; positions are rounded, ties to even.
     F16(&'a mut [f16]),
-    /// int8 with a step per position.
+    /// A chunk of int8; each position gets a step for its key and one for its value.
     Int8 {
-        /// Codes.
+        /// The int8 codes plus 128, keys before values.
         codes: &'a mut [u8],
-        /// Steps of keys, then of values.
+        /// One step per position: those of the keys, then those of the values.
         steps: &'a mut [f32],
     },
 }
 
-/// Stores one position.
+/// Puts one position's key and value into a chunk, rounded to its type.
 pub(crate) struct Store<'a> {
     pub(crate) k: &'a [f32],
     pub(crate) v: &'a [f32],

@@ -8,7 +8,7 @@ use crate::{
     simd::Floats,
 };
 
-/// Positions in a chunk.
+/// Positions in a chunk: a constant of the format of caches, not a tuning knob.
 pub(crate) const CHUNK: usize = 256;
 
 /// Scores become `p`; `state` becomes `(m, l)` of this chunk, or of this and those before it. Returns the factors of what is
@@ -74,7 +74,7 @@ impl Sink<'_, '_, '_> {
         }
     }
 
-    /// Takes column `d` of query `q`.
+    /// Takes the sum of column `d` of query `q`, for columns that fill no lanes.
     #[inline(always)]
     pub(super) fn put_one(&mut self, q: usize, d: usize, a: f32) {
         let ((old, new), merge) = (self.factors[q], self.merge);

@@ -161,7 +161,7 @@ impl<E: Element> Run<'_, E> {
 
 /// Sums of `16 * D` columns for `Q` queries.
 struct Columns<'a, E, const Q: usize, const D: usize> {
-    /// From the first column on.
+    /// Stored values of the positions, beginning with the first column of the tile.
     values: &'a [E],
     stride: usize,
     seen: [usize; Q],

@@ -24,7 +24,7 @@ pub(crate) struct Wide {
     /// The integers as `256 * high + low`, for AVX-512.
     pub(crate) high: [[i8; 4]; WORDS],
     pub(crate) low: [[i8; 4]; WORDS],
-    /// Sums of `high` and `low`.
+    /// Sums of `high` and of `low`, with which the 128 in every code is taken off.
     pub(crate) sums: [i32; 2],
 }
 
