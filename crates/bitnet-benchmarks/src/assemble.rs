@@ -4,7 +4,8 @@ use bitnet_core::Purpose;
 use bitnet_model::Projection;
 
 use crate::{
-    Bytes, Limits, Loaded, Memory, Plan, Row, Setting, Summary, Test, cpu_name, fair_share, huge_pages,
+    BenchmarkPlan, Bytes, Limits, Loaded, Row, RowMemory, Setting, Summary, Test, cpu_name, fair_share,
+    huge_pages,
     measure::{Bench, CHUNK, HeadUse, Measured, Sample},
     median,
     plan::Case,
@@ -19,7 +20,7 @@ struct Bound {
 }
 
 impl Bench<'_> {
-    pub(crate) fn row(&self, plan: &Plan, case: Case, measured: Measured, peak: Option<u64>) -> Row {
+    pub(crate) fn row(&self, plan: &BenchmarkPlan, case: Case, measured: Measured, peak: Option<u64>) -> Row {
         let bytes = self.bytes(plan, case, measured.head);
         let (bytes_per_token, ops_per_token) = (bytes.total(), self.operations(case.test));
         let limits = limits(&measured.samples, bytes_per_token, ops_per_token);
@@ -78,7 +79,7 @@ impl Bench<'_> {
     }
 
     /// Bytes that a token reads, on average.
-    fn bytes(&self, plan: &Plan, case: Case, used: HeadUse) -> Bytes {
+    fn bytes(&self, plan: &BenchmarkPlan, case: Case, used: HeadUse) -> Bytes {
         let traffic = self.subject.model().traffic();
         let row = traffic.head as f64 / self.subject.model().config().vocab as f64;
         let each = case.batch as f64;
@@ -109,7 +110,7 @@ impl Bench<'_> {
         2.0 * (block * config.layers + head) as f64
     }
 
-    fn memory(&self, case: Case, plan: &Plan, peak: Option<u64>) -> Memory {
+    fn memory(&self, case: Case, plan: &BenchmarkPlan, peak: Option<u64>) -> RowMemory {
         let usage = |purpose| self.subject.pool.usage(purpose).current as u64;
         let positions = |each: usize, sequences: usize| (each * sequences * self.kv_bytes()) as u64;
         let weights = usage(Purpose::Weights);
@@ -117,7 +118,7 @@ impl Bench<'_> {
         let filled = positions(plan.depths.iter().copied().max().unwrap_or(0), self.sequences.len());
         let model = weights.max(self.subject.file_bytes);
         let above = peak.map(|peak| peak.saturating_sub(model + filled) as f64 / model.max(1) as f64);
-        Memory {
+        RowMemory {
             weights,
             file: self.subject.file_bytes,
             kv: usage(Purpose::KvCache),
@@ -167,7 +168,7 @@ fn bound(samples: &[Sample], limits: &Limits, bytes_per_token: f64, ops_per_toke
     }
 }
 
-fn loaded(tokens_per_s: f64, alone: f64, case: Case, plan: &Plan) -> Loaded {
+fn loaded(tokens_per_s: f64, alone: f64, case: Case, plan: &BenchmarkPlan) -> Loaded {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let fair_share = alone * fair_share(case.threads, plan.load, cores);
     Loaded { busy: plan.load, tokens_per_s, fair_share, of_fair_share: tokens_per_s / fair_share }

@@ -16,7 +16,7 @@ use crate::median;
 
 /// One operation's share of a pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
+pub struct TimeShare {
     /// Its name.
     pub operation: String,
     /// How often it runs in a step.
@@ -75,7 +75,7 @@ impl Clock {
     }
 
     /// What was seen, for each of `steps` steps that took `seconds` together and read `kv` bytes of keys and values each.
-    pub(crate) fn shares(&self, steps: usize, seconds: f64, kv: f64) -> Vec<Share> {
+    pub(crate) fn shares(&self, steps: usize, seconds: f64, kv: f64) -> Vec<TimeShare> {
         let entries = self.entries();
         let steps = steps.max(1) as f64;
         let mut known = 0.0;
@@ -88,7 +88,7 @@ impl Clock {
             known += entry.seconds;
             let bytes = entry.bytes as f64 / steps + if operation == Operation::Attend { kv } else { 0.0 };
             let mine = entry.seconds / steps;
-            shares.push(Share {
+            shares.push(TimeShare {
                 operation: name(operation).to_owned(),
                 calls: entry.calls as f64 / steps,
                 seconds: mine,
@@ -98,7 +98,7 @@ impl Clock {
             });
         }
         let rest = (seconds - known).max(0.0);
-        shares.push(Share {
+        shares.push(TimeShare {
             operation: "rest".to_owned(),
             calls: 1.0,
             seconds: rest / steps,

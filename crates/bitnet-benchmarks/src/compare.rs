@@ -47,7 +47,7 @@ impl fmt::Display for Verdict {
 
 /// One row against an older one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change<'a> {
+pub struct RowChange<'a> {
     /// The row.
     pub row: &'a Row,
     /// Tokens/s, new by old, less one.
@@ -61,7 +61,7 @@ pub struct Change<'a> {
 }
 
 /// Every row of `new` against its older self.
-pub fn compare<'a>(old: &[Row], new: &'a [Row]) -> Vec<Change<'a>> {
+pub fn compare<'a>(old: &[Row], new: &'a [Row]) -> Vec<RowChange<'a>> {
     new.iter().map(|row| change(old.iter().find(|o| same_work(o, row)), row)).collect()
 }
 
@@ -71,9 +71,9 @@ fn same_work(old: &Row, new: &Row) -> bool {
     work(old) == work(new) && what(old) == what(new)
 }
 
-fn change<'a>(old: Option<&Row>, row: &'a Row) -> Change<'a> {
+fn change<'a>(old: Option<&Row>, row: &'a Row) -> RowChange<'a> {
     let Some(old) = old else {
-        return Change { row, speed: 0.0, of_limit: 0.0, noise: 0.0, verdict: Verdict::Alone };
+        return RowChange { row, speed: 0.0, of_limit: 0.0, noise: 0.0, verdict: Verdict::Alone };
     };
     let speed = row.tokens_per_s / old.tokens_per_s - 1.0;
     let of_limit = row.of_limit / old.of_limit - 1.0;
@@ -87,7 +87,7 @@ fn change<'a>(old: Option<&Row>, row: &'a Row) -> Change<'a> {
         () if of_limit >= -noise => Verdict::SlowerMachine,
         () => Verdict::Regression,
     };
-    Change { row, speed, of_limit, noise, verdict }
+    RowChange { row, speed, of_limit, noise, verdict }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use bitnet_source::family;
 use half::f16;
 
 use crate::{
-    BenchmarkError, Shape, Synthetic, Watcher,
+    BenchmarkError, ModelShape, Synthetic, Watcher,
     synthetic::{Random, deviation, seed},
 };
 
@@ -30,7 +30,7 @@ const FILE_TYPE: u32 = 37;
 /// # Errors
 /// When a row is no whole number of blocks, the disk refuses, or `watcher` stops it.
 pub fn write_gguf(
-    shape: Shape,
+    shape: ModelShape,
     path: &Path,
     threads: &ThreadPool,
     watcher: &dyn Watcher,
@@ -97,7 +97,7 @@ fn q6_k(len: usize, hidden: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn keys(shape: Shape, config: &Config) -> GgufKeys {
+fn keys(shape: ModelShape, config: &Config) -> GgufKeys {
     let arch = match config.family {
         family::LLAMA => "llama",
         family::QWEN3 => "qwen3",

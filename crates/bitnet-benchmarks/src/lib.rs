@@ -1,7 +1,7 @@
 //! Measures a ternary model beside the limits of the machine, in the same run.
 //!
-//! - [`Subject`]: a model to measure, from files or of a published [`Shape`] with random trits.
-//! - [`run`]: every combination of a [`Plan`] as a [`Row`]: tokens/s with their spread, bytes or operations per token, the
+//! - [`Subject`]: a model to measure, from files or of a published [`ModelShape`] with random trits.
+//! - [`run`]: every combination of a [`BenchmarkPlan`] as a [`Row`]: tokens/s with their spread, bytes or operations per token, the
 //!   limit that [`Yardsticks`] found on the same threads around the same repetition, and the part of it that was reached.
 //! - [`kernels()`] compares vector kernels with the scalar reference, [`write_gguf`] gives a synthetic model to other engines.
 //! - [`compare`] tells a regression from noise, [`svg`] draws a sweep, [`chart`] any curves.
@@ -40,17 +40,17 @@ mod synthetic;
 mod system;
 mod yardsticks;
 
-pub use breakdown::Share;
-pub use compare::{Change, Verdict, compare};
+pub use breakdown::TimeShare;
+pub use compare::{RowChange, Verdict, compare};
 pub use error::BenchmarkError;
 pub use gguf::write_gguf;
 pub use kernels::{KernelRow, kernels};
 pub use load::fair_share;
-pub use plan::{Plan, Test, Watcher};
+pub use plan::{BenchmarkPlan, Test, Watcher};
 pub use plot::svg;
-pub use row::{Bytes, Limits, Loaded, Memory, Row, Setting};
+pub use row::{Bytes, Limits, Loaded, Row, RowMemory, Setting};
 pub use run::run;
-pub use shapes::{SHAPES, Shape};
+pub use shapes::{ModelShape, SHAPES};
 pub use statistics::{Summary, median};
 pub use subject::{Subject, SubjectOptions};
 pub use synthetic::Synthetic;

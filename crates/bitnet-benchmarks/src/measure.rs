@@ -4,8 +4,8 @@ use bitnet_core::ThreadPool;
 use bitnet_model::{Output, PAGE, RunnerOptions, ScreenCounts, SequenceId, Span};
 
 use crate::{
-    BenchmarkError, Plan, Share, Subject, Test, Watcher, Yardsticks, breakdown::empty_step, energy, load,
-    plan::Case,
+    BenchmarkError, BenchmarkPlan, Subject, Test, TimeShare, Watcher, Yardsticks, breakdown::empty_step,
+    energy, load, plan::Case,
 };
 
 /// Tokens of a prompt that go through the model at once, as in a session of the engine.
@@ -73,7 +73,7 @@ pub(crate) struct Measured {
     pub(crate) checksum: u64,
     pub(crate) head: HeadUse,
     pub(crate) joules_per_token: Option<f64>,
-    pub(crate) breakdown: Vec<Share>,
+    pub(crate) breakdown: Vec<TimeShare>,
     pub(crate) empty_step_s: f64,
     /// Tokens per second beside busy threads.
     pub(crate) loaded: Option<f64>,
@@ -83,7 +83,7 @@ impl<'a> Bench<'a> {
     /// Takes all memory that `plan` needs and fills the sequences.
     pub(crate) fn new(
         subject: &'a mut Subject,
-        plan: &Plan,
+        plan: &BenchmarkPlan,
         watcher: &'a dyn Watcher,
     ) -> Result<Self, BenchmarkError> {
         let depth = plan.depths.iter().copied().max().unwrap_or(0);
@@ -142,7 +142,7 @@ impl<'a> Bench<'a> {
 
     pub(crate) fn measure(
         &mut self,
-        plan: &Plan,
+        plan: &BenchmarkPlan,
         case: Case,
         yardsticks: &Yardsticks,
         team: &ThreadPool,
@@ -188,7 +188,12 @@ impl<'a> Bench<'a> {
     }
 
     /// Once through, up to `steps` steps of generation.
-    fn repeat(&mut self, plan: &Plan, case: Case, steps: usize) -> Result<Repetition, BenchmarkError> {
+    fn repeat(
+        &mut self,
+        plan: &BenchmarkPlan,
+        case: Case,
+        steps: usize,
+    ) -> Result<Repetition, BenchmarkError> {
         let repetition = match case.test {
             Test::Prompt => self.prompt(plan.prompt, case.depth, case.batch)?,
             Test::Generation => self.generate(steps.min(plan.generate), case.depth, case.batch)?,
@@ -201,7 +206,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Where the time goes.
-    fn look(&mut self, plan: &Plan, case: Case) -> Result<Vec<Share>, BenchmarkError> {
+    fn look(&mut self, plan: &BenchmarkPlan, case: Case) -> Result<Vec<TimeShare>, BenchmarkError> {
         self.subject.model().device().watch().look(true);
         let repetition = self.repeat(plan, case, FEW_STEPS);
         let clock = self.subject.model().device().watch();
@@ -214,7 +219,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Tokens per second while other threads are busy.
-    fn beside(&mut self, plan: &Plan, case: Case) -> Result<f64, BenchmarkError> {
+    fn beside(&mut self, plan: &BenchmarkPlan, case: Case) -> Result<f64, BenchmarkError> {
         let _busy = load::Busy::start(plan.load);
         let mut speeds = Vec::new();
         for _ in 0..LEAST {

@@ -28,7 +28,7 @@ impl fmt::Display for Test {
 
 /// What to measure: every combination of threads, depths and batches.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct BenchmarkPlan {
     /// Numbers of threads.
     pub threads: Vec<usize>,
     /// Tokens of a prompt, over all sequences; 0 for no prompts.
@@ -76,7 +76,7 @@ impl fmt::Display for Case {
 
 impl Case {
     /// Tokens of one repetition, over all sequences.
-    pub(crate) fn tokens(self, plan: &Plan) -> usize {
+    pub(crate) fn tokens(self, plan: &BenchmarkPlan) -> usize {
         match self.test {
             Test::Prompt => (plan.prompt / self.batch).max(1) * self.batch,
             Test::Generation => plan.generate * self.batch,

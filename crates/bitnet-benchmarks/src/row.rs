@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Share, Summary, plan::Test};
+use crate::{Summary, TimeShare, plan::Test};
 
 /// What was measured, how fast it was, and how fast it could have been.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,11 +50,11 @@ pub struct Row {
     /// Bytes of a token, by what they are.
     pub bytes: Bytes,
     /// Memory.
-    pub memory: Memory,
+    pub memory: RowMemory,
     /// Energy, where the machine reports it.
     pub joules_per_token: Option<f64>,
     /// Where the time of a step goes.
-    pub breakdown: Vec<Share>,
+    pub breakdown: Vec<TimeShare>,
     /// Seconds of a step of the thread pool in which there is nothing to do.
     pub empty_step_s: f64,
     /// Speed beside busy threads, when that was asked for.
@@ -112,7 +112,7 @@ impl Bytes {
 
 /// Memory of the process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct RowMemory {
     /// Weights that the engine holds.
     pub weights: u64,
     /// The model's files, which are mapped.
@@ -176,7 +176,7 @@ pub(crate) mod tests {
             notes: Vec::new(),
             checksum: "0".to_owned(),
             bytes: Bytes::default(),
-            memory: Memory::default(),
+            memory: RowMemory::default(),
             joules_per_token: None,
             breakdown: Vec::new(),
             empty_step_s: 1e-6,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    BenchmarkError, Plan, Process, Row, Subject, Test, Watcher, Yardsticks, measure::Bench, plan::Case,
+    BenchmarkError, BenchmarkPlan, Process, Row, Subject, Test, Watcher, Yardsticks, measure::Bench,
+    plan::Case,
 };
 
 /// Measures everything in `plan`. Rows are ordered by test, batch, depth and threads.
@@ -12,7 +13,7 @@ use crate::{
 /// When memory is short, a result is wrong, or `watcher` stops the run; `done` has seen the rows until then.
 pub fn run(
     subject: &mut Subject,
-    plan: &Plan,
+    plan: &BenchmarkPlan,
     watcher: &dyn Watcher,
     mut done: impl FnMut(&Row),
 ) -> Result<Vec<Row>, BenchmarkError> {
@@ -44,7 +45,7 @@ pub fn run(
 }
 
 /// Deep ones first: what they hold is then overwritten by shallower ones.
-fn cases(plan: &Plan) -> Result<Vec<Case>, BenchmarkError> {
+fn cases(plan: &BenchmarkPlan) -> Result<Vec<Case>, BenchmarkError> {
     let lists = [
         (&plan.threads, "number of threads"),
         (&plan.depths, "depth"),

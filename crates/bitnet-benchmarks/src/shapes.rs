@@ -7,7 +7,7 @@ use crate::BenchmarkError;
 
 /// A published model's sizes and switches.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct ModelShape {
     /// What `--synthetic` takes.
     pub name: &'static str,
     /// The model that has these sizes.
@@ -36,7 +36,7 @@ pub struct Shape {
     pub group: Option<usize>,
 }
 
-const B2: Shape = Shape {
+const B2: ModelShape = ModelShape {
     name: "2b4t",
     model: "microsoft/bitnet-b1.58-2B-4T",
     family: family::BITNET_B158,
@@ -52,7 +52,7 @@ const B2: Shape = Shape {
     group: None,
 };
 
-const LARGE: Shape = Shape {
+const LARGE: ModelShape = ModelShape {
     name: "large",
     model: "1bitLLM/bitnet_b1_58-large",
     family: family::BITNET,
@@ -68,7 +68,7 @@ const LARGE: Shape = Shape {
     group: None,
 };
 
-const FALCON_1B: Shape = Shape {
+const FALCON_1B: ModelShape = ModelShape {
     name: "falcon3-1b",
     model: "tiiuae/Falcon3-1B-Instruct-1.58bit",
     family: family::LLAMA,
@@ -84,7 +84,7 @@ const FALCON_1B: Shape = Shape {
     group: None,
 };
 
-const LLAMA_8B: Shape = Shape {
+const LLAMA_8B: ModelShape = ModelShape {
     name: "llama3-8b",
     model: "HF1BitLLM/Llama3-8B-1.58-100B-tokens",
     family: family::LLAMA,
@@ -101,8 +101,8 @@ const LLAMA_8B: Shape = Shape {
 };
 
 /// Every shape there is. The first one is nobody's: it is there to be fast.
-pub const SHAPES: [Shape; 10] = [
-    Shape {
+pub const SHAPES: [ModelShape; 10] = [
+    ModelShape {
         name: "tiny",
         model: "no published model",
         hidden: 256,
@@ -113,7 +113,7 @@ pub const SHAPES: [Shape; 10] = [
         vocab: 1024,
         ..B2
     },
-    Shape {
+    ModelShape {
         name: "trilm-99m",
         model: "SpectraSuite/TriLM_99M_Unpacked",
         family: family::LLAMA,
@@ -131,7 +131,7 @@ pub const SHAPES: [Shape; 10] = [
     LARGE,
     FALCON_1B,
     B2,
-    Shape {
+    ModelShape {
         name: "qwen3-1.7b",
         model: "Ternary-Bonsai 1.7B (a Qwen3 with a scale for every 128 weights)",
         family: family::QWEN3,
@@ -146,7 +146,7 @@ pub const SHAPES: [Shape; 10] = [
         theta: 1e6,
         group: Some(128),
     },
-    Shape {
+    ModelShape {
         name: "3b",
         model: "1bitLLM/bitnet_b1_58-3B",
         hidden: 3200,
@@ -156,7 +156,7 @@ pub const SHAPES: [Shape; 10] = [
         head_dim: 100,
         ..LARGE
     },
-    Shape {
+    ModelShape {
         name: "falcon3-7b",
         model: "tiiuae/Falcon3-7B-Instruct-1.58bit",
         hidden: 3072,
@@ -166,7 +166,7 @@ pub const SHAPES: [Shape; 10] = [
         ..FALCON_1B
     },
     LLAMA_8B,
-    Shape {
+    ModelShape {
         name: "falcon3-10b",
         model: "tiiuae/Falcon3-10B-Instruct-1.58bit",
         hidden: 3072,
@@ -178,7 +178,7 @@ pub const SHAPES: [Shape; 10] = [
     },
 ];
 
-impl Shape {
+impl ModelShape {
     /// The shape called `name`.
     ///
     /// # Errors
@@ -230,15 +230,15 @@ mod tests {
     fn every_shape_can_be_a_model() {
         for shape in SHAPES {
             shape.config().check().unwrap();
-            assert_eq!(Shape::named(shape.name).unwrap(), shape);
+            assert_eq!(ModelShape::named(shape.name).unwrap(), shape);
         }
-        let unknown = Shape::named("4b").unwrap_err().to_string();
+        let unknown = ModelShape::named("4b").unwrap_err().to_string();
         assert!(unknown.contains("2b4t") && unknown.contains("tiny"), "{unknown}");
     }
 
     #[test]
     fn the_common_shape_has_its_published_size() {
-        let c = Shape::named("2b4t").unwrap().config();
+        let c = ModelShape::named("2b4t").unwrap().config();
         let trits: usize =
             bitnet_model::Projection::ALL.iter().map(|p| p.shape(&c).iter().product::<usize>()).sum();
         assert_eq!((trits * c.layers, c.vocab * c.hidden), (2_084_044_800, 328_335_360));

@@ -11,7 +11,7 @@ use bitnet_model::{
 };
 use bitnet_source::Source;
 
-use crate::{BenchmarkError, Shape, Synthetic, breakdown::Clock};
+use crate::{BenchmarkError, ModelShape, Synthetic, breakdown::Clock};
 
 /// What runs the model: the CPU, with a clock that looks when it is told to.
 pub(crate) type Device = Watched<Cpu, Clock>;
@@ -94,7 +94,7 @@ impl Subject {
     /// # Errors
     /// When memory is short.
     pub fn synthetic(
-        shape: Shape,
+        shape: ModelShape,
         options: &SubjectOptions,
         progress: OnBytes<'_>,
     ) -> Result<Self, BenchmarkError> {

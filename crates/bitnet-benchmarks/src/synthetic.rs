@@ -9,7 +9,7 @@ use bitnet_model::{Config, ModelError, Norm, Part, PartSource, Projection, Table
 use bitnet_quant::{Scales, TernaryMatrix};
 use half::f16;
 
-use crate::Shape;
+use crate::ModelShape;
 
 /// Standard deviation of the logits, as a trained model's may be.
 const LOGITS: f32 = 3.0;
@@ -18,7 +18,7 @@ const PIECE: usize = 1 << 17;
 
 /// The parts of a synthetic model, made when they are asked for: the same parts for the same shape.
 pub struct Synthetic<'a> {
-    shape: Shape,
+    shape: ModelShape,
     config: Config,
     pool: HybridMemoryPool,
     threads: &'a ThreadPool,
@@ -26,7 +26,7 @@ pub struct Synthetic<'a> {
 
 impl<'a> Synthetic<'a> {
     /// A model of `shape` whose embedding lies in `pool`, made by `threads`.
-    pub fn new(shape: Shape, pool: HybridMemoryPool, threads: &'a ThreadPool) -> Self {
+    pub fn new(shape: ModelShape, pool: HybridMemoryPool, threads: &'a ThreadPool) -> Self {
         Self { shape, config: shape.config(), pool, threads }
     }
 
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn embeddings_have_the_deviation_asked_for() {
         let (pool, threads) = (HybridMemoryPool::new(), ThreadPool::new(2));
-        let source = Synthetic::new(Shape::named("tiny").unwrap(), pool, &threads);
+        let source = Synthetic::new(ModelShape::named("tiny").unwrap(), pool, &threads);
         let table = source.table(Part::Embedding).unwrap();
         let mut row = vec![0.0; table.cols()];
         let mut squares = 0.0;

@@ -4,7 +4,8 @@
 use std::{cell::Cell, collections::BTreeMap, path::Path};
 
 use bitnet_benchmarks::{
-    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Test, Watcher, compare, run, write_gguf,
+    BenchmarkError, BenchmarkPlan, ModelShape, Row, Subject, SubjectOptions, Test, Watcher, compare, run,
+    write_gguf,
 };
 use bitnet_core::ThreadPool;
 
@@ -14,8 +15,8 @@ impl Watcher for Nobody {
     fn begins(&self, _: &str, _: usize, _: usize) {}
 }
 
-fn plan() -> Plan {
-    Plan {
+fn plan() -> BenchmarkPlan {
+    BenchmarkPlan {
         threads: vec![1, 2],
         prompt: 40,
         generate: 5,
@@ -29,7 +30,7 @@ fn plan() -> Plan {
 
 fn tiny() -> Subject {
     let options = SubjectOptions { threads: 2, ..SubjectOptions::default() };
-    Subject::synthetic(Shape::named("tiny").unwrap(), &options, &|_, _| {}).unwrap()
+    Subject::synthetic(ModelShape::named("tiny").unwrap(), &options, &|_, _| {}).unwrap()
 }
 
 fn key(row: &Row) -> (Test, usize, usize) {
@@ -66,7 +67,7 @@ fn the_bytes_of_a_token_are_those_of_the_model() {
     let mut plan = plan();
     (plan.threads, plan.prompt, plan.depths) = (vec![1], 0, vec![300]);
     let rows = run(&mut tiny(), &plan, &Nobody, |_| {}).unwrap();
-    let config = Shape::named("tiny").unwrap().config();
+    let config = ModelShape::named("tiny").unwrap().config();
     let trits: usize =
         bitnet_model::Projection::ALL.iter().map(|p| p.shape(&config).iter().product::<usize>()).sum();
     let head = config.vocab * config.hidden;
@@ -137,10 +138,10 @@ fn a_watcher_can_stop_it() {
 #[test]
 fn a_plan_without_work_is_refused() {
     for empty in [
-        Plan { threads: Vec::new(), ..plan() },
-        Plan { depths: Vec::new(), ..plan() },
-        Plan { batches: Vec::new(), ..plan() },
-        Plan { prompt: 0, generate: 0, ..plan() },
+        BenchmarkPlan { threads: Vec::new(), ..plan() },
+        BenchmarkPlan { depths: Vec::new(), ..plan() },
+        BenchmarkPlan { batches: Vec::new(), ..plan() },
+        BenchmarkPlan { prompt: 0, generate: 0, ..plan() },
     ] {
         assert!(matches!(run(&mut tiny(), &empty, &Nobody, |_| {}), Err(BenchmarkError::Empty { .. })));
     }
@@ -150,11 +151,11 @@ fn a_plan_without_work_is_refused() {
 fn a_written_model_runs_and_a_load_is_compared_with_a_fair_share() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
-    let bytes = write_gguf(Shape::named("tiny").unwrap(), &path, &ThreadPool::new(2), &Nobody).unwrap();
+    let bytes = write_gguf(ModelShape::named("tiny").unwrap(), &path, &ThreadPool::new(2), &Nobody).unwrap();
     assert_eq!(bytes, std::fs::metadata(&path).unwrap().len());
     let options = SubjectOptions { threads: 1, ..SubjectOptions::default() };
     let mut subject = Subject::open(Path::new(&path), &options, &|_, _| {}).unwrap();
-    let plan = Plan { threads: vec![1], depths: vec![0], batches: vec![1], load: 1, ..plan() };
+    let plan = BenchmarkPlan { threads: vec![1], depths: vec![0], batches: vec![1], load: 1, ..plan() };
     let rows = run(&mut subject, &plan, &Nobody, |_| {}).unwrap();
     for row in &rows {
         let load = row.load.unwrap();

@@ -7,7 +7,7 @@ use bitnet_core::ThreadPool;
 use bitnet_model::{ActivationChoice, ModelError, Part, Projection, Weight};
 
 use crate::{
-    Choice, Fitted, Grid, Hessian, Plan, PlanOption, QuantizeError, Sensitivity, Step, Stored, block,
+    Choice, Fitted, Grid, Hessian, Plan, PlanOption, QuantizeError, QuantizeStep, Sensitivity, Stored, block,
     evaluate::loss,
     overlay::Overlay,
     quantize::{Job, STAGES},
@@ -20,7 +20,7 @@ impl Job<'_> {
         let grid = if self.options.budget.is_some() { Grid::Ternary } else { self.options.scheme.grid };
         let before = self.report.loss_before.unwrap_or(0.0);
         for (done, &(layer, p)) in all.iter().enumerate() {
-            (self.progress)(Step::Measuring, done, all.len());
+            (self.progress)(QuantizeStep::Measuring, done, all.len());
             let part = Part::Weight(layer, p);
             let (shape, weights) = self.weights(part)?;
             let weight = as_weight(&self.fit(shape, &weights, grid, None), &self.source.name(part))?;
@@ -53,7 +53,7 @@ impl Job<'_> {
             for stage in STAGES {
                 let hessian = self.statistics(layer, stage[0], &none, &hidden)?;
                 for &p in stage {
-                    (self.progress)(Step::Planning, choices.len(), 7 * self.source.config().layers);
+                    (self.progress)(QuantizeStep::Planning, choices.len(), 7 * self.source.config().layers);
                     choices.push(self.choice(layer, p, &hessian)?);
                 }
             }

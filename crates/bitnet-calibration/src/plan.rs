@@ -8,7 +8,7 @@ use crate::{Grid, QuantizeError};
 
 /// One way to store a matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Option {
+pub struct PlanOption {
     /// Which.
     pub grid: Grid,
     /// Bytes in the file.
@@ -23,14 +23,14 @@ pub struct Choice {
     /// Which matrix.
     pub part: Part,
     /// At least one.
-    pub options: Vec<Option>,
+    pub options: Vec<PlanOption>,
 }
 
 /// What was chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// Each matrix with its way.
-    pub chosen: Vec<(Part, Option)>,
+    pub chosen: Vec<(Part, PlanOption)>,
     /// Bytes of all of them.
     pub bytes: u64,
     /// The sum of what they are expected to add.
@@ -46,11 +46,12 @@ impl Plan {
     /// [`QuantizeError::Budget`] when the smallest options do not fit.
     pub fn new(choices: &[Choice], budget: u64) -> Result<Self, QuantizeError> {
         let smallest = |c: &Choice| {
-            let order = |a: &&Option, b: &&Option| a.bytes.cmp(&b.bytes).then(a.harm.total_cmp(&b.harm));
+            let order =
+                |a: &&PlanOption, b: &&PlanOption| a.bytes.cmp(&b.bytes).then(a.harm.total_cmp(&b.harm));
             c.options.iter().min_by(order).copied().map(|option| (c.part, option))
         };
-        let mut chosen: Vec<(Part, Option)> = choices.iter().filter_map(smallest).collect();
-        let total = |chosen: &[(Part, Option)]| chosen.iter().map(|(_, o)| o.bytes).sum::<u64>();
+        let mut chosen: Vec<(Part, PlanOption)> = choices.iter().filter_map(smallest).collect();
+        let total = |chosen: &[(Part, PlanOption)]| chosen.iter().map(|(_, o)| o.bytes).sum::<u64>();
         let least = total(&chosen);
         if least > budget {
             return Err(QuantizeError::Budget { budget, least });
@@ -60,7 +61,7 @@ impl Plan {
             let steps = chosen.iter().enumerate().flat_map(|(i, (part, now))| {
                 let options = choices.iter().find(|c| c.part == *part).map_or(&[][..], |c| &c.options);
                 let better =
-                    move |o: &&Option| o.harm < now.harm && o.bytes.saturating_sub(now.bytes) <= left;
+                    move |o: &&PlanOption| o.harm < now.harm && o.bytes.saturating_sub(now.bytes) <= left;
                 options.iter().filter(better).map(move |o| (i, *o, gain(now, o)))
             });
             let Some((i, option, _)) = steps.max_by(|a, b| a.2.total_cmp(&b.2).then(Ordering::Greater))
@@ -75,7 +76,7 @@ impl Plan {
 }
 
 /// Harm taken off per byte; what costs nothing comes first.
-fn gain(now: &Option, then: &Option) -> f64 {
+fn gain(now: &PlanOption, then: &PlanOption) -> f64 {
     let more = then.bytes.saturating_sub(now.bytes);
     if more == 0 { f64::INFINITY } else { (now.harm - then.harm) / more as f64 }
 }
@@ -95,7 +96,7 @@ mod tests {
                 (Grid::Int4, 45, harm / 30.0),
                 (Grid::Int8, 85, harm / 9000.0),
             ]
-            .map(|(grid, bytes, harm)| Option { grid, bytes, harm })
+            .map(|(grid, bytes, harm)| PlanOption { grid, bytes, harm })
             .into(),
         };
         harms.iter().enumerate().map(one).collect()

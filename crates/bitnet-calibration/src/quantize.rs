@@ -10,7 +10,7 @@ use bitnet_quant::Granularity;
 use bitnet_source::{Source, SourceError, family::bitnet_file::Form};
 
 use crate::{
-    Feedback, Fitted, Grid, Hessian, MatrixReport, QuantizeError, Report, Scheme, Stored, Windows,
+    Feedback, Fitted, Grid, Hessian, QuantizeError, QuantizeReport, QuantizedMatrix, Scheme, Stored, Windows,
     block::{self, Hidden},
     evaluate::{exact, loss},
     fit::{BLOCK, fit},
@@ -18,7 +18,7 @@ use crate::{
 
 /// What a caller may choose.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct QuantizeOptions {
     /// What every projection becomes; with a budget, whether there is feedback.
     pub scheme: Scheme,
     /// Which weights share a scale, for ternary planes.
@@ -38,7 +38,7 @@ pub struct Options {
     pub force: bool,
 }
 
-impl Default for Options {
+impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
             scheme: Scheme { grid: Grid::Int8, feedback: false },
@@ -55,7 +55,7 @@ impl Default for Options {
 
 /// What is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum QuantizeStep {
     /// Each matrix alone, for the sensitivity table.
     Measuring,
     /// Statistics and errors of every choice, for the plan.
@@ -65,7 +65,7 @@ pub enum Step {
 }
 
 /// Called with what is going on, and how many matrices of how many are done.
-pub type Progress<'a> = &'a mut dyn FnMut(Step, usize, usize);
+pub type QuantizeProgress<'a> = &'a mut dyn FnMut(QuantizeStep, usize, usize);
 
 /// The projections that read the same rows, in the order in which a block computes them.
 pub(crate) const STAGES: [&[Projection]; 4] = [
@@ -90,16 +90,23 @@ pub fn quantize(
     output: &Path,
     calibration: &Windows,
     held_out: &Windows,
-    options: &Options,
-    progress: Progress<'_>,
-) -> Result<Report, QuantizeError> {
+    options: &QuantizeOptions,
+    progress: QuantizeProgress<'_>,
+) -> Result<QuantizeReport, QuantizeError> {
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let threads = Arc::new(ThreadPool::new(threads));
     let kernel = bitnet_kernels::select(None)?;
     let cpu = exact(Cpu::new(kernel, threads, HybridMemoryPool::new()));
-    let mut job =
-        Job { source, calibration, held_out, options, cpu: &cpu, progress, report: Report::default() };
+    let mut job = Job {
+        source,
+        calibration,
+        held_out,
+        options,
+        cpu: &cpu,
+        progress,
+        report: QuantizeReport::default(),
+    };
     job.check()?;
     job.report.calibration_tokens = calibration.tokens();
     job.report.held_out_tokens = held_out.tokens();
@@ -125,10 +132,10 @@ pub(crate) struct Job<'a> {
     pub(crate) source: &'a Source,
     pub(crate) calibration: &'a Windows,
     pub(crate) held_out: &'a Windows,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a QuantizeOptions,
     pub(crate) cpu: &'a Cpu,
-    pub(crate) progress: Progress<'a>,
-    pub(crate) report: Report,
+    pub(crate) progress: QuantizeProgress<'a>,
+    pub(crate) report: QuantizeReport,
 }
 
 impl Job<'_> {
@@ -296,7 +303,7 @@ impl Job<'_> {
                 let mut made = Vec::new();
                 for &p in stage {
                     let part = Part::Weight(layer, p);
-                    (self.progress)(Step::Quantizing, self.report.matrices.len(), grids.len());
+                    (self.progress)(QuantizeStep::Quantizing, self.report.matrices.len(), grids.len());
                     let grid = grids.get(&part).copied().unwrap_or(self.options.scheme.grid);
                     let feedback = self.feedback(part, grid, hessian.as_ref(), &mut made)?;
                     let weight = self.one(part, grid, feedback, &mut writer)?;
@@ -328,7 +335,7 @@ impl Job<'_> {
         let (shape, weights) = self.weights(part)?;
         let fitted = self.fit(shape, &weights, grid, feedback);
         let form = self.form(part, grid, shape[1])?;
-        self.report.matrices.push(MatrixReport {
+        self.report.matrices.push(QuantizedMatrix {
             part,
             name: name.clone(),
             shape,

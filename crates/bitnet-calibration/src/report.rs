@@ -6,7 +6,7 @@ use crate::{Grid, Plan};
 
 /// One matrix afterwards.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MatrixReport {
+pub struct QuantizedMatrix {
     /// Which.
     pub part: Part,
     /// Its name in the file that was read.
@@ -23,7 +23,7 @@ pub struct MatrixReport {
     pub zeros: f64,
 }
 
-impl MatrixReport {
+impl QuantizedMatrix {
     /// Signal over error, in decibels.
     pub fn sqnr(&self) -> f64 {
         -20.0 * self.relative_error.log10()
@@ -48,9 +48,9 @@ pub struct Sensitivity {
 
 /// A quantization.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub struct QuantizeReport {
     /// Matrices that were quantized.
-    pub matrices: Vec<MatrixReport>,
+    pub matrices: Vec<QuantizedMatrix>,
     /// One for each of them, where it was asked for.
     pub sensitivities: Vec<Sensitivity>,
     /// Where a budget was given.

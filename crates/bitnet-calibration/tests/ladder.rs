@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bitnet_calibration::{Grid, Method, Options, QuantizeError, Report, Windows, quantize};
+use bitnet_calibration::{Grid, Method, QuantizeError, QuantizeOptions, QuantizeReport, Windows, quantize};
 use bitnet_format::Checkpoint;
 use bitnet_inference::vocabulary;
 use bitnet_model::Part;
@@ -35,18 +35,18 @@ fn windows(source: &Source, text: &str) -> Windows {
     Windows::new(&tokenizer.encode(&text, plain).unwrap(), 64, None)
 }
 
-fn with(method: Method, output: &Path, more: Options) -> Result<Report, QuantizeError> {
+fn with(method: Method, output: &Path, more: QuantizeOptions) -> Result<QuantizeReport, QuantizeError> {
     let source = open(&data(TWIN));
     let calibration = windows(&source, "text/tinyshakespeare-6000.txt");
     let held_out = windows(&source, "float-twin/held-out.txt");
-    let options = Options { scheme: method.scheme(), ..more };
+    let options = QuantizeOptions { scheme: method.scheme(), ..more };
     quantize(&source, output, &calibration, &held_out, &options, &mut |_, _, _| {})
 }
 
 /// What a method adds to the loss on held-out text.
 fn gap(method: Method, granularity: Granularity) -> f64 {
     let directory = tempfile::tempdir().unwrap();
-    let more = Options { granularity, ..Options::default() };
+    let more = QuantizeOptions { granularity, ..QuantizeOptions::default() };
     let report = with(method, &directory.path().join("out.bitnet"), more).unwrap();
     report.loss_after.unwrap() - report.loss_before.unwrap()
 }
@@ -71,7 +71,7 @@ fn the_ladder_keeps_its_order() {
 fn a_budget_is_kept_and_spent_where_it_helps() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.bitnet");
-    let weights = with(Method::Int8, &output, Options::default())
+    let weights = with(Method::Int8, &output, QuantizeOptions::default())
         .unwrap()
         .matrices
         .iter()
@@ -79,7 +79,7 @@ fn a_budget_is_kept_and_spent_where_it_helps() {
         .sum::<u64>();
     // Three and a half bits for each weight.
     let budget = weights * 7 / 16;
-    let more = Options { budget: Some(budget), force: true, ..Options::default() };
+    let more = QuantizeOptions { budget: Some(budget), force: true, ..QuantizeOptions::default() };
     let report = with(Method::Gptq, &output, more).unwrap();
     let spent: u64 = report.matrices.iter().map(|m| m.bytes).sum();
     assert!(spent <= budget && spent > budget * 9 / 10, "{spent} of {budget}");
@@ -90,7 +90,7 @@ fn a_budget_is_kept_and_spent_where_it_helps() {
     assert!(mixed < 0.8 * one_plane, "{mixed} after {one_plane}");
     let forms = |grid| report.matrices.iter().filter(|m| m.grid == grid).count();
     assert!(forms(Grid::Ternary) > 0 && forms(Grid::Ternary) < report.matrices.len());
-    let small = Options { budget: Some(1000), force: true, ..Options::default() };
+    let small = QuantizeOptions { budget: Some(1000), force: true, ..QuantizeOptions::default() };
     assert!(matches!(with(Method::Gptq, &output, small), Err(QuantizeError::Budget { .. })));
 }
 
@@ -99,7 +99,11 @@ fn threads_change_no_byte() {
     let directory = tempfile::tempdir().unwrap();
     let bytes = |threads| {
         let output = directory.path().join(format!("{threads}.bitnet"));
-        let more = Options { threads: Some(threads), tables: Some(Grid::Int8), ..Options::default() };
+        let more = QuantizeOptions {
+            threads: Some(threads),
+            tables: Some(Grid::Int8),
+            ..QuantizeOptions::default()
+        };
         with(Method::TwoPlanesGptq, &output, more).unwrap();
         fs::read(output).unwrap()
     };
@@ -111,7 +115,12 @@ fn damping_is_what_suits_the_grid_or_what_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let bytes = |method: Method, granularity, damping| {
         let output = directory.path().join("out.bitnet");
-        with(method, &output, Options { granularity, damping, force: true, ..Options::default() }).unwrap();
+        with(
+            method,
+            &output,
+            QuantizeOptions { granularity, damping, force: true, ..QuantizeOptions::default() },
+        )
+        .unwrap();
         fs::read(output).unwrap()
     };
     let group = Granularity::Group(64);
@@ -132,7 +141,7 @@ fn damping_is_what_suits_the_grid_or_what_is_asked_for() {
 fn what_is_left_alone_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.bitnet");
-    with(Method::TwoPlanes, &output, Options::default()).unwrap();
+    with(Method::TwoPlanes, &output, QuantizeOptions::default()).unwrap();
     let (before, after) = (open(&data(TWIN)), open(&output));
     assert!(!after.config().trained_int8);
     for part in before.vectors() {
@@ -148,7 +157,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let output = directory.path().join("out.bitnet");
     let none = Windows::default();
     let refusal = |model: &str, method: Method| {
-        let options = Options { scheme: method.scheme(), ..Options::default() };
+        let options = QuantizeOptions { scheme: method.scheme(), ..QuantizeOptions::default() };
         let error = quantize(&open(&data(model)), &output, &none, &none, &options, &mut |_, _, _| {});
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "something is left of the output");
         error.unwrap_err().to_string()
@@ -160,11 +169,11 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     // 48 columns are no whole number of blocks.
     let blocks = refusal("oracle-made/dense-llama-f16", Method::Int4);
     assert!(blocks.contains("down_proj") && blocks.contains("rows of 48"), "{blocks}");
-    let group = Options { granularity: Granularity::Group(0), ..Options::default() };
+    let group = QuantizeOptions { granularity: Granularity::Group(0), ..QuantizeOptions::default() };
     let group = with(Method::TwoPlanes, &output, group).unwrap_err();
     assert!(group.to_string().contains("size of a group"), "{group}");
     fs::write(&output, "here first").unwrap();
-    let there = with(Method::TwoPlanes, &output, Options::default()).unwrap_err();
+    let there = with(Method::TwoPlanes, &output, QuantizeOptions::default()).unwrap_err();
     assert!(there.to_string().contains("exists already"), "{there}");
     assert_eq!(fs::read_to_string(&output).unwrap(), "here first");
 }

@@ -19,7 +19,7 @@ mod words;
 
 pub use bench::{BenchArgs, Head};
 pub use color::ColorChoice;
-pub use engine::{Activations, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
+pub use engine::{ActivationsArg, EngineArgs, Kv, LayoutArg, SparsityArg, Tune};
 pub use evaluate::EvaluateArgs;
 pub use generate::{ChatArgs, Print, RunArgs};
 pub use number::bits;

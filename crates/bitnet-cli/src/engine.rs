@@ -3,7 +3,7 @@
 use bitnet_inference::{ActivationChoice, EngineError, KvType, Layout};
 
 use crate::{
-    args::{Activations, Kv, LayoutArg},
+    args::{ActivationsArg, Kv, LayoutArg},
     failure::{Failure, sentence},
 };
 
@@ -26,11 +26,11 @@ pub fn layout(layout: LayoutArg) -> Layout {
 }
 
 /// What the word on the command line means.
-pub fn choice(activations: Activations) -> ActivationChoice {
+pub fn choice(activations: ActivationsArg) -> ActivationChoice {
     match activations {
-        Activations::Auto => ActivationChoice::Auto,
-        Activations::Float => ActivationChoice::Float,
-        Activations::Int8 => ActivationChoice::Int8,
+        ActivationsArg::Auto => ActivationChoice::Auto,
+        ActivationsArg::Float => ActivationChoice::Float,
+        ActivationsArg::Int8 => ActivationChoice::Int8,
     }
 }
 

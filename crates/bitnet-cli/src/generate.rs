@@ -10,7 +10,7 @@ use crate::{
     human,
     interrupt::Guard,
     load,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -95,7 +95,7 @@ fn prefill<'a>(session: &mut Session, ids: &'a [u32], guard: &Guard) -> Result<O
     if ids.len() > room {
         return Err(load::too_long(session.engine(), ids.len(), room));
     }
-    let progress = Progress::new("reading", ids.len() as u64, Unit::Items);
+    let progress = ProgressMeter::new("reading", ids.len() as u64, Unit::Items);
     let last = ids.len().saturating_sub(1) / PART * PART;
     for (n, part) in ids[..last].chunks(PART).enumerate() {
         session.feed(part).map_err(load::failure)?;

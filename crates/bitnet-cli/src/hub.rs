@@ -12,7 +12,7 @@ mod kept;
 mod names;
 pub mod parts;
 
-pub use cache::{Cache, Found};
+pub use cache::{Cache, CachedModel};
 pub use client::{Hub, Listing, RemoteFile};
 pub use digest::sha256;
 pub use download::download;

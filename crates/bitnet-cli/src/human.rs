@@ -101,13 +101,13 @@ impl Pairs {
 const GAP: usize = 2;
 
 /// A table with a head. Columns whose cells are numbers stand to the right.
-pub struct Table {
+pub struct TextTable {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
     key: usize,
 }
 
-impl Table {
+impl TextTable {
     pub fn new(head: &[&str]) -> Self {
         Self { head: head.iter().map(|&h| h.to_owned()).collect(), rows: Vec::new(), key: 1 }
     }
@@ -196,11 +196,11 @@ mod tests {
         pairs.row("a", "1\n2");
         pairs.row("long", "");
         assert_eq!(pairs.text(), "a     1\n      2\nlong\n");
-        let mut table = Table::new(&["name", "n"]);
+        let mut table = TextTable::new(&["name", "n"]);
         table.row(vec!["x".into(), "10".into()]);
         table.row(vec!["yy".into(), "5".into()]);
         assert_eq!(table.text(), "name   n\nx     10\nyy     5\n");
-        let mut wide = Table::new(&["name", "a", "b", "long"]);
+        let mut wide = TextTable::new(&["name", "a", "b", "long"]);
         wide.row(["x", "1", "2", "3"].map(str::to_owned).to_vec());
         assert_eq!(wide.text_within(Some(10)), "name  a  b\nx     1  2\n\nname  long\nx        3\n");
         // What is wider than the terminal stands alone with its key.

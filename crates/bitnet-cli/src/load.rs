@@ -12,10 +12,10 @@ use bitnet_text::{Message, encode_chat};
 
 pub use crate::engine::{choice, failure, kv_type, layout};
 use crate::{
-    args::{Activations, EngineArgs, LayoutArg, ModelName, SamplingArgs, SparsityArg},
+    args::{ActivationsArg, EngineArgs, LayoutArg, ModelName, SamplingArgs, SparsityArg},
     failure::{Failure, Result, sentence},
     gates, machine,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     resolve, terminal, tuning,
 };
 
@@ -41,7 +41,7 @@ fn with_kv(name: &ModelName, args: &EngineArgs, default: KvType) -> Result<Infer
     let tuning = tuning::of(source.config(), args)?;
     let gates = gates::of(&resolve::model(name)?, &source, args);
     tracing::debug!(family = source.config().family, context = made_for, ?tuning, "how it will run");
-    let progress = Progress::new("loading", 0, Unit::Bytes);
+    let progress = ProgressMeter::new("loading", 0, Unit::Bytes);
     let options = LoadOptions {
         threads: args.threads.map(machine::threads),
         kernel: args.kernel.clone(),
@@ -62,7 +62,7 @@ fn with_kv(name: &ModelName, args: &EngineArgs, default: KvType) -> Result<Infer
         ..LoadOptions::default()
     };
     let engine = InferenceEngine::from_source(source, &options).map_err(failure)?;
-    if args.activations != Activations::Auto && !engine.info().rounds_activations {
+    if args.activations != ActivationsArg::Auto && !engine.info().rounds_activations {
         idle("--activations", "no matrix of this model is ternary, and others are multiplied with floats");
     }
     if let Some(gates) = gates {

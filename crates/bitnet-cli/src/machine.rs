@@ -7,6 +7,6 @@ mod system_files;
 mod threads;
 
 pub use bandwidth::{Bandwidth, measure};
-pub use cpu::Cpu;
-pub use memory::Memory;
+pub use cpu::Processor;
+pub use memory::MachineMemory;
 pub use threads::threads;

@@ -22,7 +22,7 @@ pub enum Unit {
 }
 
 /// A bar that appears when the work takes noticeably long, standard error is a terminal, and `--quiet` is not given.
-pub struct Progress {
+pub struct ProgressMeter {
     bar: ProgressBar,
     started: Instant,
     shown: OnceLock<()>,
@@ -30,7 +30,7 @@ pub struct Progress {
     begun: OnceLock<()>,
 }
 
-impl Progress {
+impl ProgressMeter {
     /// A bar over `total`, labelled by `what`.
     pub fn new(what: &str, total: u64, unit: Unit) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
@@ -59,7 +59,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressMeter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -6,7 +6,7 @@ use crate::{
     args::ModelName,
     boxed,
     failure::{Failure, Result},
-    hub::{Cache, Found, RepoName},
+    hub::{Cache, CachedModel, RepoName},
 };
 
 /// The path of the model that `name` means: a file or directory, the model in the box, or one fetched before.
@@ -19,12 +19,12 @@ pub fn model(name: &ModelName) -> Result<PathBuf> {
     }
     let Some((repo, file)) = name.text().and_then(hub_name) else { return Err(unknown(name)) };
     match Cache::from_env()?.find(&repo, file) {
-        Found::Model(path) => Ok(path),
-        Found::Several(names) => {
+        CachedModel::Model(path) => Ok(path),
+        CachedModel::Several(names) => {
             Err(Failure::new(format_args!("{repo} has several models here: {}", names.join(", ")))
                 .cure(format_args!("name one: {repo}:{}", names[0])))
         }
-        Found::Nothing => Err(unknown(name).cure(match file {
+        CachedModel::Nothing => Err(unknown(name).cure(match file {
             Some(file) => format!("bitnet pull {repo} --file {file}"),
             None => format!("bitnet pull {repo}"),
         })),

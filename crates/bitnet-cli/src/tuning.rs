@@ -15,7 +15,7 @@ use crate::{
     engine,
     failure::{Failure, Result},
     hub,
-    machine::{self, Cpu},
+    machine::{self, Processor},
     measured, terminal,
 };
 
@@ -35,7 +35,7 @@ pub struct Finding {
     pub base3: bool,
     pub huge_pages: bool,
     /// The comparisons behind it.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<KeptTrial>,
     /// Blocks of the model that were run.
     pub layers: usize,
     /// Seconds that it took.
@@ -44,7 +44,7 @@ pub struct Finding {
 
 /// One way of running, and its speed.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
+pub struct KeptTrial {
     pub knob: String,
     pub value: String,
     pub tokens_per_second: f64,
@@ -98,7 +98,7 @@ pub fn all() -> Vec<Finding> {
 impl Finding {
     fn new(tuned: Tuned, machine: String, model: String) -> Self {
         let Tuning { threads, rows_per_chunk, prefill, base3, huge_pages } = tuned.tuning;
-        let trials = tuned.trials.into_iter().map(|t| Trial {
+        let trials = tuned.trials.into_iter().map(|t| KeptTrial {
             knob: t.knob.to_owned(),
             value: t.value,
             tokens_per_second: t.tokens_per_second,
@@ -151,7 +151,7 @@ fn path(machine: &str, model: &str) -> Option<PathBuf> {
 
 fn processor() -> String {
     let usable = thread::available_parallelism().map_or(1, usize::from);
-    format!("{}, {usable} processors, ", Cpu::detect().name)
+    format!("{}, {usable} processors, ", Processor::detect().name)
 }
 
 fn machine(options: &TuneOptions) -> String {
@@ -189,7 +189,7 @@ mod tests {
 
     fn finding() -> Finding {
         let trial =
-            Trial { knob: "threads".into(), value: "2".into(), tokens_per_second: 30.5, chosen: true };
+            KeptTrial { knob: "threads".into(), value: "2".into(), tokens_per_second: 30.5, chosen: true };
         let (machine, model) = ("a machine".into(), "a model".into());
         Finding {
             machine,

@@ -11,7 +11,7 @@ use bitnet_model::Part;
 use bitnet_source::Source;
 
 use crate::{
-    ConvertError, Report, Target, bitnet_file, gguf, hf,
+    ConvertError, ConvertReport, Target, bitnet_file, gguf, hf,
     items::{self, Filler, Writer},
     place::{self, Staging},
     survey::Survey,
@@ -29,7 +29,7 @@ pub struct ConvertProgress {
 }
 
 /// Called now and then with how far the conversion is.
-pub type OnProgress = Arc<dyn Fn(ConvertProgress) + Send + Sync>;
+pub type OnConvertProgress = Arc<dyn Fn(ConvertProgress) + Send + Sync>;
 
 /// What a caller may choose.
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ pub struct ConvertOptions {
     /// Replace an output that exists.
     pub force: bool,
     /// Called now and then.
-    pub progress: Option<OnProgress>,
+    pub progress: Option<OnConvertProgress>,
 }
 
 /// f16 keeps 11 bits; a scale so small that it keeps fewer is refused.
@@ -55,7 +55,7 @@ pub fn convert(
     output: &Path,
     target: Target,
     options: &ConvertOptions,
-) -> Result<Report, ConvertError> {
+) -> Result<ConvertReport, ConvertError> {
     let checkpoint = bitnet_source::open(input, &OpenOptions::default().i2s_64(options.i2s_64))?;
     let files: Vec<PathBuf> = checkpoint.files().map(Path::to_path_buf).collect();
     place::check(&files, input, output, target, options.force)?;
@@ -152,7 +152,7 @@ fn left_out(source: &Source) -> Vec<String> {
     }
 }
 
-fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u64) -> Report {
+fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u64) -> ConvertReport {
     if proof.scales_equal < proof.scales {
         notes.push(format!(
             "{target} stores scales as f16: {} of {} are rounded, by {:.2e} of their value at most. `--to bitnet` and `--to \
@@ -173,7 +173,7 @@ fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u
                 .into(),
         );
     }
-    Report {
+    ConvertReport {
         matrices: proof.matrices,
         trits_equal: proof.trits_equal,
         trits: proof.trits,
@@ -193,11 +193,11 @@ fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u
 /// Counts bytes of matrices.
 struct Meter {
     progress: ConvertProgress,
-    call: Option<OnProgress>,
+    call: Option<OnConvertProgress>,
 }
 
 impl Meter {
-    fn new(source: &Source, call: Option<OnProgress>) -> Self {
+    fn new(source: &Source, call: Option<OnConvertProgress>) -> Self {
         let once: u64 = source.matrices().map(|part| source.byte_len(part)).sum();
         Self { progress: ConvertProgress { done: 0, total: 3 * once }, call }
     }

@@ -2,7 +2,7 @@
 //!
 //! [`convert`] reads any model that this engine runs, writes it in another form ([`Target`]), opens what it wrote with the
 //! ordinary reader, and compares every part: trits and scales are counted, vectors and tables compared bit for bit. The
-//! [`Report`] says how much is equal; a difference that is not announced is an error, and the output is removed.
+//! [`ConvertReport`] says how much is equal; a difference that is not announced is an error, and the output is removed.
 //!
 //! # What each target holds
 //! | target | scales | shapes | besides |
@@ -45,8 +45,8 @@ mod text;
 mod verify;
 
 pub use config_json::{QuantizationJson, to_config_json};
-pub use convert::{ConvertOptions, ConvertProgress, OnProgress, convert};
+pub use convert::{ConvertOptions, ConvertProgress, OnConvertProgress, convert};
 pub use error::ConvertError;
 pub use mixed::{MixedWriter, stored_bytes};
-pub use report::Report;
+pub use report::ConvertReport;
 pub use target::Target;

@@ -5,7 +5,7 @@ use std::fmt;
 /// The proof of a conversion, and what a person should know of it. `Display` gives one sentence.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Report {
+pub struct ConvertReport {
     /// Ternary matrices.
     pub matrices: u64,
     /// Their trits that read back equal.
@@ -32,7 +32,7 @@ pub struct Report {
     pub bytes_written: u64,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ConvertReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { matrices, trits_equal, trits, scales_equal, scales, vectors_equal, vectors, .. } = self;
         let Self { dense_equal, dense, .. } = self;

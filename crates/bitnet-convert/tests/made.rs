@@ -5,7 +5,7 @@
 
 mod common;
 
-use bitnet_convert::{Report, Target};
+use bitnet_convert::{ConvertReport, Target};
 use common::{
     logits_of,
     made::{IDS, Made},
@@ -29,7 +29,7 @@ use Want::{Biases, Exact, Refused, Rounded};
 
 /// Expectations in the order of `Target::ALL`; every success goes on to every other target with equal logits, unless
 /// something is rounded on the way.
-fn check(made: &Made, want: [Want; 7]) -> Vec<Option<Report>> {
+fn check(made: &Made, want: [Want; 7]) -> Vec<Option<ConvertReport>> {
     let directory = tempfile::tempdir().unwrap();
     let input = directory.path().join("model");
     made.write(&input, false);

@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Instant};
 use bitnet_model::{Config, GateActivation, Rope, RopeScaling};
 use bitnet_source::family;
 use bitnet_training::{
-    AdamWOptions, Corpus, Parameters, Quantization, Schedule, Stages, Trainer, TrainerOptions, Transformer,
-    on_threads,
+    AdamWOptions, Corpus, FakeQuantization, Parameters, Schedule, Stages, Trainer, TrainerOptions,
+    Transformer, on_threads,
 };
 use burn_tensor::Device;
 
@@ -58,7 +58,7 @@ fn measure() {
     let ids =
         |from: u32, count: u32| (from..from + count).map(|i| i.wrapping_mul(2_654_435_761) >> 21).collect();
     let corpus = Arc::new(Corpus { train: ids(0, 100_000), validation: ids(100_000, 1000) });
-    for (name, quantization) in [("ternary", Quantization::W158A8), ("float", Quantization::NONE)] {
+    for (name, quantization) in [("ternary", FakeQuantization::W158A8), ("float", FakeQuantization::NONE)] {
         if only.as_deref().is_some_and(|only| only != name) {
             continue;
         }

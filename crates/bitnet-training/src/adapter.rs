@@ -9,7 +9,7 @@ use bitnet_source::family::huggingface;
 use serde_json::json;
 
 use crate::{
-    Job, Kind, Parameter, Parameters, SidePath, TrainError, Trainer,
+    Kind, Parameter, Parameters, SidePathOptions, TrainError, Trainer, TrainingJob,
     export::{Exported, TokenizerFiles, agreement, export, trained_as},
 };
 
@@ -37,7 +37,7 @@ impl Fold {
 /// # Errors
 /// Those of [`export()`]; [`TrainError::Disagreement`] when the engine with the adapter does not compute what was trained.
 pub fn finish(
-    job: &Job,
+    job: &TrainingJob,
     trainer: &Trainer,
     tokenizer: &TokenizerFiles,
     directory: &Path,
@@ -65,7 +65,12 @@ pub fn finish(
 }
 
 /// Writes side paths in the form of PEFT.
-fn write(parameters: &Parameters, side: &SidePath, base: &Path, directory: &Path) -> Result<(), TrainError> {
+fn write(
+    parameters: &Parameters,
+    side: &SidePathOptions,
+    base: &Path,
+    directory: &Path,
+) -> Result<(), TrainError> {
     let io = |error| TrainError::Io { path: directory.into(), error };
     fs::create_dir_all(directory).map_err(io)?;
     let list = || parameters.list().iter().filter(|p| matches!(p.kind, Kind::SideDown | Kind::SideUp));

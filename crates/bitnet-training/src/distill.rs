@@ -4,8 +4,8 @@ use bitnet_model::Config;
 use burn_tensor::Tensor;
 
 use crate::{
-    Batch, DistillOptions, Parameters, RelationOptions, TrainError, Transformer, error::wrong, model::Heard,
-    ops,
+    DistillOptions, Minibatch, Parameters, RelationOptions, TrainError, Transformer, error::wrong,
+    model::Heard, ops,
 };
 
 /// A model whose logits a run listens to.
@@ -124,7 +124,7 @@ impl Teacher {
         student: &Transformer,
         parameters: &Parameters,
         leaves: &[Tensor<2>],
-        batch: &Batch,
+        batch: &Minibatch,
     ) -> Taught {
         let constants: Vec<Tensor<2>> =
             self.parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect();

@@ -14,7 +14,7 @@ use bitnet_text::{ChatTemplate, EncodeOptions, Message, Tokenizer, encode_dialog
 use serde::Deserialize;
 
 use crate::{
-    Batch, TrainError,
+    Minibatch, TrainError,
     corpus::{MAX_LINE, MOST_TEXT, read_within},
 };
 
@@ -215,7 +215,7 @@ impl Examples {
     }
 
     /// Examples as rows of one batch, filled up behind their ends to the longest.
-    pub(crate) fn batch<'a>(examples: impl Iterator<Item = &'a Example> + Clone) -> Batch {
+    pub(crate) fn batch<'a>(examples: impl Iterator<Item = &'a Example> + Clone) -> Minibatch {
         let positions = examples.clone().map(|e| e.ids.len() - 1).max().unwrap_or(0);
         let (mut ids, mut targets) = (Vec::new(), Vec::new());
         for example in examples.clone() {
@@ -227,7 +227,7 @@ impl Examples {
             ids.resize(room, 0);
             targets.resize(room, None);
         }
-        Batch { sequences: examples.count(), ids: ids.into(), targets: targets.into() }
+        Minibatch { sequences: examples.count(), ids: ids.into(), targets: targets.into() }
     }
 }
 

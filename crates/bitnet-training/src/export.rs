@@ -15,7 +15,7 @@ use bitnet_quant::{Granularity, QuantConfig, weights};
 use bitnet_source::family::huggingface;
 use serde_json::{Value, json};
 
-use crate::{Batch, Kind, Parameter, Quantization, TrainError, Trainer};
+use crate::{FakeQuantization, Kind, Minibatch, Parameter, TrainError, Trainer};
 
 /// A tokenizer's files: `tokenizer.json`, and the tokens around a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ pub(crate) fn trained_as(config: &Config) -> LoadOptions {
 /// the trits that they are; `transformers` has no such form, and refuses them instead of rounding masters by another rule.
 fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path) -> Result<(), TrainError> {
     let config = trainer.model().config();
-    let quantization = Quantization { lambda: 1.0, ..trainer.model().quantization() };
+    let quantization = FakeQuantization { lambda: 1.0, ..trainer.model().quantization() };
     let io = |error| TrainError::Io { path: directory.into(), error };
     fs::create_dir_all(directory).map_err(io)?;
     let list = trainer.parameters().list();
@@ -176,12 +176,12 @@ fn tokenizer_config(tokenizer: &TokenizerFiles, config: &Config) -> Value {
 }
 
 /// Which weights share a scale, where trits times scales are written.
-fn exact(quantization: Quantization) -> Option<Granularity> {
+fn exact(quantization: FakeQuantization) -> Option<Granularity> {
     quantization.weights.filter(|&g| g != Granularity::Tensor || !quantization.activations)
 }
 
 /// The values of a parameter as they are written.
-fn served(p: &Parameter, quantization: Quantization) -> Result<Vec<f32>, TrainError> {
+fn served(p: &Parameter, quantization: FakeQuantization) -> Result<Vec<f32>, TrainError> {
     let not_finite = || TrainError::NotFinite { name: p.name() };
     let data = p.values.clone().into_data();
     let values = data.as_slice::<f32>().map_err(|_| not_finite())?;
@@ -204,14 +204,14 @@ pub fn agreement(trainer: &Trainer, path: &Path, options: &LoadOptions) -> Resul
     const WINDOWS: usize = 4;
     let model = {
         let mut model = trainer.model().clone();
-        model.set_quantization(Quantization { lambda: 1.0, ..model.quantization() });
+        model.set_quantization(FakeQuantization { lambda: 1.0, ..model.quantization() });
         model
     };
     let engine = InferenceEngine::load(path, options)?;
     let mut session = engine.session()?;
     let (mut trained, mut served) = (Vec::new(), Vec::new());
     for ids in trainer.lessons().samples(WINDOWS, trainer.options().positions) {
-        let batch = Batch { sequences: 1, ids: ids.into(), targets: vec![None; ids.len()].into() };
+        let batch = Minibatch { sequences: 1, ids: ids.into(), targets: vec![None; ids.len()].into() };
         let logits = model.logits(trainer.parameters(), &trainer.constants(), &batch);
         let data = logits.inner().into_data();
         let not_finite = |_| TrainError::NotFinite { name: "the logits".into() };

@@ -10,14 +10,14 @@ use bitnet_source::{Learned, Source};
 use bitnet_text::{ChatTemplate, Tokenizer};
 use burn_tensor::Device;
 
-use crate::{Parameters, Quantization, TrainError, export::TokenizerFiles};
+use crate::{FakeQuantization, Parameters, TrainError, export::TokenizerFiles};
 
 /// A model on disk, read for training.
 pub struct Found {
     path: PathBuf,
     source: Source,
     projections: Vec<Learned>,
-    quantization: Quantization,
+    quantization: FakeQuantization,
 }
 
 impl Found {
@@ -49,7 +49,7 @@ impl Found {
             (n, _) if n == projections.len() => trits().reduce(finer),
             _ => return Err(wrong("some of its projections are ternary and some are not")),
         };
-        let quantization = Quantization { weights: granularity, activations: int8, lambda: 1.0 };
+        let quantization = FakeQuantization { weights: granularity, activations: int8, lambda: 1.0 };
         Ok(Self { path: path.into(), source, projections, quantization })
     }
 
@@ -64,7 +64,7 @@ impl Found {
     }
 
     /// What it rounds as it stands.
-    pub fn quantization(&self) -> Quantization {
+    pub fn quantization(&self) -> FakeQuantization {
         self.quantization
     }
 

@@ -13,12 +13,13 @@ mod nearest;
 mod sections;
 
 pub use sections::{
-    Activation, Data, Distillation, ExampleFiles, Export, Lora, Loss, Model, Optimizer, Relations, Rounding,
-    Run, Shape, Start, Training,
+    Activation, Data, Distillation, ExampleFiles, Export, Lora, Loss, ModelSection, Optimizer,
+    RelationsSection, Rounding, Run, ScheduleShape, Start, Training,
 };
 
 use crate::{
-    AdamWOptions, Quantization, RunOptions, Schedule, SidePath, Stages, TrainError, TrainerOptions,
+    AdamWOptions, FakeQuantization, RunOptions, Schedule, SidePathOptions, Stages, TrainError,
+    TrainerOptions,
     error::wrong,
     options::{DistillOptions, RelationOptions},
 };
@@ -32,7 +33,7 @@ pub const FINETUNE_TEMPLATE: &str = include_str!("finetune.toml");
 /// A job: of training, if it has `[data]`, of fine-tuning, if it has `[examples]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Job {
+pub struct TrainingJob {
     /// What it begins with.
     #[serde(default)]
     pub start: Start,
@@ -44,7 +45,7 @@ pub struct Job {
     pub examples: Option<ExampleFiles>,
     /// The sizes of a fresh model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<Model>,
+    pub model: Option<ModelSection>,
     /// Side paths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
@@ -59,14 +60,14 @@ pub struct Job {
     pub distillation: Option<Distillation>,
     /// The teacher's attention relations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relations: Option<Relations>,
+    pub relations: Option<RelationsSection>,
     /// Where the run lives and how often it does what.
     pub run: Run,
     /// What is written at the end.
     pub export: Export,
 }
 
-impl Job {
+impl TrainingJob {
     /// Reads a job: the text of a file, and `section.key=value` settings that override it.
     ///
     /// # Errors
@@ -101,10 +102,10 @@ impl Job {
     /// What a projection rounds; `found` is what the model that the job begins with rounds.
     ///
     /// # Errors
-    /// As [`Job::read`].
-    pub fn quantization(&self, found: Option<Quantization>) -> Result<Quantization, TrainError> {
+    /// As [`TrainingJob::read`].
+    pub fn quantization(&self, found: Option<FakeQuantization>) -> Result<FakeQuantization, TrainError> {
         match (self.granularity()?, found) {
-            (Some(weights), _) => Ok(Quantization {
+            (Some(weights), _) => Ok(FakeQuantization {
                 weights,
                 activations: self.quantization.activations == Some(true),
                 lambda: 1.0,
@@ -118,7 +119,7 @@ impl Job {
     ///
     /// # Errors
     /// [`TrainError::Job`] for a projection that no model has.
-    pub fn side_path(&self) -> Result<Option<SidePath>, TrainError> {
+    pub fn side_path(&self) -> Result<Option<SidePathOptions>, TrainError> {
         let Some(lora) = self.lora.as_ref().filter(|lora| lora.rank > 0) else { return Ok(None) };
         let find = |name: &String| {
             let of = |p: &&Projection| family::huggingface::module(0, **p).ends_with(&format!(".{name}"));
@@ -130,7 +131,7 @@ impl Job {
             })
         };
         let projections = lora.projections.iter().map(find).collect::<Result<_, _>>()?;
-        Ok(Some(SidePath { rank: lora.rank, alpha: lora.alpha, projections }))
+        Ok(Some(SidePathOptions { rank: lora.rank, alpha: lora.alpha, projections }))
     }
 
     /// How the teacher is listened to, if there is one.
@@ -141,7 +142,7 @@ impl Job {
 
     /// How attention relations are learned, if they are.
     pub(crate) fn relations(&self) -> Option<RelationOptions> {
-        let &Relations { weight, heads, layer, teacher_layer } = self.relations.as_ref()?;
+        let &RelationsSection { weight, heads, layer, teacher_layer } = self.relations.as_ref()?;
         (weight != 0.0).then_some(RelationOptions { weight, heads, layer, teacher_layer })
     }
 
@@ -197,9 +198,9 @@ impl Job {
             return wrong(format!("optimizer.warmup {} takes all of the {steps} steps", o.warmup));
         }
         let stages = match o.schedule {
-            Shape::Constant => Stages::Constant,
-            Shape::Cosine => Stages::Cosine { floor: o.floor },
-            Shape::TwoStage => {
+            ScheduleShape::Constant => Stages::Constant,
+            ScheduleShape::Cosine => Stages::Cosine { floor: o.floor },
+            ScheduleShape::TwoStage => {
                 Stages::TwoStage { split: o.split, first_end: o.first_end, second_start: o.second_start }
             }
         };
@@ -238,7 +239,7 @@ impl Job {
     /// The job as a TOML file of its own, for the record.
     ///
     /// # Errors
-    /// As [`Job::identity`].
+    /// As [`TrainingJob::identity`].
     pub fn to_text(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(|e| TrainError::Job(e.to_string()))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Batch, Corpus, TrainError, examples::Examples, random::Random};
+use crate::{Corpus, Minibatch, TrainError, examples::Examples, random::Random};
 
 /// What a run learns from.
 #[derive(Clone, Debug)]
@@ -95,18 +95,18 @@ impl Lessons {
     }
 
     /// The batch of these places.
-    pub(crate) fn batch(&self, places: &[usize], positions: usize) -> Batch {
+    pub(crate) fn batch(&self, places: &[usize], positions: usize) -> Minibatch {
         match self {
             Self::Text(corpus) => {
                 let windows = places.iter().flat_map(|&start| &corpus.train[start..=start + positions]);
-                Batch::shifted(&windows.copied().collect::<Vec<_>>(), positions)
+                Minibatch::shifted(&windows.copied().collect::<Vec<_>>(), positions)
             }
             Self::Examples(examples) => Examples::batch(places.iter().map(|&at| &examples.train[at])),
         }
     }
 
     /// At most `count` rows of what is kept for validation, evenly over it, in batches.
-    pub(crate) fn validation(&self, count: usize, batch: usize, positions: usize) -> Vec<Batch> {
+    pub(crate) fn validation(&self, count: usize, batch: usize, positions: usize) -> Vec<Minibatch> {
         let all = match self {
             Self::Text(corpus) => (corpus.validation.len() - 1) / positions,
             Self::Examples(examples) => examples.validation.len(),
@@ -116,7 +116,7 @@ impl Lessons {
         let batch_of = |rows: &[usize]| match self {
             Self::Text(corpus) => {
                 let windows = rows.iter().flat_map(|row| &corpus.validation[row * positions..][..=positions]);
-                Batch::shifted(&windows.copied().collect::<Vec<_>>(), positions)
+                Minibatch::shifted(&windows.copied().collect::<Vec<_>>(), positions)
             }
             Self::Examples(examples) => Examples::batch(rows.iter().map(|&at| &examples.validation[at])),
         };

@@ -6,7 +6,7 @@
 //! - [`AdamW`] and [`Schedule`]: every constant is said.
 //! - [`Corpus`], [`Trainer`], [`run()`] and [`checkpoint`]: text, steps, and a run that can be killed at any instant.
 //! - [`twins`]: what rounding costs, seed by seed.
-//! - [`Job`] and [`start()`]: all of it from one TOML file. [`export`]: masters become files that are served, with proof.
+//! - [`TrainingJob`] and [`start()`]: all of it from one TOML file. [`export`]: masters become files that are served, with proof.
 //!
 //! # What is trained
 //! W1.58A8 as the models of the field are (BitNet b1.58, arXiv:2402.17764): weights are f32 masters; a forward pass rounds them
@@ -55,15 +55,15 @@ pub use distill::Teacher;
 pub use error::TrainError;
 pub use examples::Examples;
 pub use found::Found;
-pub use job::{FINETUNE_TEMPLATE, Job, TEMPLATE};
+pub use job::{FINETUNE_TEMPLATE, TEMPLATE, TrainingJob};
 pub use lessons::Lessons;
-pub use memory::Memory;
+pub use memory::TrainingMemory;
 pub use metrics::{History, Trits};
-pub use model::{Batch, Transformer};
-pub use ops::Quantization;
+pub use model::{Minibatch, Transformer};
+pub use ops::FakeQuantization;
 pub use optimizer::{AdamW, AdamWOptions};
 pub use options::{DistillOptions, RelationOptions};
-pub use parameters::{Kind, Parameter, Parameters, SidePath};
+pub use parameters::{Kind, Parameter, Parameters, SidePathOptions};
 pub use run::{Ending, Event, RunOptions, run};
 pub use schedule::{Rates, Schedule, Stages};
 pub use start::{on_threads, start};

@@ -9,7 +9,7 @@ const FLOAT: usize = size_of::<f32>();
 
 /// Bytes that a run holds at its largest, when a step turns from forward to backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct TrainingMemory {
     /// The f32 masters.
     pub masters: usize,
     /// Their gradients.
@@ -20,7 +20,7 @@ pub struct Memory {
     pub activations: usize,
 }
 
-impl Memory {
+impl TrainingMemory {
     /// All of it.
     pub fn total(&self) -> usize {
         self.masters + self.gradients + self.optimizer + self.activations
@@ -29,7 +29,7 @@ impl Memory {
 
 impl Trainer {
     /// What a step takes. Text, tokenizer and program come on top.
-    pub fn memory(&self) -> Memory {
+    pub fn memory(&self) -> TrainingMemory {
         let (config, options) = (self.model().config(), self.options());
         let parameters = self.parameters().count();
         let trained = self.parameters().list().iter().filter(|p| !p.frozen);
@@ -57,7 +57,7 @@ impl Trainer {
         };
         // The last norm's input and result, and the logits.
         let ends = tokens * (2 * hidden + config.vocab);
-        Memory {
+        TrainingMemory {
             masters: parameters * FLOAT,
             // Sums of several passes are beside the gradients of the last.
             gradients: options.accumulate.min(2) * trained * FLOAT,

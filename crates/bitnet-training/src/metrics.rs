@@ -10,7 +10,7 @@ use std::{
 use bitnet_quant::{QuantConfig, weights};
 use serde_json::{Value, json};
 
-use crate::{Kind, Parameters, Quantization, StepReport, TrainError, tensorboard::EventFile};
+use crate::{FakeQuantization, Kind, Parameters, StepReport, TrainError, tensorboard::EventFile};
 
 /// The share of zeros among the trits, and how many trits have changed since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,7 +37,7 @@ impl TritWatch {
     pub(crate) fn look(
         &mut self,
         parameters: &Parameters,
-        quantization: Quantization,
+        quantization: FakeQuantization,
     ) -> Result<Trits, TrainError> {
         let Some(granularity) = quantization.weights else { return Ok(Trits::default()) };
         let (mut zeros, mut trits, mut codes) = (0, Trits::default(), Vec::new());

@@ -8,12 +8,12 @@ use burn_tensor::Tensor;
 
 use crate::{
     Parameter, Parameters, TrainError,
-    ops::{self, Heads, Quantization},
+    ops::{self, FakeQuantization, Heads},
 };
 
 /// Sequences of one length and what should follow each of their tokens.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct Minibatch {
     /// Sequences.
     pub sequences: usize,
     /// Ids, one sequence behind the other.
@@ -22,7 +22,7 @@ pub struct Batch {
     pub targets: Arc<[Option<u32>]>,
 }
 
-impl Batch {
+impl Minibatch {
     /// Sequences of `positions + 1` ids, one behind the other: each id but the last of a sequence is followed by a target.
     ///
     /// # Panics
@@ -66,7 +66,7 @@ impl Batch {
 #[derive(Clone, Debug)]
 pub struct Transformer {
     config: Config,
-    quantization: Quantization,
+    quantization: FakeQuantization,
     kernel: &'static Kernel,
     recomputes: bool,
     cos: Arc<[f32]>,
@@ -125,7 +125,7 @@ impl Transformer {
     /// When the configuration is impossible, or asks for what cannot be trained yet (norms in front of every projection).
     pub fn new(
         config: Config,
-        quantization: Quantization,
+        quantization: FakeQuantization,
         kernel: &'static Kernel,
     ) -> Result<Self, TrainError> {
         let config = config.check()?;
@@ -180,12 +180,12 @@ impl Transformer {
     }
 
     /// What is rounded.
-    pub fn quantization(&self) -> Quantization {
+    pub fn quantization(&self) -> FakeQuantization {
         self.quantization
     }
 
     /// Rounds differently from now on.
-    pub fn set_quantization(&mut self, quantization: Quantization) {
+    pub fn set_quantization(&mut self, quantization: FakeQuantization) {
         self.quantization = quantization;
     }
 
@@ -194,7 +194,7 @@ impl Transformer {
     ///
     /// # Panics
     /// When an id is not in the vocabulary, or sequences are longer than the context.
-    pub fn loss(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<1> {
+    pub fn loss(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Minibatch) -> Tensor<1> {
         let Heard { hidden, head, .. } = self.heard(parameters, leaves, batch, None);
         ops::cross_entropy(self.kernel, hidden, head, batch.counted_targets())
     }
@@ -204,7 +204,7 @@ impl Transformer {
         &self,
         parameters: &Parameters,
         leaves: &[Tensor<2>],
-        batch: &Batch,
+        batch: &Minibatch,
         tapped: Option<usize>,
     ) -> Heard {
         let given = Given { parameters, leaves };
@@ -223,7 +223,7 @@ impl Transformer {
     ///
     /// # Panics
     /// As [`Transformer::loss`].
-    pub fn logits(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Batch) -> Tensor<2> {
+    pub fn logits(&self, parameters: &Parameters, leaves: &[Tensor<2>], batch: &Minibatch) -> Tensor<2> {
         let given = Given { parameters, leaves };
         self.hidden(given, batch, None).0.matmul(self.head(given).transpose())
     }
@@ -236,7 +236,7 @@ impl Transformer {
     fn hidden(
         &self,
         given: Given<'_>,
-        batch: &Batch,
+        batch: &Minibatch,
         tapped: Option<usize>,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
         let positions = batch.positions();

@@ -29,4 +29,4 @@ pub use norm::rms_norm;
 pub use recompute::recompute;
 pub use relations::relations;
 pub use side::side_path;
-pub use sizes::{Heads, Quantization, Relations};
+pub use sizes::{FakeQuantization, Heads, Relations};

@@ -54,7 +54,7 @@ pub(crate) fn name(part: Part) -> String {
 /// Matrices beside frozen projections (LoRA, arXiv:2106.09685): `y + factor B (A x)`, with the input as it is before it is
 /// rounded.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SidePath {
+pub struct SidePathOptions {
     /// Outputs of `A`.
     pub rank: usize,
     /// `alpha / rank` is what a side path is multiplied with.
@@ -63,7 +63,7 @@ pub struct SidePath {
     pub projections: Vec<Projection>,
 }
 
-impl SidePath {
+impl SidePathOptions {
     /// What a side path is multiplied with.
     pub fn factor(&self) -> f32 {
         self.alpha / self.rank as f32
@@ -136,7 +136,7 @@ impl Parameters {
 
     /// The same, frozen, with fresh side paths: `A` uniform within one over the root of its inputs, as PEFT begins it, `B` 0.
     #[must_use]
-    pub fn with_side_paths(mut self, config: &Config, side: &SidePath, seed: u64) -> Self {
+    pub fn with_side_paths(mut self, config: &Config, side: &SidePathOptions, seed: u64) -> Self {
         self.list.iter_mut().for_each(|p| p.frozen = true);
         let (mut random, device) = (Random::new(seed ^ 0x51de_9a78), self.list[0].values.device());
         for layer in 0..config.layers {

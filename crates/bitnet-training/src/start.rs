@@ -17,7 +17,7 @@ use crate::{
     examples::Reader,
     export::TokenizerFiles,
     found::Found,
-    job::{Data, Job},
+    job::{Data, TrainingJob},
     lessons::Lessons,
     train_tokenizer,
 };
@@ -36,7 +36,7 @@ pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R
 ///
 /// # Errors
 /// Whatever is wrong with texts, tokenizer, model or sizes, before the first step.
-pub fn start(job: &Job, kernel: &'static Kernel) -> Result<(Trainer, TokenizerFiles), TrainError> {
+pub fn start(job: &TrainingJob, kernel: &'static Kernel) -> Result<(Trainer, TokenizerFiles), TrainError> {
     let found = job.start_model().map(Found::open).transpose()?;
     let (tokenizer, files) = tokenizer(job, found.as_ref())?;
     let template = match &found {
@@ -87,7 +87,7 @@ pub fn start(job: &Job, kernel: &'static Kernel) -> Result<(Trainer, TokenizerFi
 }
 
 fn lessons(
-    job: &Job,
+    job: &TrainingJob,
     tokenizer: &Tokenizer,
     template: Option<&ChatTemplate>,
     eos: Option<u32>,
@@ -105,7 +105,7 @@ fn lessons(
 
 /// The teacher of a job, and its digest.
 fn teacher(
-    job: &Job,
+    job: &TrainingJob,
     tokenizer: &Tokenizer,
     student: &bitnet_model::Config,
     kernel: &'static Kernel,
@@ -131,7 +131,7 @@ fn teacher(
 }
 
 /// The tokenizer of the model that the job begins with, else the given one, else one of the job's texts.
-fn tokenizer(job: &Job, found: Option<&Found>) -> Result<(Tokenizer, TokenizerFiles), TrainError> {
+fn tokenizer(job: &TrainingJob, found: Option<&Found>) -> Result<(Tokenizer, TokenizerFiles), TrainError> {
     let given = job.data.as_ref().filter(|data| !data.tokenizer.as_os_str().is_empty());
     if let Some(found) = found
         && let Some((tokenizer, files)) = found.tokenizer()?

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use burn_tensor::{Device, Tensor};
 
 use crate::{
-    AdamW, AdamWOptions, Batch, Parameters, Quantization, Schedule, TrainError, Transformer,
+    AdamW, AdamWOptions, FakeQuantization, Minibatch, Parameters, Schedule, TrainError, Transformer,
     checkpoint::{self, Lowest, Saved, State},
     distill::{Taught, Teacher},
     lessons::Lessons,
@@ -63,7 +63,7 @@ pub struct Trainer {
     parameters: Parameters,
     optimizer: AdamW,
     options: TrainerOptions,
-    quantization: Quantization,
+    quantization: FakeQuantization,
     lessons: Lessons,
     teacher: Option<Arc<Teacher>>,
     windows: Windows,
@@ -188,8 +188,8 @@ impl Trainer {
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
         self.round_for(self.step);
         let rates = self.options.schedule.at(self.step);
-        let batches: Vec<Batch> = (0..self.options.accumulate).map(|_| self.batch()).collect();
-        let targets: usize = batches.iter().map(Batch::counted).sum();
+        let batches: Vec<Minibatch> = (0..self.options.accumulate).map(|_| self.batch()).collect();
+        let targets: usize = batches.iter().map(Minibatch::counted).sum();
         let (mut loss, mut relations, mut sums) = (0.0, None, Vec::new());
         for batch in &batches {
             let (part, distance, grads) = self.pass(batch);
@@ -214,18 +214,18 @@ impl Trainer {
             return Err(TrainError::NotANumber { step, loss, length });
         }
         self.step = step;
-        let tokens = batches.iter().flat_map(Batch::lengths).sum();
+        let tokens = batches.iter().flat_map(Minibatch::lengths).sum();
         Ok(StepReport { step, loss, relations, length, rates, tokens })
     }
 
     /// The next batch.
-    fn batch(&mut self) -> Batch {
+    fn batch(&mut self) -> Minibatch {
         let places: Vec<usize> = (0..self.options.batch).map(|_| self.windows.next()).collect();
         self.lessons.batch(&places, self.options.positions)
     }
 
     /// The loss of one batch, the relations in it, and the gradients.
-    fn pass(&mut self, batch: &Batch) -> (f64, Option<f64>, Vec<Tensor<2>>) {
+    fn pass(&mut self, batch: &Minibatch) -> (f64, Option<f64>, Vec<Tensor<2>>) {
         let leaves = self.parameters.leaves();
         let Taught { loss, relations } = match &self.teacher {
             Some(teacher) => teacher.loss(&self.model, &self.parameters, &leaves, batch),
@@ -261,8 +261,10 @@ impl Trainer {
             0 => 1.0,
             steps => ((step + 1) as f32 / steps as f32).min(1.0),
         };
-        self.model
-            .set_quantization(Quantization { lambda: share * self.quantization.lambda, ..self.quantization });
+        self.model.set_quantization(FakeQuantization {
+            lambda: share * self.quantization.lambda,
+            ..self.quantization
+        });
     }
 
     /// The mean loss over at most `windows` windows (or examples) that lie evenly over what is kept for validation, in nats per

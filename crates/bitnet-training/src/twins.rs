@@ -7,7 +7,7 @@ use bitnet_kernels::Kernel;
 use serde::Serialize;
 
 use crate::{
-    Job, Lessons, StepReport, TrainError, Trainer,
+    Lessons, StepReport, TrainError, Trainer, TrainingJob,
     corpus::read_text,
     error::wrong,
     metrics::{TritWatch, Trits},
@@ -96,7 +96,7 @@ impl Spread {
 ///
 /// # Errors
 /// [`TrainError::Job`] when the job itself rounds no weights.
-pub fn float_twin(job: &Job) -> Result<Job, TrainError> {
+pub fn float_twin(job: &TrainingJob) -> Result<TrainingJob, TrainError> {
     if job.quantization(None)?.weights.is_none() {
         return wrong("quantization.weights = \"none\" has no twin: name what the ternary one rounds");
     }
@@ -114,12 +114,12 @@ pub fn float_twin(job: &Job) -> Result<Job, TrainError> {
 /// # Errors
 /// As [`start()`], [`float_twin`] and [`Trainer::step`].
 pub fn pair(
-    job: &Job,
+    job: &TrainingJob,
     seed: u64,
     kernel: &'static Kernel,
     mut watch: impl FnMut(Kin, &StepReport) -> bool,
 ) -> Result<Option<Pair>, TrainError> {
-    let mut twin = |kin, mut job: Job| -> Result<Option<Twin>, TrainError> {
+    let mut twin = |kin, mut job: TrainingJob| -> Result<Option<Twin>, TrainError> {
         job.training.seed = seed;
         let (mut trainer, _) = start(&job, kernel)?;
         let done = walk(&mut trainer, |report| watch(kin, report))?;
@@ -150,7 +150,7 @@ fn at_end(trainer: &Trainer, windows: usize) -> Result<Twin, TrainError> {
 ///
 /// # Errors
 /// As [`read_text`] and [`start()`].
-pub fn tokens_per_character(job: &Job, kernel: &'static Kernel) -> Result<f64, TrainError> {
+pub fn tokens_per_character(job: &TrainingJob, kernel: &'static Kernel) -> Result<f64, TrainError> {
     let (trainer, _) = start(job, kernel)?;
     let Lessons::Text(corpus) = trainer.lessons() else { return wrong("twins learn from texts") };
     let mut characters = 0;
@@ -179,7 +179,7 @@ mod tests {
     fn twins_differ_in_the_rounding_alone() {
         let settings = SETTINGS.iter().copied().chain(["data.files=[\"a.txt\"]"]);
         let settings: Vec<String> = settings.map(str::to_owned).collect();
-        let job = Job::read(TEMPLATE, &settings).unwrap();
+        let job = TrainingJob::read(TEMPLATE, &settings).unwrap();
         let float = float_twin(&job).unwrap();
         let pairs = job.identity(1).unwrap().into_iter().zip(float.identity(1).unwrap());
         let differ: Vec<String> = pairs.filter(|(a, b)| a != b).map(|(a, _)| a.0).collect();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use bitnet_inference::{ActivationChoice, InferenceEngine, LoadOptions};
 use bitnet_quant::Granularity;
 use bitnet_training::{
-    Batch, Found, Job, Lessons, Quantization, TEMPLATE, TrainError, Trainer, Transformer, export, on_threads,
-    start,
+    FakeQuantization, Found, Lessons, Minibatch, TEMPLATE, TrainError, Trainer, TrainingJob, Transformer,
+    export, on_threads, start,
 };
 use burn_tensor::{Device, Tensor};
 use common::{kernel, values};
@@ -34,12 +34,12 @@ fn settings(directory: &Path, more: &[&str]) -> Vec<String> {
 }
 
 /// A job without the section `[model]`, which begins with `model`.
-fn from(model: &Path, directory: &Path, more: &[&str]) -> Result<Job, TrainError> {
+fn from(model: &Path, directory: &Path, more: &[&str]) -> Result<TrainingJob, TrainError> {
     let (before, behind) =
         (TEMPLATE.find("\n[model]\n").unwrap(), TEMPLATE.find("\n[quantization]\n").unwrap());
     let text = [&TEMPLATE[..before], &TEMPLATE[behind..]].concat();
     let start = format!("start.model={:?}", model.to_str().unwrap());
-    Job::read(&text, &settings(directory, &[&[start.as_str()], more].concat()))
+    TrainingJob::read(&text, &settings(directory, &[&[start.as_str()], more].concat()))
 }
 
 const SIZES: [&str; 7] = [
@@ -54,7 +54,7 @@ const SIZES: [&str; 7] = [
 
 /// A few steps of a fresh model, and its files.
 fn trained(directory: &Path, more: &[&str]) -> (Trainer, Vec<export::Exported>) {
-    let job = Job::read(TEMPLATE, &settings(directory, &[&SIZES[..], more].concat())).unwrap();
+    let job = TrainingJob::read(TEMPLATE, &settings(directory, &[&SIZES[..], more].concat())).unwrap();
     on_threads(2, || {
         let (mut trainer, tokenizer) = start(&job, kernel()).unwrap();
         for _ in 0..6 {
@@ -70,7 +70,7 @@ fn evaluate(trainer: &Trainer) -> u64 {
     on_threads(2, || trainer.evaluate(8).to_bits()).unwrap()
 }
 
-fn begun(job: &Job) -> Result<Trainer, TrainError> {
+fn begun(job: &TrainingJob) -> Result<Trainer, TrainError> {
     on_threads(2, || start(job, kernel()).map(|(trainer, _)| trainer)).unwrap()
 }
 
@@ -118,7 +118,7 @@ fn scales_of_rows_and_groups_are_served_with_int8_activations() {
         assert_eq!(exported.len(), 3);
         for e in &exported {
             let found = Found::open(&e.path).unwrap();
-            let wanted = Quantization { weights: Some(granularity), ..Quantization::W158A8 };
+            let wanted = FakeQuantization { weights: Some(granularity), ..FakeQuantization::W158A8 };
             assert_eq!(found.quantization(), wanted, "{name} as {}", e.format);
             let job = from(&e.path, directory.path(), &[&weights]).unwrap();
             assert_eq!(evaluate(&begun(&job).unwrap()), expected, "{name} as {}", e.format);
@@ -136,14 +136,14 @@ fn contradictions_name_both_sides() {
     let directory = tempfile::tempdir().unwrap();
     let (_, exported) = trained(directory.path(), &["export.formats=[\"bitnet\"]"]);
     let (master, packed) = (&exported[0].path, &exported[1].path);
-    let refused = |job: Result<Job, TrainError>, parts: &[&str]| {
+    let refused = |job: Result<TrainingJob, TrainError>, parts: &[&str]| {
         let error = job.and_then(|job| begun(&job)).err().unwrap().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     };
     let start = format!("start.model={:?}", master.to_str().unwrap());
     let with_model = |more: &[&str]| {
         let all = [&SIZES[..], &[start.as_str()], more].concat();
-        Job::read(TEMPLATE, &settings(directory.path(), &all))
+        TrainingJob::read(TEMPLATE, &settings(directory.path(), &all))
     };
     begun(&with_model(&[]).unwrap()).unwrap();
     refused(with_model(&["model.ffn=128"]), &["model.ffn is 128", "master has 96", "[model]"]);
@@ -176,11 +176,11 @@ fn float_models_become_ternary_step_by_step() {
     for name in ["dense-llama-f16", "dense-qwen3-bf16"] {
         let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/oracle-made").join(name);
         let found = Found::open(&model).unwrap();
-        assert_eq!(found.quantization(), Quantization::NONE, "{name}");
+        assert_eq!(found.quantization(), FakeQuantization::NONE, "{name}");
         let parameters = found.parameters(None, &Device::flex()).unwrap();
-        let transformer = Transformer::new(found.config().clone(), Quantization::NONE, kernel()).unwrap();
+        let transformer = Transformer::new(found.config().clone(), FakeQuantization::NONE, kernel()).unwrap();
         let ids: Vec<u32> = (0..20).map(|i| (i * 37 + 5) % found.config().vocab as u32).collect();
-        let batch = Batch { sequences: 1, ids: ids.clone().into(), targets: vec![None; 20].into() };
+        let batch = Minibatch { sequences: 1, ids: ids.clone().into(), targets: vec![None; 20].into() };
         let leaves: Vec<Tensor<2>> =
             parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect();
         let ours = values(transformer.logits(&parameters, &leaves, &batch));

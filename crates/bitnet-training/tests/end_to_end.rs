@@ -9,14 +9,14 @@ use std::path::Path;
 use bitnet_evaluation::{PerplexityOptions, perplexity};
 use bitnet_inference::{GenerateOptions, InferenceEngine, LoadOptions};
 use bitnet_text::EncodeOptions;
-use bitnet_training::{Ending, Event, Job, TEMPLATE, export, on_threads, run, start};
+use bitnet_training::{Ending, Event, TEMPLATE, TrainingJob, export, on_threads, run, start};
 use common::kernel;
 
 fn text() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/text/tinyshakespeare-6000.txt")
 }
 
-fn job(directory: &Path, settings: &[&str]) -> Job {
+fn job(directory: &Path, settings: &[&str]) -> TrainingJob {
     let own = [
         format!("data.files=[{:?}]", text()),
         format!("run.directory={:?}", directory.to_str().unwrap()),
@@ -33,11 +33,11 @@ fn job(directory: &Path, settings: &[&str]) -> Job {
         "run.threads=2".into(),
     ];
     let settings: Vec<String> = own.into_iter().chain(settings.iter().map(|&s| s.to_owned())).collect();
-    Job::read(TEMPLATE, &settings).unwrap()
+    TrainingJob::read(TEMPLATE, &settings).unwrap()
 }
 
 /// Runs a job to its end and exports it; returns the validation loss and what was written.
-fn trained(job: &Job) -> (f64, Vec<export::Exported>) {
+fn trained(job: &TrainingJob) -> (f64, Vec<export::Exported>) {
     on_threads(job.run.threads, || {
         let (mut trainer, tokenizer) = start(job, kernel()).unwrap();
         let ending = run(&mut trainer, &job.run_options(), |event| !matches!(event, Event::Skipped(_)));

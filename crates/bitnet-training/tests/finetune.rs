@@ -12,7 +12,7 @@ use std::{
 use bitnet_inference::{InferenceEngine, LoadOptions};
 use bitnet_text::{EncodeOptions, Tokenizer};
 use bitnet_training::{
-    Ending, Event, FINETUNE_TEMPLATE, Fold, Job, Lessons, TEMPLATE, TrainError, Trainer,
+    Ending, Event, FINETUNE_TEMPLATE, Fold, Lessons, TEMPLATE, TrainError, Trainer, TrainingJob,
     export::{self, Exported},
     finish, on_threads, run, start,
 };
@@ -41,7 +41,7 @@ fn base(directory: &Path, more: &[&str]) -> [PathBuf; 2] {
         "export.formats=[\"hf-packed\"]".into(),
     ];
     let settings: Vec<String> = own.into_iter().chain(more.iter().map(|&s| s.to_owned())).collect();
-    let job = Job::read(TEMPLATE, &settings).unwrap();
+    let job = TrainingJob::read(TEMPLATE, &settings).unwrap();
     on_threads(2, || {
         let (mut trainer, tokenizer) = start(&job, kernel()).unwrap();
         for _ in 0..job.training.steps {
@@ -72,7 +72,7 @@ fn lines(count: usize) -> String {
     (0..count).map(line).collect()
 }
 
-fn job(model: &Path, directory: &Path, more: &[&str]) -> Job {
+fn job(model: &Path, directory: &Path, more: &[&str]) -> TrainingJob {
     let data = directory.join("data.jsonl");
     if !data.exists() {
         fs::write(&data, lines(40)).unwrap();
@@ -88,15 +88,15 @@ fn job(model: &Path, directory: &Path, more: &[&str]) -> Job {
         "run.threads=2".into(),
     ];
     let settings: Vec<String> = own.into_iter().chain(more.iter().map(|&s| s.to_owned())).collect();
-    Job::read(FINETUNE_TEMPLATE, &settings).unwrap()
+    TrainingJob::read(FINETUNE_TEMPLATE, &settings).unwrap()
 }
 
-fn begun(job: &Job) -> Result<Trainer, TrainError> {
+fn begun(job: &TrainingJob) -> Result<Trainer, TrainError> {
     on_threads(2, || start(job, kernel()).map(|(trainer, _)| trainer)).unwrap()
 }
 
 /// Runs a job to its end.
-fn tuned(job: &Job) -> (f64, Vec<Exported>, Option<Fold>) {
+fn tuned(job: &TrainingJob) -> (f64, Vec<Exported>, Option<Fold>) {
     on_threads(2, || {
         let (mut trainer, tokenizer) = start(job, kernel()).unwrap();
         let before = trainer.evaluate(100);

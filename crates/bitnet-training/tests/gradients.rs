@@ -10,7 +10,7 @@ use bitnet_model::{GateActivation, Rope, RopeScaling};
 use bitnet_quant::Granularity;
 use bitnet_training::{
     DistillOptions,
-    ops::{self, Heads, Quantization, Relations, composed},
+    ops::{self, FakeQuantization, Heads, Relations, composed},
 };
 use burn_tensor::Tensor;
 use common::{difference, gradients, kernel, matrix, noise, random, values};
@@ -210,15 +210,15 @@ fn attention() {
 fn plain_projections() {
     for lambda_zero in [false, true] {
         let quantization = match lambda_zero {
-            false => Quantization::NONE,
-            true => Quantization { lambda: 0.0, ..Quantization::W158A8 },
+            false => FakeQuantization::NONE,
+            true => FakeQuantization { lambda: 0.0, ..FakeQuantization::W158A8 },
         };
         let inputs = [random([33, 20], 8), random([6, 20], 9), random([3, 20], 10), random([5, 20], 11)];
         for weights in 1..=3 {
             check(
                 "projection",
                 &|i| ops::linear(kernel(), i[0].clone(), &i[1..], quantization),
-                &|i| composed::linear(i[0].clone(), &i[1..], Quantization::NONE),
+                &|i| composed::linear(i[0].clone(), &i[1..], FakeQuantization::NONE),
                 &inputs[..=weights],
             );
         }
@@ -230,7 +230,7 @@ fn plain_projections() {
 fn rounded_projections() {
     for granularity in [Granularity::Tensor, Granularity::Row, Granularity::Group(8)] {
         for (activations, lambda) in [(true, 1.0), (false, 1.0), (true, 0.3)] {
-            let quantization = Quantization { weights: Some(granularity), activations, lambda };
+            let quantization = FakeQuantization { weights: Some(granularity), activations, lambda };
             let inputs = [random([33, 20], 12), random([6, 20], 13), random([3, 20], 14) * 3.0];
             let by_hand = |i: &[Tensor<2>]| ops::linear(kernel(), i[0].clone(), &i[1..], quantization);
             let burn = |i: &[Tensor<2>]| composed::linear(i[0].clone(), &i[1..], quantization);

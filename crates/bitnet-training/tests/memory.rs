@@ -14,8 +14,8 @@ use std::{
 
 use bitnet_model::Config;
 use bitnet_training::{
-    AdamWOptions, Corpus, Parameters, Quantization, Schedule, Stages, Trainer, TrainerOptions, Transformer,
-    on_threads,
+    AdamWOptions, Corpus, FakeQuantization, Parameters, Schedule, Stages, Trainer, TrainerOptions,
+    Transformer, on_threads,
 };
 use burn_tensor::Device;
 use common::{kernel, small};
@@ -101,7 +101,7 @@ fn a_run_says_what_it_takes() {
     let masters = 4 * (VOCAB * HIDDEN + LAYERS * block + HIDDEN);
     let corpus = Arc::new(Corpus { train: vec![1; 1000], validation: vec![1; 1000] });
     for (accumulate, gradients) in [(1, masters), (2, 2 * masters), (5, 2 * masters)] {
-        let model = Transformer::new(config(true), Quantization::W158A8, kernel()).unwrap();
+        let model = Transformer::new(config(true), FakeQuantization::W158A8, kernel()).unwrap();
         let parameters = Parameters::random(model.config(), 1, 0.02, &Device::flex());
         let trainer =
             Trainer::new(model, parameters, corpus.clone(), options(4, accumulate), Vec::new()).unwrap();
@@ -114,7 +114,7 @@ fn a_run_says_what_it_takes() {
         for (sub_norms, batch, accumulate, recomputes) in
             [(true, 4, 1, false), (true, 16, 1, false), (false, 8, 2, false), (true, 16, 1, true)]
         {
-            let model = Transformer::new(config(sub_norms), Quantization::W158A8, kernel()).unwrap();
+            let model = Transformer::new(config(sub_norms), FakeQuantization::W158A8, kernel()).unwrap();
             let (said, held) = said_and_held(&model.recomputing(recomputes), options(batch, accumulate));
             let ratio = held as f64 / said as f64;
             eprintln!("batch {batch}, recomputed {recomputes}: {held} bytes held, {said} said, {ratio:.3}");

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use bitnet_format::{Checkpoint, HfMetadata, OpenOptions};
 use bitnet_model::{Config, Part};
 use bitnet_source::{Source, family::huggingface};
-use bitnet_training::{Batch, Parameters, Quantization, Transformer};
+use bitnet_training::{FakeQuantization, Minibatch, Parameters, Transformer};
 use burn_tensor::{Device, Tensor};
 use common::{difference, kernel, values};
 use serde_json::Value;
@@ -32,19 +32,19 @@ fn masters() -> (Config, Parameters) {
     (config.config().clone(), parameters)
 }
 
-fn batches(expected: &Value) -> Vec<Batch> {
+fn batches(expected: &Value) -> Vec<Minibatch> {
     let ids = |row: &Value| -> Vec<u32> {
         row.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
     };
     let batch = |rows: &Value| {
         let tokens: Vec<u32> = rows.as_array().unwrap().iter().flat_map(ids).collect();
-        Batch::shifted(&tokens, 15)
+        Minibatch::shifted(&tokens, 15)
     };
     expected["batches"].as_array().unwrap().iter().map(batch).collect()
 }
 
 /// The loss of a batch and the gradients of all parameters, by name.
-fn step(model: &Transformer, parameters: &Parameters, batch: &Batch) -> (f32, Vec<(String, Tensor<2>)>) {
+fn step(model: &Transformer, parameters: &Parameters, batch: &Minibatch) -> (f32, Vec<(String, Tensor<2>)>) {
     let leaves = parameters.leaves();
     let loss = model.loss(parameters, &leaves, batch);
     let mut grads = loss.backward();
@@ -58,7 +58,7 @@ fn loss_and_gradients_are_those_of_transformers() {
     let expected: Value =
         serde_json::from_str(&std::fs::read_to_string(testdata("qat-a/qat.json")).unwrap()).unwrap();
     let (config, mut parameters) = masters();
-    let model = Transformer::new(config, Quantization::W158A8, kernel()).unwrap();
+    let model = Transformer::new(config, FakeQuantization::W158A8, kernel()).unwrap();
     let wanted: Vec<f64> =
         expected["losses"].as_array().unwrap().iter().map(|l| l.as_f64().unwrap()).collect();
     let mut losses = Vec::new();

@@ -6,10 +6,10 @@ mod common;
 
 use std::path::Path;
 
-use bitnet_training::{Ending, Event, History, Job, TEMPLATE, on_threads, run, start};
+use bitnet_training::{Ending, Event, History, TEMPLATE, TrainingJob, on_threads, run, start};
 use common::{kernel, values};
 
-fn job(directory: &Path, patience: u32) -> Job {
+fn job(directory: &Path, patience: u32) -> TrainingJob {
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/text/tinyshakespeare-6000.txt");
     // So much for so short a text that it is soon known by heart.
     let settings: [&str; 15] = [
@@ -29,13 +29,13 @@ fn job(directory: &Path, patience: u32) -> Job {
         "run.save_every=30",
         "export.formats=[]",
     ];
-    Job::read(TEMPLATE, &settings.map(str::to_owned)).unwrap()
+    TrainingJob::read(TEMPLATE, &settings.map(str::to_owned)).unwrap()
 }
 
 /// The step and loss that it ended with, steps that were left out, and the bits of its masters.
 type End = (u64, f64, u64, Vec<u32>);
 
-fn ended(job: &Job, stop: Option<u64>) -> Option<End> {
+fn ended(job: &TrainingJob, stop: Option<u64>) -> Option<End> {
     let work = || {
         let (mut trainer, _) = start(job, kernel()).unwrap();
         let mut best = None;

@@ -8,9 +8,9 @@ use std::{path::Path, sync::Arc};
 
 use bitnet_model::Config;
 use bitnet_training::{
-    AdamWOptions, Corpus, DistillOptions, Examples, Job, Lessons, Parameters, Quantization, RelationOptions,
-    Schedule, Stages, StepReport, TEMPLATE, Teacher, Trainer, TrainerOptions, Transformer, checkpoint,
-    on_threads,
+    AdamWOptions, Corpus, DistillOptions, Examples, FakeQuantization, Lessons, Parameters, RelationOptions,
+    Schedule, Stages, StepReport, TEMPLATE, Teacher, Trainer, TrainerOptions, TrainingJob, Transformer,
+    checkpoint, on_threads,
 };
 use burn_tensor::Device;
 use common::{kernel, small, values};
@@ -24,7 +24,7 @@ fn student() -> Config {
 }
 
 fn model(config: &Config, seed: u64) -> (Transformer, Parameters) {
-    let model = Transformer::new(config.clone(), Quantization::W158A8, kernel()).unwrap();
+    let model = Transformer::new(config.clone(), FakeQuantization::W158A8, kernel()).unwrap();
     (model, Parameters::random(config, seed, 0.3, &Device::flex()))
 }
 
@@ -159,7 +159,7 @@ fn what_cannot_be_is_refused_by_its_key() {
     let read = |settings: &[&str]| {
         let settings: Vec<String> =
             ["data.files=[\"a.txt\"]"].iter().chain(settings).map(|&s| s.to_owned()).collect();
-        Job::read(TEMPLATE, &settings).map(|_| ()).map_err(|e| e.to_string())
+        TrainingJob::read(TEMPLATE, &settings).map(|_| ()).map_err(|e| e.to_string())
     };
     let taught = "distillation.teacher=b";
     let refused = |settings: &[&str], parts: &[&str]| {

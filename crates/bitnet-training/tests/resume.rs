@@ -8,8 +8,8 @@ use std::{path::Path, sync::Arc};
 
 use bitnet_model::Config;
 use bitnet_training::{
-    AdamWOptions, Corpus, Parameters, Quantization, Schedule, Stages, TrainError, Trainer, TrainerOptions,
-    Transformer, checkpoint,
+    AdamWOptions, Corpus, FakeQuantization, Parameters, Schedule, Stages, TrainError, Trainer,
+    TrainerOptions, Transformer, checkpoint,
 };
 use burn_tensor::Device;
 use common::{kernel, small, values};
@@ -40,7 +40,7 @@ fn corpus() -> Arc<Corpus> {
 }
 
 fn trainer_with(options: TrainerOptions) -> Trainer {
-    let model = Transformer::new(small(), Quantization::W158A8, kernel()).unwrap();
+    let model = Transformer::new(small(), FakeQuantization::W158A8, kernel()).unwrap();
     let parameters = Parameters::random(&small(), 1, 0.05, &Device::flex());
     let identity = vec![("seed".to_owned(), "3".to_owned())];
     Trainer::new(model, parameters, corpus(), options, identity).unwrap()
@@ -134,7 +134,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
 fn another_run_does_not_take_a_checkpoint_up() {
     let directory = tempfile::tempdir().unwrap();
     trainer().save(directory.path(), 1).unwrap();
-    let model = Transformer::new(small(), Quantization::W158A8, kernel()).unwrap();
+    let model = Transformer::new(small(), FakeQuantization::W158A8, kernel()).unwrap();
     let parameters = Parameters::random(&small(), 1, 0.05, &Device::flex());
     let identity = vec![("seed".to_owned(), "4".to_owned())];
     let mut other = Trainer::new(model, parameters, corpus(), options(), identity).unwrap();

@@ -7,7 +7,7 @@ mod common;
 
 use bitnet_core::{HybridMemoryPool, ThreadPool, threads::ColumnsMut};
 use bitnet_quant::{Activations, Granularity, PackedTernary, QuantConfig, QuantizedRows, weights};
-use bitnet_training::ops::{self, Quantization};
+use bitnet_training::ops::{self, FakeQuantization};
 use common::{difference, gradients, kernel, matrix, noise, random};
 
 const TOKENS: usize = 37;
@@ -60,7 +60,7 @@ fn gradients_take_the_rounded_factors() {
     let r = rounded(Granularity::Tensor);
     let inputs = [matrix(r.x, [TOKENS, INPUTS]), matrix(r.w, [OUTPUTS, INPUTS])];
     let linear =
-        |i: &[burn_tensor::Tensor<2>]| ops::linear(kernel(), i[0].clone(), &i[1..], Quantization::W158A8);
+        |i: &[burn_tensor::Tensor<2>]| ops::linear(kernel(), i[0].clone(), &i[1..], FakeQuantization::W158A8);
     let (_, grads) = gradients(linear, &inputs);
     // What `gradients` multiplies the outputs with is the gradient of the outputs.
     let g = common::values(random([TOKENS, OUTPUTS], 99));
@@ -77,7 +77,7 @@ fn the_forward_is_the_engines() {
         let mut wanted = vec![0.0; TOKENS * OUTPUTS];
         let mut columns = ColumnsMut::whole(&mut wanted, OUTPUTS);
         kernel().matmul(&r.packed, &r.rows, Activations::Int8PerToken, 0, &mut columns);
-        let quantization = Quantization { weights: Some(granularity), ..Quantization::W158A8 };
+        let quantization = FakeQuantization { weights: Some(granularity), ..FakeQuantization::W158A8 };
         let (x, w) = (matrix(r.x, [TOKENS, INPUTS]), matrix(r.w, [OUTPUTS, INPUTS]));
         let ours = common::values(ops::linear(kernel(), x, &[w], quantization));
         match granularity {
@@ -92,7 +92,7 @@ fn the_forward_is_the_engines() {
 fn lambda_leads_from_the_plain_product_to_the_rounded_one() {
     let (x, w) = (random([TOKENS, INPUTS], 1), random([OUTPUTS, INPUTS], 2));
     let at = |lambda| {
-        let quantization = Quantization { lambda, ..Quantization::W158A8 };
+        let quantization = FakeQuantization { lambda, ..FakeQuantization::W158A8 };
         common::values(ops::linear(kernel(), x.clone(), std::slice::from_ref(&w), quantization))
     };
     let plain = common::values(x.clone().matmul(w.clone().transpose()));

@@ -5,12 +5,12 @@
 mod common;
 
 use bitnet_training::{
-    Job, TEMPLATE, TrainError, on_threads,
+    TEMPLATE, TrainError, TrainingJob, on_threads,
     twins::{Kin, Pair, pair},
 };
 use common::kernel;
 
-fn job() -> Job {
+fn job() -> TrainingJob {
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/text/tinyshakespeare-6000.txt");
     let settings: [&str; 12] = [
         &format!("data.files=[{text:?}]"),
@@ -26,7 +26,7 @@ fn job() -> Job {
         "optimizer.warmup=3",
         "export.formats=[]",
     ];
-    Job::read(TEMPLATE, &settings.map(str::to_owned)).unwrap()
+    TrainingJob::read(TEMPLATE, &settings.map(str::to_owned)).unwrap()
 }
 
 fn twins(seed: u64) -> (Pair, Vec<(Kin, u64, f64)>) {

@@ -6,7 +6,7 @@ use bitnet_benchmarks::SHAPES;
 use clap::{ArgGroup, Args, ValueEnum, ValueHint, builder::PossibleValuesParser};
 
 use super::{
-    Activations, Kv, LayoutArg, number,
+    ActivationsArg, Kv, LayoutArg, number,
     words::{self, OptionalModelArg},
 };
 
@@ -103,8 +103,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME", value_parser = words::kernels())]
     pub kernel: Option<String>,
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
-    pub activations: Activations,
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = ActivationsArg::Auto)]
+    pub activations: ActivationsArg,
     /// In how many bits ternary weights are held (auto is two here, since nothing is tuned); results are the same
     #[arg(long, value_name = "WHICH", value_enum, default_value_t = LayoutArg::Auto)]
     pub layout: LayoutArg,

@@ -15,8 +15,8 @@ pub struct EngineArgs {
     #[arg(long, value_name = "NAME", value_parser = words::kernels())]
     pub kernel: Option<String>,
     /// How activations are rounded: as the model was trained, not at all, or to int8 in any case
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = Activations::Auto)]
-    pub activations: Activations,
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = ActivationsArg::Auto)]
+    pub activations: ActivationsArg,
     /// How keys and values of past tokens are kept: f16 takes half of the memory of f32, int8 a quarter [default: f16; f32 where
     /// logits or perplexity are wanted]
     #[arg(long, value_name = "TYPE", value_enum)]
@@ -47,7 +47,7 @@ impl EngineArgs {
     pub fn for_running(&self) -> Vec<&'static str> {
         let given = [
             ("--threads", self.threads.is_some()),
-            ("--activations", self.activations != Activations::Auto),
+            ("--activations", self.activations != ActivationsArg::Auto),
             ("--sparsity", self.sparsity != SparsityArg::Auto),
             ("--layout", self.layout != LayoutArg::Auto),
             ("--tune", self.tune != Tune::Auto),
@@ -87,7 +87,7 @@ pub enum SparsityArg {
 
 /// Rounding of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Activations {
+pub enum ActivationsArg {
     Auto,
     Float,
     Int8,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bitnet_benchmarks::{
-    BenchmarkError, Plan, Row, Shape, Subject, SubjectOptions, Verdict, Watcher, compare, run as measure,
-    svg, write_gguf,
+    BenchmarkError, BenchmarkPlan, ModelShape, Row, Subject, SubjectOptions, Verdict, Watcher, compare,
+    run as measure, svg, write_gguf,
 };
 
 use bitnet_core::ThreadPool;
@@ -18,7 +18,7 @@ use crate::{
     human,
     interrupt::Guard,
     load, machine,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -91,7 +91,7 @@ fn kernels(args: &BenchArgs) -> Result<()> {
 
 /// A synthetic model for other engines.
 fn write(path: &Path, shape: &str) -> Result<()> {
-    struct Quiet(Guard, Progress);
+    struct Quiet(Guard, ProgressMeter);
     impl Watcher for Quiet {
         fn begins(&self, _: &str, done: usize, total: usize) {
             self.1.set(done as u64, total as u64);
@@ -101,9 +101,9 @@ fn write(path: &Path, shape: &str) -> Result<()> {
             self.0.pressed()
         }
     }
-    let shape = Shape::named(shape).map_err(failure)?;
+    let shape = ModelShape::named(shape).map_err(failure)?;
     let threads = ThreadPool::new(std::thread::available_parallelism().map_or(1, usize::from));
-    let watcher = Quiet(Guard::new(), Progress::new("writing", 0, Unit::Items));
+    let watcher = Quiet(Guard::new(), ProgressMeter::new("writing", 0, Unit::Items));
     let bytes = write_gguf(shape, path, &threads, &watcher).map_err(failure)?;
     drop(watcher);
     terminal::note(format_args!("{}: {}", path.display(), human::bytes(bytes)));
@@ -136,14 +136,14 @@ fn judge(old: &[Row], rows: &[Row], args: &BenchArgs) -> Result<()> {
     }
 }
 
-fn plan(args: &BenchArgs) -> Plan {
+fn plan(args: &BenchArgs) -> BenchmarkPlan {
     let wide = |list: &[u16]| list.iter().map(|&n| usize::from(n)).collect::<Vec<_>>();
     let mut threads: Vec<_> = args.threads.iter().map(|&n| machine::threads(n)).collect();
     if threads.is_empty() {
         threads = vec![1, std::thread::available_parallelism().map_or(1, usize::from)];
     }
     threads.dedup();
-    Plan {
+    BenchmarkPlan {
         threads,
         prompt: args.prompt as usize,
         generate: args.generate as usize,
@@ -159,7 +159,7 @@ fn plan(args: &BenchArgs) -> Plan {
     }
 }
 
-fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
+fn subject(args: &BenchArgs, plan: &BenchmarkPlan) -> Result<Subject> {
     let options = SubjectOptions {
         kernel: args.kernel.clone(),
         activations: load::choice(args.activations),
@@ -175,10 +175,10 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
         i2s_64: args.i2s_64,
     };
     let (label, made) = match (&args.synthetic, args.model.name()) {
-        (Some(shape), _) => ("making", Shape::named(shape).map_err(failure)?),
+        (Some(shape), _) => ("making", ModelShape::named(shape).map_err(failure)?),
         (None, Some(name)) => {
             let source = load::source(name, options.i2s_64)?;
-            let progress = Progress::new("loading", 0, Unit::Bytes);
+            let progress = ProgressMeter::new("loading", 0, Unit::Bytes);
             let mut subject =
                 Subject::from_source(source, &options, &|done, total| progress.set(done, total))
                     .map_err(failure)?;
@@ -189,7 +189,7 @@ fn subject(args: &BenchArgs, plan: &Plan) -> Result<Subject> {
         }
         (None, None) => return Err(Failure::usage("a model or --synthetic SHAPE is needed")),
     };
-    let progress = Progress::new(label, 0, Unit::Bytes);
+    let progress = ProgressMeter::new(label, 0, Unit::Bytes);
     Subject::synthetic(made, &options, &|done, total| progress.set(done, total)).map_err(failure)
 }
 

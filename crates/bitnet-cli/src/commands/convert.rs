@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use bitnet_convert::{ConvertError, ConvertOptions, ConvertProgress, Report, Target, convert};
+use bitnet_convert::{ConvertError, ConvertOptions, ConvertProgress, ConvertReport, Target, convert};
 use serde::Serialize;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     human::{self, Pairs},
     interrupt::interruptible,
     load,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     resolve, terminal,
 };
 
@@ -62,7 +62,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         _ => files::warn_of_ending(output, "bitnet", "a .bitnet file"),
     }
     let report = interruptible(|guard| {
-        let progress = Progress::new("converting", 0, Unit::Bytes);
+        let progress = ProgressMeter::new("converting", 0, Unit::Bytes);
         let look = move |ConvertProgress { done, total }| {
             progress.set(done, total);
             guard.give_way();
@@ -85,7 +85,7 @@ fn failure(error: ConvertError) -> Failure {
     Failure::new(sentence(&error))
 }
 
-fn told<'a>(report: &'a Report, output: &Path, target: Target) -> Told<'a> {
+fn told<'a>(report: &'a ConvertReport, output: &Path, target: Target) -> Told<'a> {
     Told {
         output: output.display().to_string(),
         target: target.to_string(),
@@ -105,7 +105,7 @@ fn told<'a>(report: &'a Report, output: &Path, target: Target) -> Told<'a> {
 }
 
 /// The proof: what was written, opened again and compared with what was read.
-fn words(report: &Report, output: &Path) -> String {
+fn words(report: &ConvertReport, output: &Path) -> String {
     let of = |equal: u64, all: u64| format!("{} of {} equal", human::count(equal), human::count(all));
     let mut pairs = Pairs::new();
     pairs.row("written", format_args!("{}, {}", output.display(), human::bytes(report.bytes_written)));

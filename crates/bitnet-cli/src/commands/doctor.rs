@@ -8,8 +8,8 @@ use crate::{
     args::{COMMIT, DoctorArgs},
     failure::{Failure, Result},
     gates::{self, Shares},
-    human::{self, Pairs, Table},
-    machine::{self, Bandwidth, Cpu, Memory},
+    human::{self, Pairs, TextTable},
+    machine::{self, Bandwidth, MachineMemory, Processor},
     terminal::{self, Style},
     tuning::{self, Finding},
 };
@@ -22,11 +22,11 @@ struct Report {
     commit: Option<&'static str>,
     /// Whether `train`, `finetune` and `twins` are built in.
     training: bool,
-    cpu: Cpu,
+    cpu: Processor,
     kernels: Vec<KernelReport>,
     /// The kernel that a model would run on.
     chosen: Option<&'static str>,
-    memory: Memory,
+    memory: MachineMemory,
     bandwidth: Vec<Bandwidth>,
     /// How models of the shapes that were run here run fastest, as was measured.
     tuning: Vec<Finding>,
@@ -46,8 +46,8 @@ struct KernelReport {
 }
 
 pub fn run(args: &DoctorArgs) -> Result<()> {
-    let cpu = Cpu::detect();
-    let memory = Memory::detect();
+    let cpu = Processor::detect();
+    let memory = MachineMemory::detect();
     let kernels = kernels();
     let choice = bitnet_kernels::select(args.kernel.as_deref());
     // A kernel that was asked for by name and cannot be had is an error, not a finding.
@@ -101,7 +101,7 @@ fn kernels() -> Vec<KernelReport> {
     bitnet_kernels::all_names().map(verdict).collect()
 }
 
-fn findings(cpu: &Cpu, memory: &Memory, kernels: &[KernelReport]) -> Vec<String> {
+fn findings(cpu: &Processor, memory: &MachineMemory, kernels: &[KernelReport]) -> Vec<String> {
     let mut found = Vec::new();
     for kernel in kernels.iter().filter(|k| k.self_test == Some(false)) {
         found.push(format!("{} computes wrongly on this machine and is not used: the machine claims instructions that it does not carry out", kernel.name));
@@ -175,7 +175,7 @@ fn build(report: &Report) -> String {
     pairs.text()
 }
 
-fn processor(cpu: &Cpu) -> String {
+fn processor(cpu: &Processor) -> String {
     let mut pairs = Pairs::new();
     pairs.row("name", format_args!("{} ({})", cpu.name, cpu.architecture));
     let mut processors = format!("{} usable", cpu.usable);
@@ -199,7 +199,7 @@ fn processor(cpu: &Cpu) -> String {
 }
 
 fn kernel_table(report: &Report) -> String {
-    let mut table = Table::new(&["name", "supported", "self-test", ""]);
+    let mut table = TextTable::new(&["name", "supported", "self-test", ""]);
     for kernel in &report.kernels {
         let test = match kernel.self_test {
             Some(true) => "passed",
@@ -213,7 +213,7 @@ fn kernel_table(report: &Report) -> String {
     table.text()
 }
 
-fn memory_words(memory: &Memory) -> String {
+fn memory_words(memory: &MachineMemory) -> String {
     let size = |n: Option<u64>| n.map_or("unknown".to_owned(), human::bytes);
     let mut pairs = Pairs::new();
     pairs.row("total", size(memory.total));
@@ -231,7 +231,7 @@ fn memory_words(memory: &Memory) -> String {
 }
 
 fn bandwidth_table(measured: &[Bandwidth]) -> String {
-    let mut table = Table::new(&["threads", "best", "median", "buffer"]);
+    let mut table = TextTable::new(&["threads", "best", "median", "buffer"]);
     for speed in measured {
         let rate = |bytes: f64| format!("{:.1} GB/s", bytes / 1e9);
         let buffer = human::bytes(speed.buffer_bytes as u64);
@@ -270,7 +270,7 @@ fn tuning_words(findings: &[Finding]) -> String {
             finding.layers,
             human::seconds(finding.seconds)
         );
-        let mut table = Table::new(&["  choice", "value", "tokens/s of the sample", ""]);
+        let mut table = TextTable::new(&["  choice", "value", "tokens/s of the sample", ""]);
         for trial in &finding.trials {
             let chosen = if trial.chosen { "chosen" } else { "" };
             let speed = format!("{:.1}", trial.tokens_per_second);

@@ -13,7 +13,7 @@ use crate::{
     args::{EngineArgs, EvaluateArgs},
     failure::{Failure, Result},
     files, load,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -21,7 +21,7 @@ use super::perplexity;
 
 mod report;
 
-use report::{ComparisonReport, Report, Score, TaskReport, TextReport};
+use report::{ComparisonReport, EvaluationReport, Score, TaskReport, TextReport};
 
 /// The window when nobody says: what the field's tables use most.
 const WINDOW: usize = 512;
@@ -42,7 +42,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     };
     let mut reports = Vec::with_capacity(tasks.len());
     for (file, questions) in tasks {
-        let progress = Progress::new("questions", 0, Unit::Items);
+        let progress = ProgressMeter::new("questions", 0, Unit::Items);
         let mut session = engine.session().map_err(load::failure)?;
         let tell = |done, total| progress.set(done as u64, total as u64);
         let result = multiple_choice(&mut session, &questions, &args.delimiter, tell);
@@ -51,7 +51,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         reports.push(TaskReport::new(file, result));
     }
     let info = engine.info();
-    let report = Report {
+    let report = EvaluationReport {
         model: args.model.to_string(),
         text,
         tasks: reports,
@@ -100,7 +100,7 @@ fn judge_text(
     let window = args.window.map_or(WINDOW.min(context), |n| n as usize);
     let stride = perplexity::stride(window, args.stride)?;
     let options = PerplexityOptions { window, stride, bos };
-    let progress = Progress::new("windows", 0, Unit::Items);
+    let progress = ProgressMeter::new("windows", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
     let mut session = engine.session().map_err(load::failure)?;
     let (score, against) = match &other {

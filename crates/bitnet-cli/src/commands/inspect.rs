@@ -11,10 +11,10 @@ use crate::{
     args::InspectArgs,
     boxed,
     failure::{Failure, Result},
-    human::{self, Pairs, Table},
+    human::{self, Pairs, TextTable},
     load,
-    machine::Memory,
-    progress::{Progress, Unit},
+    machine::MachineMemory,
+    progress::{ProgressMeter, Unit},
     terminal::{self, Style},
 };
 
@@ -120,7 +120,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let checkpoint = load::checkpoint(&args.model, args.engine.i2s_64)?;
     let path = checkpoint.path().display().to_string();
     let digests = if args.verify { Some(verify(&checkpoint)?) } else { None };
-    let progress = Progress::new("reading", 0, Unit::Items);
+    let progress = ProgressMeter::new("reading", 0, Unit::Items);
     let inspection = inspect(checkpoint, |done, total| progress.set(done as u64, total as u64));
     drop(progress);
     let context = args.engine.context.map(|n| n as usize);
@@ -191,7 +191,7 @@ fn report(
     }
     let kv_bytes_per_token = kv.bytes_per_position(&config) as u64;
     let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
-    let free_bytes = Memory::detect().free();
+    let free_bytes = MachineMemory::detect().free();
     if let Some(free) = free_bytes.filter(|&free| free < weight_bytes.saturating_add(kv_bytes)) {
         warnings
             .push(format!("{} of memory is free, which is less than running it takes", human::bytes(free)));
@@ -377,7 +377,7 @@ fn memory_words(report: &Report) -> String {
 }
 
 fn tensor_table(tensors: &[TensorReport]) -> String {
-    let mut table = Table::new(&["name", "shape", "stored", "size", "zeros", "scales", "from", "to"]);
+    let mut table = TextTable::new(&["name", "shape", "stored", "size", "zeros", "scales", "from", "to"]);
     for t in tensors {
         let zeros = t.trits.map_or("-".into(), |t| {
             format!("{:.1} %", 100.0 * t.zero as f64 / (t.minus + t.zero + t.plus).max(1) as f64)
@@ -413,7 +413,7 @@ fn kind_table(tensors: &[TensorReport]) -> String {
         let kind = &mut kinds[at];
         (kind.2, kind.3, kind.4) = (kind.2 + 1, kind.3 + t.bytes, kind.4.plus(t.trits.unwrap_or_default()));
     }
-    let mut table = Table::new(&["stored", "matrices", "size", "zeros", "scales"]);
+    let mut table = TextTable::new(&["stored", "matrices", "size", "zeros", "scales"]);
     for (stored, scales, count, bytes, trits) in kinds {
         let all = trits.minus + trits.zero + trits.plus;
         let zeros =

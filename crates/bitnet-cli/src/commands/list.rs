@@ -6,7 +6,7 @@ use crate::{
     args::ListArgs,
     failure::Result,
     hub::{Cache, Kept},
-    human::{self, Table},
+    human::{self, TextTable},
     terminal,
 };
 
@@ -29,7 +29,7 @@ pub fn run(args: &ListArgs) -> Result<()> {
         terminal::note(format_args!("no model was fetched: there is none in {}", cache.root().display()));
         return Ok(());
     }
-    let mut table = Table::new(&["model", "size", "files", "revision"]);
+    let mut table = TextTable::new(&["model", "size", "files", "revision"]);
     for model in &kept {
         let revisions = match model.revisions.as_slice() {
             [] => "not complete: pull it again, or remove it".to_owned(),

@@ -9,7 +9,7 @@ use crate::{
     human,
     interrupt::Guard,
     load, npy,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -52,7 +52,7 @@ const PART: usize = 64;
 
 fn write_rows(session: &mut Session, ids: &[u32], draft: &mut Draft) -> Result<()> {
     let guard = Guard::new();
-    let progress = Progress::new("logits", ids.len() as u64, Unit::Items);
+    let progress = ProgressMeter::new("logits", ids.len() as u64, Unit::Items);
     let (mut bytes, mut rows) = (Vec::new(), 0);
     for part in ids.chunks(PART) {
         if guard.pressed() {

@@ -13,7 +13,7 @@ use crate::{
     files, human,
     human::Pairs,
     load,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -51,7 +51,7 @@ pub fn run(args: &PerplexityArgs) -> Result<()> {
     let window = args.window.map_or(WINDOW.min(engine.info().context), |n| n as usize);
     let stride = stride(window, args.stride)?;
     let mut session = engine.session().map_err(load::failure)?;
-    let progress = Progress::new("windows", 0, Unit::Items);
+    let progress = ProgressMeter::new("windows", 0, Unit::Items);
     let start = Instant::now();
     let options = PerplexityOptions { window, stride, bos };
     let result =

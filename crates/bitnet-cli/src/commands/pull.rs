@@ -8,9 +8,9 @@ use crate::{
     args::PullArgs,
     failure::{Failure, Result},
     files,
-    hub::{self, Cache, Found, Hub, Listing, RemoteFile, RepoName},
+    hub::{self, Cache, CachedModel, Hub, Listing, RemoteFile, RepoName},
     human,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -192,7 +192,7 @@ impl Pull {
         }
         // What a hub says of sizes need not fit in a number.
         let total = missing.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size));
-        let progress = Progress::new(&self.repo.to_string(), total, Unit::Bytes);
+        let progress = ProgressMeter::new(&self.repo.to_string(), total, Unit::Bytes);
         let mut before: u64 = 0;
         for file in missing {
             let tell = |bytes| progress.set(before.saturating_add(bytes), total);
@@ -214,7 +214,7 @@ impl Pull {
         let snapshot = self.cache.snapshot(&self.repo, commit);
         match (asked, self.cache.find(&self.repo, None)) {
             ([one], _) => snapshot.join(hub::parts::first(one)),
-            (_, Found::Model(path)) if path.starts_with(&snapshot) => path,
+            (_, CachedModel::Model(path)) if path.starts_with(&snapshot) => path,
             _ => snapshot,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use bitnet_calibration::{Grid, Method, Options, QuantizeError, Scheme, Step, Windows, quantize};
+use bitnet_calibration::{
+    Grid, Method, QuantizeError, QuantizeOptions, QuantizeStep, Scheme, Windows, quantize,
+};
 use bitnet_inference::{DEFAULT_CONTEXT, vocabulary};
 use bitnet_model::Projection;
 use bitnet_quant::Granularity;
@@ -15,7 +17,7 @@ use crate::{
     files,
     interrupt::interruptible,
     load, machine,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal,
 };
 
@@ -53,10 +55,10 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     warn_of_scheme(given, options.scheme);
     let (calibration, held_out) = texts(args, &source)?;
     let report = interruptible(|guard| {
-        let mut shown: Option<(Step, Progress)> = None;
-        let mut look = |step: Step, done: usize, total: usize| {
+        let mut shown: Option<(QuantizeStep, ProgressMeter)> = None;
+        let mut look = |step: QuantizeStep, done: usize, total: usize| {
             if shown.as_ref().is_none_or(|(now, _)| *now != step) {
-                shown = Some((step, Progress::new(label(step), total as u64, Unit::Items)));
+                shown = Some((step, ProgressMeter::new(label(step), total as u64, Unit::Items)));
             }
             if let Some((_, bar)) = &shown {
                 bar.set(done as u64, total as u64);
@@ -102,15 +104,15 @@ fn warn_of_scheme(given: &QuantizeArgs, scheme: Scheme) {
     }
 }
 
-fn label(step: Step) -> &'static str {
+fn label(step: QuantizeStep) -> &'static str {
     match step {
-        Step::Measuring => "measuring each matrix",
-        Step::Planning => "planning",
-        Step::Quantizing => "quantizing",
+        QuantizeStep::Measuring => "measuring each matrix",
+        QuantizeStep::Planning => "planning",
+        QuantizeStep::Quantizing => "quantizing",
     }
 }
 
-fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
+fn options(args: &QuantizeArgs, source: &Source) -> Result<QuantizeOptions> {
     let method = match &args.method {
         Some(word) => word.parse().map_err(failure)?,
         // What loses least for its bits on models that were never trained ternary; without text nothing smaller is safe.
@@ -118,7 +120,7 @@ fn options(args: &QuantizeArgs, source: &Source) -> Result<Options> {
         None => Method::Int8,
     };
     let Scheme { grid, feedback } = method.scheme();
-    Ok(Options {
+    Ok(QuantizeOptions {
         scheme: Scheme { grid, feedback },
         granularity: match args.group.unwrap_or(GROUP) {
             Group::Tensor => Granularity::Tensor,

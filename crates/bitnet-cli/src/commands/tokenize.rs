@@ -13,7 +13,7 @@ use crate::{
     args::{ModelName, TokenizeArgs},
     failure::{Failure, Result},
     files,
-    human::Table,
+    human::TextTable,
     load, resolve,
     terminal::{self, TextOut},
 };
@@ -36,7 +36,7 @@ pub fn run(args: &TokenizeArgs) -> Result<()> {
     if !args.pieces {
         return terminal::print_line(format_args!("{}", serde_json::json!(ids)));
     }
-    let mut table = Table::new(&["id", "token"]);
+    let mut table = TextTable::new(&["id", "token"]);
     for id in ids {
         let token = tokenizer.token_bytes(id).unwrap_or_default();
         table.row(vec![id.to_string(), format!("{:?}", String::from_utf8_lossy(token))]);

@@ -25,7 +25,7 @@ pub struct Cache {
 
 /// What the cache has of a model.
 #[derive(Debug)]
-pub enum Found {
+pub enum CachedModel {
     /// A directory or a file that can be opened.
     Model(PathBuf),
     /// Several model files, of which one must be named.
@@ -96,25 +96,25 @@ impl Cache {
     }
 
     /// What there is of `repo`, without asking the network. `file` names one file of it.
-    pub fn find(&self, repo: &RepoName, file: Option<&str>) -> Found {
-        let Some(snapshot) = self.newest(repo) else { return Found::Nothing };
+    pub fn find(&self, repo: &RepoName, file: Option<&str>) -> CachedModel {
+        let Some(snapshot) = self.newest(repo) else { return CachedModel::Nothing };
         if let Some(file) = file {
             return if super::safe_path(file) && snapshot.join(file).is_file() {
-                Found::Model(snapshot.join(parts::first(file)))
+                CachedModel::Model(snapshot.join(parts::first(file)))
             } else {
-                Found::Nothing
+                CachedModel::Nothing
             };
         }
         let has = |suffix: &str| names(&snapshot).iter().any(|name| name.ends_with(suffix));
         if has(".safetensors") && snapshot.join("config.json").is_file() {
-            return Found::Model(snapshot);
+            return CachedModel::Model(snapshot);
         }
         let names = names(&snapshot);
         let models = parts::models(names.iter().filter(|n| n.ends_with(".gguf") || n.ends_with(".bitnet")));
         match models.as_slice() {
-            [] => Found::Nothing,
-            [one] => Found::Model(snapshot.join(one)),
-            _ => Found::Several(models),
+            [] => CachedModel::Nothing,
+            [one] => CachedModel::Model(snapshot.join(one)),
+            _ => CachedModel::Several(models),
         }
     }
 

@@ -8,7 +8,7 @@ use super::system_files;
 
 /// The processor.
 #[derive(Debug, Serialize)]
-pub struct Cpu {
+pub struct Processor {
     pub name: String,
     pub architecture: &'static str,
     /// Logical processors that are online.
@@ -31,7 +31,7 @@ pub struct Isa {
     pub present: bool,
 }
 
-impl Cpu {
+impl Processor {
     pub fn detect() -> Self {
         let info = system_files::read("/proc/cpuinfo").unwrap_or_default();
         let field = |key: &str| {

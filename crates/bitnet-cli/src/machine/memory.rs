@@ -6,7 +6,7 @@ use super::system_files;
 
 /// Memory, in bytes.
 #[derive(Debug, Serialize)]
-pub struct Memory {
+pub struct MachineMemory {
     pub total: Option<u64>,
     pub available: Option<u64>,
     /// The control group's limit.
@@ -26,7 +26,7 @@ pub struct HugePages {
     pub in_use: Option<u64>,
 }
 
-impl Memory {
+impl MachineMemory {
     pub fn detect() -> Self {
         let info = system_files::read("/proc/meminfo").unwrap_or_default();
         let field = |key: &str| meminfo(&info, key);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_narrowest_limit_counts() {
-        let mut memory = Memory::detect();
+        let mut memory = MachineMemory::detect();
         (memory.available, memory.limit, memory.used_of_limit) = (Some(100), Some(50), Some(20));
         assert_eq!(memory.free(), Some(30));
         memory.limit = None;

@@ -5,38 +5,14 @@ use std::collections::BTreeMap;
 use super::{ORDER, root, source::modules};
 
 /// Names with several meanings yet, and where. May only shrink.
-const TO_RENAME: &[(&str, &[&str])] = &[
-    ("Activations", &["quant::activations", "cli::args::engine"]),
-    ("Batch", &["model::device::batch", "training::model"]),
-    ("Change", &["evaluation::matrices", "benchmarks::compare"]),
-    ("Command", &["cli::args", "cli::commands::train::job"]),
-    ("Cpu", &["model::cpu", "cli::machine::cpu"]),
-    ("Device", &["core::device", "model::device"]),
-    ("Found", &["training::found", "cli::hub::cache"]),
-    ("Job", &["model::device", "training::job"]),
-    ("Matrix", &["model::cpu::matrix", "cli::commands::inspect::rows"]),
-    ("MatrixReport", &["evaluation::inspect", "calibration::report"]),
-    ("Memory", &["training::memory", "benchmarks::row", "cli::machine::memory"]),
-    ("Model", &["model::decoder", "training::job::sections"]),
-    ("OnProgress", &["inference::engine", "convert::convert"]),
-    ("Part", &["model::parts", "training::ops::recompute"]),
-    ("Plan", &["calibration::plan", "benchmarks::plan"]),
-    ("Progress", &["model::load", "calibration::quantize", "cli::progress"]),
-    ("Quantization", &["source::family::huggingface", "training::ops::sizes"]),
-    ("Relations", &["training::job::sections", "training::ops::sizes"]),
-    ("Report", &["conformance", "convert::report", "calibration::report", "cli::commands::evaluate::report"]),
-    ("Result", &["core::error", "cli::failure"]),
-    ("Rows", &["model::cpu", "cli::commands::inspect::rows"]),
-    ("Shape", &["conformance::model", "training::job::sections", "benchmarks::shapes"]),
-    ("Share", &["evaluation::multiple_choice", "benchmarks::breakdown"]),
-    ("SidePath", &["model::linear", "training::parameters"]),
-    ("Step", &["inference::turn", "calibration::quantize"]),
-    ("Table", &["model::table", "cli::human"]),
-    ("Trial", &["inference::tuner", "cli::tuning"]),
-    ("Watch", &["model::watched", "cli::commands::train::watch"]),
-];
+const TO_RENAME: &[(&str, &[&str])] = &[("Device", &["core::device", "model::device"])];
 
-/// Every name of a type that is defined `pub` in more than one module, with these modules. An alias counts.
+/// The one name that may be repeated: a module's alias of `std::result::Result` with its own error, as Rust has it everywhere.
+const IDIOM: &str = "Result";
+
+/// Every name of a type that is defined `pub` in more than one module, with these modules. An alias counts, and so does a name inside
+/// the command, where `pub` reaches no further: its modules import each other's types like those of libraries. Types without `pub`
+/// are a module's own matter.
 fn repeated() -> BTreeMap<String, Vec<String>> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in ORDER {
@@ -53,7 +29,7 @@ fn repeated() -> BTreeMap<String, Vec<String>> {
             }
         }
     }
-    places.retain(|_, places| places.len() > 1);
+    places.retain(|name, places| places.len() > 1 && name != IDIOM);
     places
 }
 

@@ -7,7 +7,7 @@ pub mod made;
 
 use std::path::{Path, PathBuf};
 
-use bitnet_convert::{ConvertError, ConvertOptions, Report, Target, convert};
+use bitnet_convert::{ConvertError, ConvertOptions, ConvertReport, Target, convert};
 use bitnet_inference::{InferenceEngine, LoadOptions};
 
 /// A model of the repository's test data.
@@ -45,7 +45,7 @@ pub fn place(directory: &Path, name: &str, target: Target) -> PathBuf {
 }
 
 /// Converts without options.
-pub fn to(input: &Path, output: &Path, target: Target) -> Result<Report, ConvertError> {
+pub fn to(input: &Path, output: &Path, target: Target) -> Result<ConvertReport, ConvertError> {
     convert(input, output, target, &ConvertOptions::default())
 }
 

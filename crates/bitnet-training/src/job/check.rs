@@ -2,10 +2,10 @@
 
 use bitnet_quant::Granularity;
 
-use super::Job;
+use super::TrainingJob;
 use crate::{TrainError, error::wrong};
 
-impl Job {
+impl TrainingJob {
     /// Refuses values that cannot be or contradict each other.
     pub(super) fn check(&self) -> Result<(), TrainError> {
         let Self { data, examples, model, quantization, training, optimizer, run, .. } = self;

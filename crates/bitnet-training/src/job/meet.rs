@@ -2,18 +2,18 @@
 
 use bitnet_model::{Config, GateActivation};
 
-use super::{Activation, Job};
+use super::{Activation, TrainingJob};
 use crate::{
-    Quantization, TrainError,
+    FakeQuantization, TrainError,
     found::{Found, name},
 };
 
-impl Job {
+impl TrainingJob {
     /// The configuration of what is trained when it begins with `found`.
     ///
     /// # Errors
     /// [`TrainError::Contradiction`] for the first value of the job that the model contradicts, with both.
-    pub(crate) fn meet(&self, found: &Found) -> Result<(Config, Quantization), TrainError> {
+    pub(crate) fn meet(&self, found: &Found) -> Result<(Config, FakeQuantization), TrainError> {
         let config = found.config();
         let contradiction = |key: &str, job: String, model: String, cure: &'static str| {
             Err(TrainError::Contradiction { key: key.into(), job, path: found.path().into(), model, cure })

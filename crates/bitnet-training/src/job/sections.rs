@@ -69,7 +69,7 @@ pub struct Distillation {
 /// `[relations]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Relations {
+pub struct RelationsSection {
     /// What their distance from the teacher's is multiplied with; 0 leaves them out.
     pub weight: f32,
     /// Relation heads.
@@ -110,7 +110,7 @@ impl Data {
 /// `[model]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+pub struct ModelSection {
     /// Width of the residual stream.
     pub hidden: usize,
     /// Width of the feed-forward layer.
@@ -190,7 +190,7 @@ pub struct Optimizer {
     /// Steps of the warm-up.
     pub warmup: u64,
     /// The shape behind it.
-    pub schedule: Shape,
+    pub schedule: ScheduleShape,
     /// The last rate of a cosine over the peak.
     pub floor: f64,
     /// The share of the steps in the first of two stages.
@@ -214,7 +214,7 @@ pub struct Optimizer {
 /// The shape of the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Shape {
+pub enum ScheduleShape {
     /// The same all the time.
     Constant,
     /// Half a cosine.

@@ -1,8 +1,8 @@
 use super::*;
 
-fn read(settings: &[&str]) -> Result<Job, TrainError> {
+fn read(settings: &[&str]) -> Result<TrainingJob, TrainError> {
     let settings: Vec<String> = settings.iter().map(|&s| s.to_owned()).collect();
-    Job::read(TEMPLATE, &settings)
+    TrainingJob::read(TEMPLATE, &settings)
 }
 
 #[track_caller]
@@ -14,11 +14,11 @@ fn refused(settings: &[&str], sentence: &str) {
 #[test]
 fn the_template_is_a_job_and_settings_override_it() {
     let job = read(&["data.files=[\"a.txt\"]"]).unwrap();
-    assert_eq!(job.quantization(None).unwrap(), Quantization::W158A8);
+    assert_eq!(job.quantization(None).unwrap(), FakeQuantization::W158A8);
     job.config(300, Some(0), Some(1)).unwrap().check().unwrap();
     let other = read(&["data.files=[\"a.txt\"]", "training.steps = 77", "model.activation=silu"]).unwrap();
     assert_eq!((other.training.steps, other.model.as_ref().unwrap().activation), (77, Activation::Silu));
-    let differ = |a: &Job, b: &Job| {
+    let differ = |a: &TrainingJob, b: &TrainingJob| {
         let (a, b) = (a.identity(1).unwrap(), b.identity(1).unwrap());
         a.into_iter().zip(b).filter(|(a, b)| a != b).count()
     };
@@ -37,7 +37,7 @@ fn every_key_is_explained() {
 #[test]
 fn unknown_and_contradictory_keys_are_refused_by_name() {
     let files = "data.files=[\"a.txt\"]";
-    let unknown = Job::read(&TEMPLATE.replace("warmup", "warmpu"), &[]).unwrap_err().to_string();
+    let unknown = TrainingJob::read(&TEMPLATE.replace("warmup", "warmpu"), &[]).unwrap_err().to_string();
     assert!(unknown.contains("warmpu") && unknown.contains("line"), "{unknown}");
     refused(&[], "data.files");
     refused(&["steps=3"], "section.key=value");
@@ -64,13 +64,13 @@ fn unknown_and_contradictory_keys_are_refused_by_name() {
 #[test]
 fn the_job_of_the_model_in_the_box_is_still_one() {
     // What came later has, where it is not said, the value that changes nothing.
-    let job = Job::read(include_str!("../../../bitnet-cli/box/job.toml"), &[]).unwrap();
+    let job = TrainingJob::read(include_str!("../../../bitnet-cli/box/job.toml"), &[]).unwrap();
     assert!(!job.training.gradient_checkpointing && job.run.patience == 0);
     assert_eq!(job.data.as_ref().unwrap().separator, "<|endoftext|>");
     let separator =
-        |job: &Job| job.identity(1).unwrap().into_iter().find(|(key, _)| *key == "data.separator");
+        |job: &TrainingJob| job.identity(1).unwrap().into_iter().find(|(key, _)| *key == "data.separator");
     assert_eq!(separator(&job).unwrap().1, "\"<|endoftext|>\"");
-    let single = Job::read(TEMPLATE, &["data.files=[\"a.txt\"]".into()]).unwrap();
+    let single = TrainingJob::read(TEMPLATE, &["data.files=[\"a.txt\"]".into()]).unwrap();
     assert_eq!(single.data.as_ref().unwrap().separator, "");
     assert_eq!(
         separator(&single),

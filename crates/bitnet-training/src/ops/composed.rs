@@ -6,7 +6,7 @@ use bitnet_model::GateActivation;
 use bitnet_quant::{Granularity, activations, weights};
 use burn_tensor::{Int, Tensor, TensorData, activation};
 
-use super::sizes::{Heads, Quantization, Relations};
+use super::sizes::{FakeQuantization, Heads, Relations};
 use crate::options::DistillOptions;
 
 /// See [`super::rms_norm`].
@@ -50,8 +50,8 @@ pub fn cross_entropy(h: Tensor<2>, w: Tensor<2>, targets: &Arc<[Option<u32>]>) -
 }
 
 /// See [`super::linear()`].
-pub fn linear(x: Tensor<2>, w: &[Tensor<2>], quantization: Quantization) -> Tensor<2> {
-    let Quantization { weights, activations, lambda } = quantization;
+pub fn linear(x: Tensor<2>, w: &[Tensor<2>], quantization: FakeQuantization) -> Tensor<2> {
+    let FakeQuantization { weights, activations, lambda } = quantization;
     let through = |x: Tensor<2>, rounded: Tensor<2>| x.clone() + ((rounded - x) * lambda).detach();
     let x = if activations { through(x.clone(), int8(x.detach())) } else { x };
     let rounded = |w: &Tensor<2>| match weights {

@@ -10,14 +10,14 @@ use super::{
     composed,
     fused::{Fused, Node, apply, contiguous, floats, from_floats, matmul, node, size, tensor, transposed},
     rows,
-    sizes::Quantization,
+    sizes::FakeQuantization,
 };
 
 /// `x [w_0; w_1; ...]^T` with rounded weights and activations, the outputs of all weights side by side: `x` is `[tokens,
 /// inputs]`, each weight `[outputs, inputs]` with a scale of its own. Straight-through: the gradients are those of the same
 /// product with the rounded factors.
 ///
-/// With [`Quantization::W158A8`] the forward has the bits of the engine's: integer sums, `(dot * step) * scale`.
+/// With [`FakeQuantization::W158A8`] the forward has the bits of the engine's: integer sums, `(dot * step) * scale`.
 ///
 /// # Panics
 /// When there are not one to three weights, or they differ in their inputs.
@@ -25,7 +25,7 @@ pub fn linear(
     kernel: &'static Kernel,
     x: Tensor<2>,
     w: &[Tensor<2>],
-    quantization: Quantization,
+    quantization: FakeQuantization,
 ) -> Tensor<2> {
     let nodes: Option<Vec<Node>> = w.iter().map(node).collect();
     let (Some(x_node), Some(nodes)) = (node(&x), nodes) else {
@@ -44,7 +44,7 @@ pub fn linear(
 #[derive(Clone, Debug)]
 struct Linear {
     kernel: &'static Kernel,
-    quantization: Quantization,
+    quantization: FakeQuantization,
 }
 
 /// A matrix as a product of `units` and one factor per row. Where a whole row is scaled at once, units are the integers.
@@ -126,7 +126,7 @@ impl<const N: usize> Fused<N> for Linear {
 
 impl Linear {
     fn activations(&self, x: &FlexTensor) -> Factored {
-        let Quantization { activations, lambda, .. } = self.quantization;
+        let FakeQuantization { activations, lambda, .. } = self.quantization;
         if !activations || lambda == 0.0 {
             return Factored { units: x.clone(), factors: None };
         }
@@ -153,7 +153,7 @@ impl Linear {
         let cols = size(&parts[0], 1);
         let total: usize = parts.iter().map(|w| size(w, 0)).sum();
         let mut units = vec![0.0; total * cols];
-        let Quantization { weights: granularity, lambda, .. } = self.quantization;
+        let FakeQuantization { weights: granularity, lambda, .. } = self.quantization;
         let rounds = granularity.filter(|_| lambda != 0.0);
         let mut factors = rounds.map(|_| vec![1.0; total]);
         let mut first = 0;

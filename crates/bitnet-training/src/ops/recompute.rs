@@ -13,14 +13,14 @@ use super::fused::{Fused, Node, apply, contiguous, from_floats, node, tensor};
 const ROOM: usize = 32;
 
 /// Part of a model: one result of its inputs.
-pub type Part = Arc<dyn Fn(&[Tensor<2>]) -> Tensor<2> + Send + Sync>;
+pub type Forward = Arc<dyn Fn(&[Tensor<2>]) -> Tensor<2> + Send + Sync>;
 
 /// `part(inputs)`, of which nothing but the inputs is kept for the backward pass. That costs a second forward; values and
 /// gradients have the same bits. Off the CPU it is just `part(inputs)`.
 ///
 /// # Panics
 /// With more than 32 inputs, or as `part`.
-pub fn recompute(part: Part, inputs: &[Tensor<2>]) -> Tensor<2> {
+pub fn recompute(part: Forward, inputs: &[Tensor<2>]) -> Tensor<2> {
     assert!(inputs.len() <= ROOM, "{} inputs, at most {ROOM}", inputs.len());
     let Some(nodes) = inputs.iter().map(node).collect::<Option<Vec<Node>>>() else {
         return part(inputs);
@@ -41,7 +41,7 @@ fn constant(values: FlexTensor) -> Node {
 
 #[derive(Clone)]
 struct Recompute {
-    part: Part,
+    part: Forward,
     count: usize,
 }
 

@@ -42,7 +42,7 @@ impl Heads {
 
 /// What a projection rounds, and how far.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantization {
+pub struct FakeQuantization {
     /// Which weights share a scale; `None` leaves weights as they are (the float twin of a ternary model).
     pub weights: Option<Granularity>,
     /// Whether activations become int8, one step per token.
@@ -52,7 +52,7 @@ pub struct Quantization {
     pub lambda: f32,
 }
 
-impl Quantization {
+impl FakeQuantization {
     /// W1.58A8 as released models are trained: one scale per matrix, int8 activations.
     pub const W158A8: Self = Self { weights: Some(Granularity::Tensor), activations: true, lambda: 1.0 };
     /// No rounding at all.

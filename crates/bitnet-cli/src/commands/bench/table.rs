@@ -1,9 +1,9 @@
 //! Rows as people read them.
 
-use bitnet_benchmarks::{Change, KernelRow, Row};
+use bitnet_benchmarks::{KernelRow, Row, RowChange};
 
 use crate::{
-    human::{self, Pairs, Table},
+    human::{self, Pairs, TextTable},
     terminal,
 };
 
@@ -26,7 +26,7 @@ pub fn report(rows: &[Row]) -> String {
         return "nothing was measured\n".to_owned();
     };
     let mut text = head(first) + "\n";
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "test",
         "threads",
         "depth",
@@ -96,8 +96,8 @@ fn place(row: &Row) -> String {
 }
 
 /// What has changed since an earlier run, and what that means.
-pub fn changes(changes: &[Change<'_>]) -> String {
-    let mut table = Table::new(&["against before", "tokens/s", "of limit", "noise", "verdict"]);
+pub fn changes(changes: &[RowChange<'_>]) -> String {
+    let mut table = TextTable::new(&["against before", "tokens/s", "of limit", "noise", "verdict"]);
     for change in changes {
         let percent = |x: f64| format!("{:+.1} %", 100.0 * x);
         let noise = format!("{:.1} %", 100.0 * change.noise);
@@ -109,7 +109,7 @@ pub fn changes(changes: &[Change<'_>]) -> String {
 
 /// Kernels against the reference.
 pub fn kernels(rows: &[KernelRow]) -> String {
-    let mut table = Table::new(&["operation", "kernel", "one thread", "spread", "times scalar"]);
+    let mut table = TextTable::new(&["operation", "kernel", "one thread", "spread", "times scalar"]);
     for row in rows {
         let unit = if row.unit == "bytes/s" { "GB/s" } else { "GOPS" };
         table.row(vec![
@@ -124,7 +124,8 @@ pub fn kernels(rows: &[KernelRow]) -> String {
 }
 
 fn loads(rows: &[Row]) -> String {
-    let mut table = Table::new(&["beside busy threads", "busy", "tokens/s", "fair share", "of fair share"]);
+    let mut table =
+        TextTable::new(&["beside busy threads", "busy", "tokens/s", "fair share", "of fair share"]);
     for (row, load) in rows.iter().filter_map(|row| Some((row, row.load?))) {
         table.row(vec![
             place(row),
@@ -145,7 +146,7 @@ fn breakdowns(rows: &[Row], model: &Row) -> String {
         .filter(|row| row.test == model.test && row.batch == model.batch && row.depth == model.depth)
     {
         let total: f64 = row.breakdown.iter().map(|s| s.seconds).sum();
-        let mut table = Table::new(&[&place(row), "calls", "time", "of step", "bytes", "GB/s"]);
+        let mut table = TextTable::new(&[&place(row), "calls", "time", "of step", "bytes", "GB/s"]);
         for share in &row.breakdown {
             let reads = share.bytes > 0.0;
             table.row(vec![

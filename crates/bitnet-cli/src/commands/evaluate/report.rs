@@ -6,14 +6,14 @@ use bitnet_evaluation::{Answer, Comparison, Distance, Perplexity, TaskResult};
 use serde::Serialize;
 
 use crate::{
-    human::{self, Pairs, Table},
+    human::{self, Pairs, TextTable},
     terminal::{self, Style},
 };
 
 use super::super::perplexity::coverage;
 
 #[derive(Serialize)]
-pub struct Report {
+pub struct EvaluationReport {
     pub model: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextReport>,
@@ -143,7 +143,7 @@ impl TaskReport {
     }
 }
 
-impl Report {
+impl EvaluationReport {
     /// The tables.
     pub fn words(&self) -> String {
         let heading = |text: &str| terminal::paint_output(Style::Heading, text);
@@ -168,7 +168,7 @@ impl Report {
 
 impl TextReport {
     fn words(&self, model: &str) -> String {
-        let mut table = Table::new(&["", "nats/token", "bits/byte", "perplexity"]);
+        let mut table = TextTable::new(&["", "nats/token", "bits/byte", "perplexity"]);
         let mut row = |name: &str, score: &Score| {
             let bits = score.bits_per_byte.map_or("-".into(), |b| format!("{b:.4}"));
             let cells = [format!("{:.5}", score.mean_nll), bits, format!("{:.4}", score.perplexity)];
@@ -214,7 +214,7 @@ impl ComparisonReport {
 }
 
 fn task_table(tasks: &[TaskReport]) -> String {
-    let mut table = Table::new(&["file", "questions", "accuracy", "+-", "per character", "+-", "chance"]);
+    let mut table = TextTable::new(&["file", "questions", "accuracy", "+-", "per character", "+-", "chance"]);
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let error = |e: Option<f64>| e.map_or("-".into(), percent);
     for t in tasks {

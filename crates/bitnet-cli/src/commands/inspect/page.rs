@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bitnet_benchmarks::picture::{COLORS, Scale, escape};
 
-use super::rows::{Cells, Matrix, Quality, Rows};
+use super::rows::{ActivationRows, Cells, MatrixRow, Quality};
 
 const STYLE: &str = "\
 body{font:14px system-ui,sans-serif;margin:2rem;max-width:1040px;background:#fff;color:#222}\
@@ -54,7 +54,7 @@ pub fn html(quality: &Quality) -> String {
 }
 
 fn matrix_plots(quality: &Quality) -> String {
-    let plot = |title: &str, value: &dyn Fn(&Matrix) -> Option<f64>| {
+    let plot = |title: &str, value: &dyn Fn(&MatrixRow) -> Option<f64>| {
         let points = quality.matrices.iter().map(|m| (m.projection, m.layer, value(m)));
         figure(title, &lines(points))
     };
@@ -68,8 +68,8 @@ fn matrix_plots(quality: &Quality) -> String {
     plots
 }
 
-fn activation_plots(rows: &[Rows]) -> String {
-    let plot = |title: &str, value: &dyn Fn(&Rows) -> Option<f64>| {
+fn activation_plots(rows: &[ActivationRows]) -> String {
+    let plot = |title: &str, value: &dyn Fn(&ActivationRows) -> Option<f64>| {
         figure(title, &lines(rows.iter().map(|a| (a.input, a.layer, value(a)))))
     };
     let mut plots = plot("codes at +-127, %", &|a| Some(100.0 * a.saturated));

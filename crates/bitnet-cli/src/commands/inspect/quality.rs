@@ -10,15 +10,15 @@ use crate::{
     args::{InspectArgs, ModelName},
     failure::{Failure, Result},
     files::{self, Draft},
-    human::{self, Table},
+    human::{self, TextTable},
     load,
-    progress::{Progress, Unit},
+    progress::{ProgressMeter, Unit},
     terminal::{self, Style},
 };
 
 use super::{
     page,
-    rows::{Cells, Matrix, Quality, Rows},
+    rows::{ActivationRows, Cells, MatrixRow, Quality},
 };
 
 pub fn run(args: &InspectArgs) -> Result<()> {
@@ -39,7 +39,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let source = open(&args.model)?;
     let masters = args.masters.as_ref().map(open).transpose()?;
     let other = args.against.as_ref().map(open).transpose()?;
-    let progress = Progress::new("matrices", 0, Unit::Items);
+    let progress = ProgressMeter::new("matrices", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
     let matrices =
         judge_matrices(&source, masters.as_ref(), other.as_ref(), tell).map_err(load::evaluation_failure)?;
@@ -53,8 +53,8 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         masters: args.masters.as_ref().map(ToString::to_string),
         against: args.against.as_ref().map(ToString::to_string),
         calibration: args.calibration.as_ref().map(|path| path.display().to_string()),
-        matrices: matrices.into_iter().map(Matrix::from).collect(),
-        activations: activations.into_iter().map(Rows::from).collect(),
+        matrices: matrices.into_iter().map(MatrixRow::from).collect(),
+        activations: activations.into_iter().map(ActivationRows::from).collect(),
     };
     if let Some(path) = &args.html {
         let mut draft = Draft::of_output(path, args.force)?;
@@ -76,12 +76,12 @@ fn watch(args: &InspectArgs, text: &str) -> Result<Vec<ActivationQuality>> {
     }
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let mut session = engine.session().map_err(load::failure)?;
-    let progress = Progress::new("tokens", 0, Unit::Items);
+    let progress = ProgressMeter::new("tokens", 0, Unit::Items);
     let tell = |done, total| progress.set(done as u64, total as u64);
     judge_activations(&mut session, &ids, bos, tell).map_err(load::evaluation_failure)
 }
 
-impl From<MatrixQuality> for Matrix {
+impl From<MatrixQuality> for MatrixRow {
     fn from(m: MatrixQuality) -> Self {
         let weights = (m.shape[0] * m.shape[1]).max(1) as f64;
         Self {
@@ -105,7 +105,7 @@ impl From<MatrixQuality> for Matrix {
     }
 }
 
-impl From<ActivationQuality> for Rows {
+impl From<ActivationQuality> for ActivationRows {
     fn from(a: ActivationQuality) -> Self {
         Self {
             layer: a.layer,
@@ -150,7 +150,7 @@ impl Quality {
         if self.against.is_some() {
             head.extend(["flipped", "to 0", "from 0", "sign", "scale drift"]);
         }
-        let cells = |m: &Matrix| {
+        let cells = |m: &MatrixRow| {
             let mut cells = vec![
                 m.name.clone(),
                 format!("{} x {}", m.shape[0], m.shape[1]),
@@ -188,7 +188,7 @@ impl Quality {
             "dead",
             "largest",
         ];
-        let cells = |a: &Rows| {
+        let cells = |a: &ActivationRows| {
             let largest = a.channels.iter().take(2).map(|(index, ratio)| format!("{index} ({ratio:.1})"));
             vec![
                 a.layer.to_string(),
@@ -217,7 +217,7 @@ impl Quality {
 }
 
 fn table(cells: Cells) -> String {
-    let mut table = Table::new(&cells.head).key(cells.key);
+    let mut table = TextTable::new(&cells.head).key(cells.key);
     cells.rows.into_iter().for_each(|row| table.row(row));
     table.text()
 }

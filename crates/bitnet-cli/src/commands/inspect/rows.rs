@@ -9,13 +9,13 @@ pub struct Quality {
     pub masters: Option<String>,
     pub against: Option<String>,
     pub calibration: Option<String>,
-    pub matrices: Vec<Matrix>,
-    pub activations: Vec<Rows>,
+    pub matrices: Vec<MatrixRow>,
+    pub activations: Vec<ActivationRows>,
 }
 
 /// A matrix. Decibels are null where there is no noise.
 #[derive(Serialize)]
-pub struct Matrix {
+pub struct MatrixRow {
     pub name: String,
     pub layer: usize,
     pub projection: &'static str,
@@ -36,7 +36,7 @@ pub struct Matrix {
 
 /// The rows that some projections of a block read.
 #[derive(Serialize)]
-pub struct Rows {
+pub struct ActivationRows {
     pub layer: usize,
     pub input: &'static str,
     pub rows: u64,

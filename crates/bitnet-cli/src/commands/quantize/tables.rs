@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use bitnet_calibration::{Options, Report};
+use bitnet_calibration::{QuantizeOptions, QuantizeReport};
 use serde::Serialize;
 
 use crate::{
-    human::{self, Pairs, Table},
+    human::{self, Pairs, TextTable},
     terminal::{self, Style},
 };
 
@@ -48,8 +48,8 @@ struct Sensitivity {
     loss_change: f64,
 }
 
-pub fn told(report: &Report, output: &Path, options: &Options) -> Told {
-    let matrix = |m: &bitnet_calibration::MatrixReport| Matrix {
+pub fn told(report: &QuantizeReport, output: &Path, options: &QuantizeOptions) -> Told {
+    let matrix = |m: &bitnet_calibration::QuantizedMatrix| Matrix {
         name: m.name.clone(),
         shape: m.shape,
         form: m.grid.name(),
@@ -82,13 +82,13 @@ pub fn told(report: &Report, output: &Path, options: &Options) -> Told {
 }
 
 /// Bits for each weight of all quantized matrices together.
-fn bits(report: &Report) -> f64 {
+fn bits(report: &QuantizeReport) -> f64 {
     let weights: usize = report.matrices.iter().map(|m| m.shape[0] * m.shape[1]).sum();
     let bytes: u64 = report.matrices.iter().map(|m| m.bytes).sum();
     bytes as f64 * 8.0 / weights.max(1) as f64
 }
 
-pub fn words(report: &Report, output: &Path) -> String {
+pub fn words(report: &QuantizeReport, output: &Path) -> String {
     let heading = |text: &str| terminal::paint_output(Style::Heading, text);
     let mut text = format!("{}\n{}", heading("Matrices"), matrices(report));
     if !report.sensitivities.is_empty() {
@@ -114,8 +114,8 @@ pub fn words(report: &Report, output: &Path) -> String {
     text + &format!("\n{}\n{}", heading("Model"), pairs.text())
 }
 
-fn matrices(report: &Report) -> String {
-    let mut table = Table::new(&["name", "shape", "form", "size", "bits", "error", "SQNR dB", "zeros"]);
+fn matrices(report: &QuantizeReport) -> String {
+    let mut table = TextTable::new(&["name", "shape", "form", "size", "bits", "error", "SQNR dB", "zeros"]);
     for m in &report.matrices {
         table.row(vec![
             m.name.clone(),
@@ -131,8 +131,8 @@ fn matrices(report: &Report) -> String {
     table.text()
 }
 
-fn sensitivities(report: &Report) -> String {
-    let mut table = Table::new(&["name", "nats"]);
+fn sensitivities(report: &QuantizeReport) -> String {
+    let mut table = TextTable::new(&["name", "nats"]);
     let mut sorted: Vec<_> = report.sensitivities.iter().collect();
     sorted.sort_by(|a, b| b.change.total_cmp(&a.change));
     for s in sorted {

@@ -9,13 +9,13 @@ use std::{
 use bitnet_benchmarks::Process;
 use bitnet_format::FormatErrorKind;
 use bitnet_training::{
-    Ending, FINETUNE_TEMPLATE, Fold, Job, Memory, TEMPLATE, TrainError, Trainer,
+    Ending, FINETUNE_TEMPLATE, Fold, TEMPLATE, TrainError, Trainer, TrainingJob, TrainingMemory,
     export::{Exported, TokenizerFiles},
     finish, on_threads, run as run_job, start,
 };
 use serde::Serialize;
 
-use super::watch::Watch;
+use super::watch::RunWatch;
 use crate::{
     args::TrainArgs,
     failure::{Failure, Result, sentence},
@@ -30,7 +30,7 @@ struct Told {
     steps: u64,
     validation: f64,
     /// Bytes of a step, by what they are for.
-    memory: Memory,
+    memory: TrainingMemory,
     /// The most that the process had in main memory while it trained.
     peak_memory: Option<u64>,
     exported: Vec<Written>,
@@ -46,7 +46,7 @@ struct Written {
 }
 
 /// What tells the two commands apart.
-pub struct Command {
+pub struct TrainCommand {
     name: &'static str,
     template: &'static str,
     /// The section with the files.
@@ -56,10 +56,11 @@ pub struct Command {
 /// More than any job; what is no job ends here.
 const MOST_JOB: u64 = 1 << 20;
 
-pub const TRAIN: Command = Command { name: "train", template: TEMPLATE, files: "data" };
-pub const FINETUNE: Command = Command { name: "finetune", template: FINETUNE_TEMPLATE, files: "examples" };
+pub const TRAIN: TrainCommand = TrainCommand { name: "train", template: TEMPLATE, files: "data" };
+pub const FINETUNE: TrainCommand =
+    TrainCommand { name: "finetune", template: FINETUNE_TEMPLATE, files: "examples" };
 
-pub fn run(args: &TrainArgs, command: &Command) -> Result<()> {
+pub fn run(args: &TrainArgs, command: &TrainCommand) -> Result<()> {
     if args.init {
         return init(&args.job, command);
     }
@@ -69,7 +70,7 @@ pub fn run(args: &TrainArgs, command: &Command) -> Result<()> {
     })?;
     let mut settings = args.settings.clone();
     settings.extend(args.threads.map(|n| format!("run.threads={n}")));
-    let job = Job::read(&text, &settings).map_err(|e| in_job(&args.job, e))?;
+    let job = TrainingJob::read(&text, &settings).map_err(|e| in_job(&args.job, e))?;
     if (command.files == "data") != job.data.is_some() {
         let (job, files, name) = (args.job.display(), command.files, command.name);
         return Err(Failure::usage(format_args!(
@@ -86,7 +87,7 @@ pub fn run(args: &TrainArgs, command: &Command) -> Result<()> {
 }
 
 /// The job with paths as they are seen from here. Models may also be named as every command names them.
-fn named(mut job: Job, folder: &Path) -> Result<Job> {
+fn named(mut job: TrainingJob, folder: &Path) -> Result<TrainingJob> {
     let teacher = job.distillation.as_mut().map(|d| &mut d.teacher);
     for model in teacher.into_iter().chain([&mut job.start.model]) {
         let by_name = model.to_str().filter(|name| !name.is_empty() && !folder.join(name).exists());
@@ -98,7 +99,7 @@ fn named(mut job: Job, folder: &Path) -> Result<Job> {
     Ok(job.relative_to(folder))
 }
 
-fn init(path: &Path, command: &Command) -> Result<()> {
+fn init(path: &Path, command: &TrainCommand) -> Result<()> {
     let mut draft = Draft::of_output(path, false)?;
     draft.write(command.template.as_bytes())?;
     draft.publish()?;
@@ -106,7 +107,7 @@ fn init(path: &Path, command: &Command) -> Result<()> {
     Ok(())
 }
 
-fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: bool) -> Result<()> {
+fn train(job: &TrainingJob, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: bool) -> Result<()> {
     let config = trainer.model().config();
     terminal::note(format_args!(
         "{} parameters, {} tokens to learn from, {} entries in the vocabulary",
@@ -126,7 +127,7 @@ fn train(job: &Job, trainer: &mut Trainer, tokenizer: &TokenizerFiles, json: boo
     ));
     let guard = Guard::new();
     let steps = trainer.options().schedule.steps;
-    let mut watch = Watch::new(job.run.directory.clone(), job.run.report_every, steps);
+    let mut watch = RunWatch::new(job.run.directory.clone(), job.run.report_every, steps);
     let ending = run_job(trainer, &job.run_options(), |event| {
         watch.tell(&event);
         !guard.pressed()
@@ -167,7 +168,7 @@ fn tell_fold(fold: &Fold) {
 fn tell(
     steps: u64,
     validation: f64,
-    (memory, peak): (Memory, Option<u64>),
+    (memory, peak): (TrainingMemory, Option<u64>),
     exported: &[Exported],
     json: bool,
 ) -> Result<()> {

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const CELLS: [usize; 2] = [60, 5];
 
 /// Hears of a run and tells.
-pub struct Watch {
+pub struct RunWatch {
     directory: PathBuf,
     /// Steps between lines, and of the run.
     every: u64,
@@ -50,7 +50,7 @@ struct Seen {
     memory: Option<u64>,
 }
 
-impl Watch {
+impl RunWatch {
     /// Of a run with so many `steps`, with lines every `every` of them.
     pub fn new(directory: PathBuf, every: u64, steps: u64) -> Self {
         let view = terminal::live().then(|| {

@@ -4,7 +4,7 @@ use std::{f64::consts::LN_2, path::PathBuf, time::Instant};
 
 use bitnet_kernels::Kernel;
 use bitnet_training::{
-    Job, StepReport, TEMPLATE, TrainError, on_threads,
+    StepReport, TEMPLATE, TrainError, TrainingJob, on_threads,
     twins::{Kin, Pair, SETTINGS, Spread, pair, tokens_per_character},
 };
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     args::TwinsArgs,
     failure::{Failure, Result, sentence},
-    human::Table,
+    human::TextTable,
     interrupt::Guard,
     load, terminal,
 };
@@ -105,7 +105,7 @@ pub fn run(args: &TwinsArgs) -> Result<()> {
 }
 
 /// The job of both twins with one learning rate.
-fn job(args: &TwinsArgs, rate: Option<f64>) -> Result<Job> {
+fn job(args: &TwinsArgs, rate: Option<f64>) -> Result<TrainingJob> {
     let own = [
         format!("data.files={:?}", args.text),
         format!("training.steps={}", args.steps),
@@ -114,10 +114,10 @@ fn job(args: &TwinsArgs, rate: Option<f64>) -> Result<Job> {
     let mut settings: Vec<String> = SETTINGS.iter().map(|&s| s.to_owned()).chain(own).collect();
     settings.extend(args.settings.iter().cloned());
     settings.extend(rate.map(|rate| format!("optimizer.learning_rate={rate:?}")));
-    Job::read(TEMPLATE, &settings).map_err(|e| Failure::usage(sentence(&e)))
+    TrainingJob::read(TEMPLATE, &settings).map_err(|e| Failure::usage(sentence(&e)))
 }
 
-fn trained(job: &Job, seed: u64, kernel: &'static Kernel, guard: &Guard) -> Result<Pair> {
+fn trained(job: &TrainingJob, seed: u64, kernel: &'static Kernel, guard: &Guard) -> Result<Pair> {
     let (mut begin, every) = (Instant::now(), job.run.report_every);
     let tell = |kin: Kin, report: &StepReport| {
         if report.step.is_multiple_of(every) {
@@ -134,7 +134,7 @@ fn trained(job: &Job, seed: u64, kernel: &'static Kernel, guard: &Guard) -> Resu
     pair(job, seed, kernel, tell).map_err(failure)?.ok_or(Failure::Interrupted)
 }
 
-fn tell(args: &TwinsArgs, job: &Job, kernel: &'static Kernel, pairs: &[(f64, Pair)]) -> Result<()> {
+fn tell(args: &TwinsArgs, job: &TrainingJob, kernel: &'static Kernel, pairs: &[(f64, Pair)]) -> Result<()> {
     let per_character = tokens_per_character(job, kernel).map_err(failure)?;
     let mut rates: Vec<f64> = pairs.iter().map(|(rate, _)| *rate).collect();
     rates.dedup();
@@ -155,7 +155,7 @@ fn tell(args: &TwinsArgs, job: &Job, kernel: &'static Kernel, pairs: &[(f64, Pai
             rates: summaries,
         });
     }
-    let mut table = Table::new(&["rate", "seed", "float", "ternary", "gap", "zeros %"]);
+    let mut table = TextTable::new(&["rate", "seed", "float", "ternary", "gap", "zeros %"]);
     for (rate, pair) in pairs {
         let cells = [pair.float.validation, pair.ternary.validation, pair.gap()].map(|x| format!("{x:.4}"));
         let [float, ternary, gap] = cells;
