@@ -17,13 +17,13 @@ use crate::median;
 /// One operation's share of a pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeShare {
-    /// Its name.
+    /// The operation's name, as the model calls it.
     pub operation: String,
-    /// How often it runs in a step.
+    /// How often the operation runs in a step.
     pub calls: f64,
     /// Seconds in a step, all calls together.
     pub seconds: f64,
-    /// Part of the step's time.
+    /// The operation's part of the step's time, from 0 to 1.
     pub part: f64,
     /// Bytes of matrices, keys and values that it reads in a step.
     pub bytes: f64,
@@ -66,7 +66,7 @@ impl Clock {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to look, or stops.
+    /// Begins to time operations (`on`), or stops.
     pub(crate) fn look(&self, on: bool) {
         self.on.store(on, Ordering::Relaxed);
         if on {

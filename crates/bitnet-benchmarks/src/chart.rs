@@ -9,10 +9,10 @@ const MARGIN: [f64; 4] = [64.0, 64.0, 24.0, 52.0];
 /// More points than the plot has columns would only make the file large.
 const POINTS: usize = 600;
 
-/// A named curve.
+/// A named curve of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// What the legend says.
+    /// The curve's name in the legend.
     pub name: String,
     /// Points from left to right; those that are not finite are left out.
     pub points: Vec<(f64, f64)>,
@@ -61,7 +61,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     finite.chunks(each).map(mean).collect()
 }
 
-/// Where values lie.
+/// Where values lie in the picture.
 struct Plot {
     x: Scale,
     y: Scale,

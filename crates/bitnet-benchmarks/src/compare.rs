@@ -14,21 +14,21 @@ use crate::Row;
 /// Differences below this are never told from noise.
 pub const LEAST: f64 = 0.03;
 
-/// What a difference means.
+/// What a difference between two speeds means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Slower beyond noise, and further from the limit.
     Regression,
-    /// Faster beyond noise.
+    /// Faster by more than the noise of both measurements.
     Improvement,
-    /// Within noise.
+    /// A difference within the noise of both measurements.
     Same,
     /// Slower, but so was the machine.
     SlowerMachine,
     /// One of the two cannot be trusted.
     Unreliable,
-    /// Nothing to compare with.
+    /// The older rows have none of this setting.
     Alone,
 }
 
@@ -45,10 +45,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One row against an older one.
+/// A row against an older one of the same setting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowChange<'a> {
-    /// The row.
+    /// The newer row of the two.
     pub row: &'a Row,
     /// Tokens/s, new by old, less one.
     pub speed: f64,
@@ -56,7 +56,7 @@ pub struct RowChange<'a> {
     pub of_limit: f64,
     /// What the two measurements cannot tell apart.
     pub noise: f64,
-    /// What it means.
+    /// What the difference in speed means.
     pub verdict: Verdict,
 }
 

@@ -2,11 +2,11 @@
 
 use std::{fs, path::PathBuf};
 
-/// A counter of one package.
+/// The energy counter of one processor package, in microjoules.
 struct Counter {
     path: PathBuf,
     start: u64,
-    /// Where it begins again at 0.
+    /// The value at which the counter begins again at 0.
     range: u64,
 }
 
@@ -34,7 +34,7 @@ impl Meter {
         if counters.is_empty() { None } else { Some(Self(counters)) }
     }
 
-    /// Joules since then.
+    /// Joules that all packages have used since the counters were read first.
     pub(crate) fn joules(&self) -> Option<f64> {
         let used = |c: &Counter| Some(since(c.start, number(c.path.join("energy_uj"))?, c.range));
         let sum: Option<u64> = self.0.iter().map(used).sum();

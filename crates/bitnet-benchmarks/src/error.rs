@@ -4,39 +4,39 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchmarkError {
-    /// The model.
+    /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
     /// A file that cannot be taken for a model.
     #[error(transparent)]
     Source(#[from] bitnet_source::SourceError),
-    /// The model's files.
+    /// The model's files cannot be read or written.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),
-    /// The kernel.
+    /// The kernel that was asked for cannot run here.
     #[error(transparent)]
     Kernel(#[from] bitnet_kernels::KernelError),
-    /// Memory.
+    /// There is not enough memory, or a size does not fit.
     #[error(transparent)]
     Core(#[from] bitnet_core::Error),
     /// No published shape has that name.
     #[error("no shape is named '{name}'; there are {known}")]
     Shape {
-        /// The name asked for.
+        /// The name that was asked for.
         name: String,
-        /// The names there are.
+        /// The names of all shapes, separated by commas.
         known: String,
     },
-    /// A logit that is no number.
+    /// A logit is infinite or NaN, so the measurement is worth nothing.
     #[error("{test} with {threads} threads, depth {depth} and batch {batch} gave logits that are not finite")]
     NotFinite {
-        /// What was measured.
+        /// Which test ran: `pp` or `tg`.
         test: String,
-        /// Threads.
+        /// Threads that the test ran on.
         threads: usize,
-        /// Positions held before.
+        /// Positions that every sequence held before.
         depth: usize,
-        /// Sequences.
+        /// Sequences that ran together.
         batch: usize,
     },
     /// Two runs of the same work with different results.
@@ -45,42 +45,42 @@ pub enum BenchmarkError {
          results must not depend on threads or repetitions"
     )]
     Checksum {
-        /// What was measured.
+        /// Which test ran: `pp` or `tg`.
         test: String,
         /// Threads of the run that differs.
         threads: usize,
-        /// Positions held before.
+        /// Positions that every sequence held before.
         depth: usize,
-        /// Sequences.
+        /// Sequences that ran together.
         batch: usize,
-        /// Checksum of the first run.
+        /// The checksum of logits that the first run gave.
         expected: u64,
-        /// Checksum of this one.
+        /// The checksum of logits that this run gave.
         got: u64,
     },
     /// More threads than the system grants.
     #[error("{asked} threads were asked for and the system grants {granted}")]
     Threads {
-        /// Threads asked for.
+        /// The number of threads asked for.
         asked: usize,
-        /// Threads there are.
+        /// The number of threads that could be started.
         granted: usize,
     },
     /// A matrix that does not fit the format.
     #[error("tensor '{tensor}': {source}")]
     Encode {
-        /// Its name.
+        /// The tensor that cannot be written.
         tensor: String,
-        /// Why not.
+        /// Why the format cannot hold the tensor.
         source: bitnet_format::encode::EncodeError,
     },
     /// The plan has nothing to measure.
     #[error("there is nothing to measure: the plan has no {what}")]
     Empty {
-        /// What is missing.
+        /// What the model lacks for a GGUF file.
         what: &'static str,
     },
-    /// The watcher said stop.
+    /// The watcher wanted the run to end.
     #[error("stopped")]
     Stopped,
 }

@@ -18,7 +18,7 @@ pub(crate) struct Busy {
 }
 
 impl Busy {
-    /// Starts `count` of them.
+    /// Starts `count` threads that do nothing but compute.
     pub(crate) fn start(count: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let spin = |_| {

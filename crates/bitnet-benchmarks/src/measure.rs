@@ -23,7 +23,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) watcher: &'a dyn Watcher,
 }
 
-/// What one repetition gave.
+/// What one repetition of a case gave.
 pub(crate) struct Repetition {
     pub(crate) seconds: f64,
     pub(crate) tokens: usize,
@@ -205,7 +205,7 @@ impl<'a> Bench<'a> {
         Ok(repetition)
     }
 
-    /// Where the time goes.
+    /// A few more steps, with the time of each operation.
     fn look(&mut self, plan: &BenchmarkPlan, case: Case) -> Result<Vec<TimeShare>, BenchmarkError> {
         self.subject.model().device().watch().look(true);
         let repetition = self.repeat(plan, case, FEW_STEPS);

@@ -46,9 +46,9 @@ pub(crate) fn nice_step(least: f64) -> f64 {
 /// An axis that begins and ends at round numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
-    /// The lowest value.
+    /// The lowest value of the axis.
     pub low: f64,
-    /// The highest.
+    /// The highest value of the axis.
     pub high: f64,
     /// From one line of the grid to the next.
     pub step: f64,

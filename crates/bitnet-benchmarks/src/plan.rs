@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::BenchmarkError;
 
-/// What is timed.
+/// The kind of work that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Test {
-    /// A prompt.
+    /// Reading a prompt: many tokens a step, no logits but the last.
     #[serde(rename = "pp")]
     Prompt,
-    /// Generation.
+    /// Generation: one token of each sequence a step.
     #[serde(rename = "tg")]
     Generation,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Test {
 /// What to measure: every combination of threads, depths and batches.
 #[derive(Clone, Debug)]
 pub struct BenchmarkPlan {
-    /// Numbers of threads.
+    /// The numbers of threads to measure with.
     pub threads: Vec<usize>,
     /// Tokens of a prompt, over all sequences; 0 for no prompts.
     pub prompt: usize,
@@ -58,7 +58,7 @@ pub trait Watcher {
     }
 }
 
-/// One combination.
+/// One combination of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Case {
     pub(crate) test: Test,

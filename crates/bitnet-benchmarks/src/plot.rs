@@ -14,7 +14,7 @@ const PANEL: f64 = 300.0;
 const MARGIN: [f64; 4] = [80.0, 44.0, 16.0, 52.0];
 const LEGEND_LINE: f64 = 20.0;
 
-/// One of the settings of a row.
+/// A setting of a row that a picture can have on its axis.
 #[derive(Clone, Copy, PartialEq)]
 enum Axis {
     Threads,
@@ -41,7 +41,7 @@ impl Axis {
         }
     }
 
-    /// What stands under the axis.
+    /// The words under the axis.
     fn label(self) -> &'static str {
         match self {
             Self::Threads => "threads",
@@ -50,7 +50,7 @@ impl Axis {
         }
     }
 
-    /// Distinct values, in order.
+    /// The distinct values of the setting among the rows, in order.
     fn values(self, rows: &[Row]) -> Vec<usize> {
         let mut values: Vec<_> = rows.iter().map(|row| self.of(row)).collect();
         values.sort_unstable();
@@ -59,7 +59,7 @@ impl Axis {
     }
 }
 
-/// What a panel shows.
+/// The number of a row that a panel shows.
 #[derive(Clone, Copy, PartialEq)]
 enum Measure {
     Speed,
@@ -75,7 +75,7 @@ impl Measure {
     }
 }
 
-/// The rows as an SVG file.
+/// The rows as a picture, the text of an SVG file.
 pub fn svg(rows: &[Row]) -> String {
     let tests: Vec<Test> =
         [Test::Generation, Test::Prompt].into_iter().filter(|t| rows.iter().any(|r| r.test == *t)).collect();

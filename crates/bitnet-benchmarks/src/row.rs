@@ -9,7 +9,7 @@ use crate::{Summary, TimeShare, plan::Test};
 pub struct Row {
     /// Prompt ("pp") or generation ("tg").
     pub test: Test,
-    /// Threads.
+    /// Threads that the case ran on.
     pub threads: usize,
     /// Positions that every sequence held before.
     pub depth: usize,
@@ -22,9 +22,9 @@ pub struct Row {
     /// Median, extremes and spread of the same.
     #[serde(flatten)]
     pub summary: Summary,
-    /// How often it was measured.
+    /// How often the case was measured.
     pub repetitions: usize,
-    /// The repetitions, in order.
+    /// Tokens per second of each repetition, in order.
     pub samples: Vec<f64>,
     /// Bytes that a token reads: matrices, divided by the tokens that share them, and keys and values.
     pub bytes_per_token: f64,
@@ -39,37 +39,37 @@ pub struct Row {
     /// `tokens_per_s` as a part of what the limit would allow, from 0 to 1: the median over the repetitions of the part reached
     /// in each.
     pub of_limit: f64,
-    /// Both limits.
+    /// What the machine could do at most, measured beside the row.
     pub limits: Limits,
     /// False when something says that the figures cannot be trusted; `notes` says what.
     pub reliable: bool,
-    /// Remarks.
+    /// What a reader of the row should know, a sentence each.
     pub notes: Vec<String>,
     /// Checksum of all logits: the same on every machine.
     pub checksum: String,
     /// Bytes of a token, by what they are.
     pub bytes: Bytes,
-    /// Memory.
+    /// The process's memory while the case ran.
     pub memory: RowMemory,
     /// Energy, where the machine reports it.
     pub joules_per_token: Option<f64>,
-    /// Where the time of a step goes.
+    /// Where the time of a step goes, operation by operation.
     pub breakdown: Vec<TimeShare>,
     /// Seconds of a step of the thread pool in which there is nothing to do.
     pub empty_step_s: f64,
     /// Speed beside busy threads, when that was asked for.
     pub load: Option<Loaded>,
-    /// What ran.
+    /// The model, the kernel and the machine that ran.
     #[serde(flatten)]
     pub setting: Setting,
 }
 
-/// What the machine could do.
+/// What the machine could do at most with this kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes read per second.
+    /// Bytes that can be read from memory per second.
     pub bytes_per_s: f64,
-    /// int8 operations per second.
+    /// int8 operations per second, measured without touching memory.
     pub ops_per_s: f64,
     /// Tokens per second that reading allows.
     pub tokens_per_s_by_bytes: f64,
@@ -80,9 +80,9 @@ pub struct Limits {
 /// Speed beside threads that never rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// How many of them.
+    /// How many busy threads ran beside.
     pub busy: usize,
-    /// Tokens per second.
+    /// Tokens per second beside them.
     pub tokens_per_s: f64,
     /// Tokens per second that a fair scheduler would leave: the speed alone, by the part of the time that each thread gets.
     pub fair_share: f64,
@@ -93,18 +93,18 @@ pub struct Loaded {
 /// Bytes of a token by what they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bytes {
-    /// Ternary projections.
+    /// Bytes of ternary projections.
     pub ternary: f64,
-    /// Projections that stayed dense.
+    /// Bytes of projections that stayed dense.
     pub dense: f64,
-    /// The head.
+    /// Bytes of the head, or of the part of it that is read.
     pub head: f64,
-    /// Keys and values.
+    /// Bytes of keys and values.
     pub kv: f64,
 }
 
 impl Bytes {
-    /// All of them.
+    /// The sum of all parts.
     pub fn total(&self) -> f64 {
         self.ternary + self.dense + self.head + self.kv
     }
@@ -113,7 +113,7 @@ impl Bytes {
 /// Memory of the process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RowMemory {
-    /// Weights that the engine holds.
+    /// Bytes of weights that the engine holds itself.
     pub weights: u64,
     /// The model's files, which are mapped.
     pub file: u64,
@@ -121,7 +121,7 @@ pub struct RowMemory {
     pub kv: u64,
     /// Keys and values of the positions held.
     pub kv_used: u64,
-    /// Buffers of the forward pass.
+    /// Bytes of the buffers of the forward pass.
     pub state: u64,
     /// The most that the process ever had in main memory, without the benchmark's own buffer.
     pub peak: Option<u64>,
@@ -129,22 +129,22 @@ pub struct RowMemory {
     pub above: Option<f64>,
 }
 
-/// What ran, and on what.
+/// What ran, and on which machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// The model.
+    /// The model's name, or its file's.
     pub model: String,
-    /// Whether its trits are random.
+    /// Whether the model's trits are random.
     pub synthetic: bool,
-    /// The kernel.
+    /// The kernel's full name.
     pub kernel: String,
-    /// The processor.
+    /// The processor's name, as the system tells it.
     pub cpu: String,
     /// How the system grants huge pages: always, madvise, never, unknown.
     pub huge_pages: String,
     /// Bytes of the process that lay in huge pages.
     pub huge_page_bytes: Option<u64>,
-    /// The program's version.
+    /// The version of this program.
     pub version: String,
 }
 

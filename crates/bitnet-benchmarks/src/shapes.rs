@@ -8,29 +8,29 @@ use crate::BenchmarkError;
 /// A published model's sizes and switches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelShape {
-    /// What `--synthetic` takes.
+    /// The name that `--synthetic` takes.
     pub name: &'static str,
     /// The model that has these sizes.
     pub model: &'static str,
     /// The family, as [`family`] names them.
     pub family: &'static str,
-    /// Width of the residual stream.
+    /// Width of the residual stream, in elements.
     pub hidden: usize,
     /// Width of the feed-forward layer.
     pub ffn: usize,
-    /// Blocks.
+    /// The number of blocks of the model.
     pub layers: usize,
-    /// Query heads and key heads.
+    /// The numbers of query heads and of key heads.
     pub heads: [usize; 2],
-    /// Dimensions of a head.
+    /// Dimensions of an attention head.
     pub head_dim: usize,
-    /// Rows of the embedding.
+    /// Rows of the embedding, one for each token.
     pub vocab: usize,
-    /// Positions.
+    /// Positions that the model was made for.
     pub context: usize,
     /// Whether the head is the embedding.
     pub tied: bool,
-    /// Rotary base.
+    /// The base of the rotary angles.
     pub theta: f32,
     /// Columns that share a scale; one scale per matrix when `None`.
     pub group: Option<usize>,

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 /// What several repetitions of one measurement gave.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The middle.
+    /// The median of the samples.
     pub median: f64,
-    /// The smallest.
+    /// The smallest of the samples.
     pub min: f64,
-    /// The largest.
+    /// The largest of the samples.
     pub max: f64,
     /// The distance between the quartiles, as a part of the median.
     pub spread: f64,

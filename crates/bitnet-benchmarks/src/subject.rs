@@ -16,7 +16,7 @@ use crate::{BenchmarkError, ModelShape, Synthetic, breakdown::Clock};
 /// What runs the model: the CPU, with a clock that looks when it is told to.
 pub(crate) type Device = Watched<Cpu, Clock>;
 
-/// How a model is loaded.
+/// How the model of a benchmark is loaded.
 #[derive(Clone, Debug, Default)]
 pub struct SubjectOptions {
     /// Name of the kernel; the variable `BITNET_KERNEL`, else the best one, when `None`.
@@ -25,13 +25,13 @@ pub struct SubjectOptions {
     pub activations: ActivationChoice,
     /// In how many bits ternary projections are held; two when nobody says.
     pub layout: Layout,
-    /// Whether the head is screened.
+    /// Whether and when the head is screened.
     pub head: HeadChoice,
     /// Whether feed-forward layers of squared ReLU leave out what is exactly 0.
     pub sparsity: Sparsity,
-    /// How keys and values are kept.
+    /// The type that keys and values are kept in.
     pub kv: KvType,
-    /// Threads that load the model.
+    /// Threads that load and pack the model.
     pub threads: usize,
     /// I2_S tensors are in the 64/16 layout of ARM builds.
     pub i2s_64: bool,
@@ -109,27 +109,27 @@ impl Subject {
         Ok(Self { name, synthetic: true, kernel, pool, runner, file_bytes: 0, load_seconds })
     }
 
-    /// The model.
+    /// The model that is measured.
     pub(crate) fn model(&self) -> &Model<Device> {
         self.runner.model()
     }
 
-    /// What it is called.
+    /// The model's name in rows and tables.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Calls it `name` in every row.
+    /// Makes `name` the model's name in every row.
     pub fn rename(&mut self, name: &str) {
         name.clone_into(&mut self.name);
     }
 
-    /// Whether its trits are random.
+    /// Whether the model's trits are random.
     pub fn is_synthetic(&self) -> bool {
         self.synthetic
     }
 
-    /// The kernel that runs it.
+    /// The kernel that the model runs on.
     pub fn kernel(&self) -> &'static Kernel {
         self.kernel
     }

@@ -37,7 +37,7 @@ impl<'a> Synthetic<'a> {
         }
     }
 
-    /// Uniform trits.
+    /// Trits of uniform chance, the same for the same part.
     fn trits(&self, part: Part) -> Result<TernaryMatrix, ModelError> {
         let [rows, cols] = self.shape_of(part);
         // A trit's variance is 2/3.
@@ -50,7 +50,7 @@ impl<'a> Synthetic<'a> {
         TernaryMatrix::new(rows, cols, codes, scales).map_err(ModelError::quant(&self.name(part)))
     }
 
-    /// Nearly Gaussian floats.
+    /// Nearly Gaussian floats, the same for the same part.
     fn table(&self, part: Part) -> Result<Table, ModelError> {
         let [rows, cols] = self.shape_of(part);
         let mut buffer: Buffer<u8> = self.pool.allocate(Purpose::Weights, 2 * rows * cols)?;

@@ -7,14 +7,14 @@ use std::fs;
 pub struct Process {
     /// The most that was ever in main memory, mapped files included.
     pub peak: Option<u64>,
-    /// Anonymous memory now.
+    /// Bytes of anonymous memory that are resident now.
     pub anonymous: Option<u64>,
-    /// Pages of mapped files now.
+    /// Bytes of mapped files that are resident now.
     pub mapped: Option<u64>,
 }
 
 impl Process {
-    /// What holds now.
+    /// The process's memory at this moment.
     pub fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |key: &str| kibibytes(&status, key);
@@ -28,7 +28,7 @@ fn kibibytes(text: &str, key: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The processor's name.
+/// The processor's name, as the system tells it.
 pub fn cpu_name() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = info.lines().find_map(|line| {

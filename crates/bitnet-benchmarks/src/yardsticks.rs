@@ -39,7 +39,7 @@ impl Yardsticks {
         Ok(Self { kernel, buffer })
     }
 
-    /// Bytes of the buffer.
+    /// Bytes of the buffer that is read.
     pub fn bytes(&self) -> usize {
         self.buffer.len()
     }

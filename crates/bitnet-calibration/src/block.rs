@@ -14,7 +14,7 @@ use crate::Windows;
 pub(crate) struct Hidden {
     width: usize,
     values: Vec<f32>,
-    /// Tokens of each window.
+    /// How many tokens each window has.
     windows: Vec<usize>,
 }
 
@@ -35,7 +35,7 @@ impl Hidden {
     }
 }
 
-/// Row `row` of any matrix.
+/// Row `row` of a matrix in any form, as f32.
 pub(crate) fn row_to_f32(weight: &Weight, row: usize, out: &mut [f32], spare: &mut [f32]) {
     match weight {
         Weight::Ternary(m) => m.row_to_f32(row, out),
@@ -49,7 +49,7 @@ pub(crate) fn row_to_f32(weight: &Weight, row: usize, out: &mut [f32], spare: &m
     }
 }
 
-/// A model of one block.
+/// A model whose only block is block `layer` of the source, with some matrices replaced.
 struct OneBlock<'a> {
     source: &'a dyn PartSource,
     layer: usize,

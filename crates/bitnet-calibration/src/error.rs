@@ -10,44 +10,44 @@ pub enum QuantizeError {
     /// A file that cannot be taken for a model.
     #[error(transparent)]
     Source(#[from] bitnet_source::SourceError),
-    /// The file that is written.
+    /// The file could not be written.
     #[error(transparent)]
     Convert(#[from] bitnet_convert::ConvertError),
-    /// No kernel runs here.
+    /// No kernel of this build runs on this machine.
     #[error(transparent)]
     Kernel(#[from] bitnet_kernels::KernelError),
     /// The matrix holds trits already.
     #[error("'{name}' is ternary already: post-training quantization takes the float model")]
     Ternary {
-        /// Its name in the file.
+        /// The matrix's name in the file that is read.
         name: String,
     },
-    /// A weight is no number.
+    /// A weight is infinite or NaN.
     #[error("'{name}' holds a weight that is not finite")]
     NotFinite {
-        /// Its name in the file.
+        /// The matrix's name in the file that is read.
         name: String,
     },
     /// Blocks need whole rows of them.
     #[error("'{name}' has rows of {cols} weights, and integers come in whole blocks of {block}")]
     Blocks {
-        /// Its name in the file.
+        /// The matrix's name in the file that is read.
         name: String,
-        /// Its columns.
+        /// Columns of the matrix.
         cols: usize,
-        /// Weights of a block.
+        /// Weights in one block, which columns must be a multiple of.
         block: usize,
         /// Whether it is the embedding or the head, which `tables` speaks of.
         table: bool,
     },
-    /// Feedback needs text.
+    /// Error feedback was asked for without enough text to take statistics of.
     #[error(
         "this method looks at activations: give it calibration text of at least {least} tokens, not {got}"
     )]
     Text {
-        /// Tokens that are the least.
+        /// The fewest tokens that are enough.
         least: usize,
-        /// Tokens there are.
+        /// The tokens that the text has.
         got: usize,
     },
     /// Inputs of a projection that no arithmetic can use.
@@ -55,25 +55,25 @@ pub enum QuantizeError {
         "the inputs of '{name}' on the calibration text give no usable statistics: more text, or a larger --damping"
     )]
     Statistics {
-        /// Its name in the file.
+        /// The matrix's name in the file that is read.
         name: String,
     },
     /// The budget is smaller than the smallest choice.
     #[error("a budget of {budget} bytes is too small: one plane everywhere takes {least}")]
     Budget {
-        /// What was asked for.
+        /// The budget that was given, in bytes.
         budget: u64,
-        /// The least that is possible.
+        /// The smallest budget that can be met, in bytes.
         least: u64,
     },
-    /// An option that cannot be.
+    /// An option has a value outside its range.
     #[error("{what}: expected {expected}, got {got}")]
     Option {
-        /// Which.
+        /// The option's name.
         what: &'static str,
-        /// What it may be.
+        /// The values that it may have.
         expected: String,
-        /// What it is.
+        /// The value that was given.
         got: String,
     },
 }

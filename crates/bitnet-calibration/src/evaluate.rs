@@ -26,17 +26,17 @@ impl Windows {
         Self { windows: self.windows.split_off(self.windows.len() - held) }
     }
 
-    /// Tokens of all windows.
+    /// Tokens of all windows together.
     pub fn tokens(&self) -> usize {
         self.windows.iter().map(Vec::len).sum()
     }
 
-    /// Tokens of the longest window.
+    /// Tokens of the longest window, for buffers that fit every one.
     pub fn longest(&self) -> usize {
         self.windows.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Each window.
+    /// The windows in order, as ids.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
         self.windows.iter().map(Vec::as_slice)
     }

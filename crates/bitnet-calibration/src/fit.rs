@@ -15,7 +15,7 @@ const ROWS: usize = 16;
 /// Weights of a block of integers.
 pub(crate) const BLOCK: usize = 32;
 
-/// A quantized matrix.
+/// A quantized matrix and how far it is from the floats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fitted {
     rows: usize,
@@ -33,15 +33,15 @@ pub struct Fitted {
 /// A quantized matrix as files hold it.
 #[derive(Clone, Debug)]
 pub enum Stored {
-    /// One plane.
+    /// One ternary plane with its scales.
     Plane(TernaryMatrix),
-    /// Two planes.
+    /// Two ternary planes, whose sum is the matrix.
     Planes(Box<[TernaryMatrix; 2]>),
-    /// Blocks of a type of ggml.
+    /// Blocks of one of ggml's integer types, row by row.
     Blocks(TensorType, Vec<u8>),
 }
 
-/// Columns that share levels.
+/// How many columns share levels under that grid.
 fn group_of(grid: Grid, granularity: Granularity, cols: usize) -> usize {
     match (grid, granularity) {
         (Grid::Int4 | Grid::Int8, _) => BLOCK,
@@ -94,7 +94,7 @@ pub fn fit(
     Fitted { rows, cols, grid, granularity, first, second, levels: found }
 }
 
-/// What all rows share.
+/// What is the same for all rows of a matrix while they are fitted.
 struct Work<'a> {
     cols: usize,
     group: usize,
@@ -130,7 +130,7 @@ impl Work<'_> {
 }
 
 impl Fitted {
-    /// `[rows, cols]`.
+    /// `[rows, cols]`, that is outputs and inputs.
     pub fn shape(&self) -> [usize; 2] {
         [self.rows, self.cols]
     }
@@ -149,7 +149,7 @@ impl Fitted {
         }
     }
 
-    /// Weights that are exactly 0.
+    /// How many weights became exactly 0.
     pub fn zeros(&self) -> usize {
         let second = |i: usize| self.second.get(i).copied().unwrap_or(0);
         self.first.iter().enumerate().filter(|&(i, &t)| t == 0 && second(i) == 0).count()

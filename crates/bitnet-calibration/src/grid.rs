@@ -11,11 +11,11 @@ const ROUNDS: usize = 20;
 /// The numbers that weights of one group may become.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Levels {
-    /// `scale * t`.
+    /// A trit times a scale: `scale * t`.
     Ternary(f32),
-    /// `scale * t + offset`.
+    /// A trit times a scale, shifted: `scale * t + offset`.
     Shifted(f32, f32),
-    /// `first * t + second * u`.
+    /// Two trits with a scale each: `first * t + second * u`.
     Planes(f32, f32),
     /// `step * i`, with `i` from the first limit to the second.
     Steps(f32, i8, i8),
@@ -63,7 +63,7 @@ impl Levels {
         }
     }
 
-    /// Squared error over `weights`.
+    /// The sum of squared errors over `weights` when each takes its nearest level.
     pub fn error(self, weights: &[f32]) -> f64 {
         weights.iter().map(|&w| f64::from(w - self.nearest(w).1).powi(2)).sum()
     }

@@ -15,12 +15,12 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// Of no inputs yet.
+    /// Statistics of inputs of `width` columns, of which none has been seen.
     pub fn new(width: usize) -> Self {
         Self { width, sums: vec![0.0; width * width], tokens: 0 }
     }
 
-    /// Inputs seen.
+    /// How many inputs (rows of activations) have been added.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
@@ -124,14 +124,14 @@ fn inverse_row(lower: &[f64], n: usize, i: usize, left: &mut [f64], out: &mut [f
     }
 }
 
-/// See [`Hessian::feedback`].
+/// The factors of error feedback, made by [`Hessian::feedback`].
 pub struct Feedback {
     width: usize,
     rows: Vec<f32>,
 }
 
 impl Feedback {
-    /// Inputs.
+    /// Columns of the inputs that the factors are for.
     pub fn width(&self) -> usize {
         self.width
     }

@@ -31,7 +31,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// What each projection becomes.
+    /// The grid that each projection gets under the plan.
     pub(crate) fn grids(&mut self) -> Result<BTreeMap<Part, Grid>, QuantizeError> {
         let Some(budget) = self.options.budget else {
             let grid = self.options.scheme.grid;

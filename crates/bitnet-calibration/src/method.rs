@@ -48,7 +48,7 @@ impl Grid {
         }
     }
 
-    /// The word for it in tables.
+    /// The grid's name in tables and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Absmean => "absmean",
@@ -64,37 +64,37 @@ impl Grid {
 /// A grid, and whether the error of each column is fed back into those behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme {
-    /// What a matrix may hold.
+    /// The numbers that a matrix may hold.
     pub grid: Grid,
     /// GPTQ's feedback, which needs calibration text.
     pub feedback: bool,
 }
 
-/// What a person asks for.
+/// A way of quantizing, by the name that people ask for it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// [`Grid::Absmean`].
+    /// Trits by [`Grid::Absmean`], as BitNet's training rounds.
     Absmean,
-    /// [`Grid::Ternary`].
+    /// Trits with the scales of least squared error, [`Grid::Ternary`].
     LeastSquares,
-    /// [`Grid::Shifted`].
+    /// Trits with an offset for each group, [`Grid::Shifted`].
     Asymmetric,
     /// [`Grid::Ternary`] with feedback.
     Gptq,
-    /// [`Grid::Planes`].
+    /// Two ternary planes, [`Grid::Planes`].
     TwoPlanes,
     /// [`Grid::Planes`] with feedback.
     TwoPlanesGptq,
-    /// [`Grid::Int4`].
+    /// Integers of four bits, rounded to nearest, [`Grid::Int4`].
     Int4,
-    /// [`Grid::Int4`] with feedback.
+    /// [`Grid::Int4`] with error feedback (GPTQ).
     Int4Gptq,
-    /// [`Grid::Int8`].
+    /// Integers of eight bits, rounded to nearest, [`Grid::Int8`].
     Int8,
 }
 
 impl Method {
-    /// All of them.
+    /// Every method, in the order of the help text.
     pub const ALL: [Self; 9] = [
         Self::Absmean,
         Self::LeastSquares,
@@ -107,7 +107,7 @@ impl Method {
         Self::Int8,
     ];
 
-    /// The word for it.
+    /// The method's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Absmean => "absmean",
@@ -122,7 +122,7 @@ impl Method {
         }
     }
 
-    /// What it does to a matrix.
+    /// The grid and the feedback that the method stands for.
     pub fn scheme(self) -> Scheme {
         let (grid, feedback) = match self {
             Self::Absmean => (Grid::Absmean, false),

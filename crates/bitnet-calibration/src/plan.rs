@@ -6,12 +6,12 @@ use bitnet_model::Part;
 
 use crate::{Grid, QuantizeError};
 
-/// One way to store a matrix.
+/// One way to store a matrix, and its price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlanOption {
-    /// Which.
+    /// The numbers that the matrix may hold.
     pub grid: Grid,
-    /// Bytes in the file.
+    /// Bytes that the matrix takes in the file.
     pub bytes: u64,
     /// What it is expected to add to the loss, in nats.
     pub harm: f64,
@@ -20,18 +20,18 @@ pub struct PlanOption {
 /// A matrix and the ways to store it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
-    /// Which matrix.
+    /// The matrix that the choice is about.
     pub part: Part,
-    /// At least one.
+    /// The ways to store it; there is at least one.
     pub options: Vec<PlanOption>,
 }
 
-/// What was chosen.
+/// The way of each matrix that together fit a budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Each matrix with its way.
+    /// Each matrix with the way that was chosen for it.
     pub chosen: Vec<(Part, PlanOption)>,
-    /// Bytes of all of them.
+    /// Bytes of all matrices as they were chosen.
     pub bytes: u64,
     /// The sum of what they are expected to add.
     pub harm: f64,

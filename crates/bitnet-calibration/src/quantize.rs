@@ -16,7 +16,7 @@ use crate::{
     fit::{BLOCK, fit},
 };
 
-/// What a caller may choose.
+/// What a caller of [`quantize`] may choose.
 #[derive(Clone, Debug)]
 pub struct QuantizeOptions {
     /// What every projection becomes; with a budget, whether there is feedback.
@@ -34,7 +34,7 @@ pub struct QuantizeOptions {
     pub sensitivity: bool,
     /// Threads; all that the machine grants when `None`. Results do not depend on them.
     pub threads: Option<usize>,
-    /// Replace an output that exists.
+    /// Whether an output that exists is replaced.
     pub force: bool,
 }
 
@@ -53,14 +53,14 @@ impl Default for QuantizeOptions {
     }
 }
 
-/// What is going on.
+/// The part of a quantization that is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantizeStep {
     /// Each matrix alone, for the sensitivity table.
     Measuring,
     /// Statistics and errors of every choice, for the plan.
     Planning,
-    /// Quantizing and writing.
+    /// Fitting each matrix in turn, and writing the file.
     Quantizing,
 }
 
@@ -127,7 +127,7 @@ pub fn quantize(
     Ok(job.report)
 }
 
-/// One quantization.
+/// What one quantization has at hand throughout.
 pub(crate) struct Job<'a> {
     pub(crate) source: &'a Source,
     pub(crate) calibration: &'a Windows,
@@ -164,7 +164,7 @@ impl Job<'_> {
         (0..layers).flat_map(|layer| STAGES.concat().into_iter().map(move |p| (layer, p)))
     }
 
-    /// The floats of a matrix.
+    /// The shape and the floats of a matrix of the source.
     pub(crate) fn weights(&self, part: Part) -> Result<([usize; 2], Vec<f32>), QuantizeError> {
         let name = self.source.name(part);
         let Weight::Table(table) = self.source.weight(part)? else {

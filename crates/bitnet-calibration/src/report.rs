@@ -4,18 +4,18 @@ use bitnet_model::Part;
 
 use crate::{Grid, Plan};
 
-/// One matrix afterwards.
+/// What became of one matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedMatrix {
-    /// Which.
+    /// The matrix that this is about.
     pub part: Part,
     /// Its name in the file that was read.
     pub name: String,
-    /// `[out, in]`.
+    /// `[out, in]`, that is rows and columns.
     pub shape: [usize; 2],
-    /// What it holds now.
+    /// The numbers that the matrix may hold now.
     pub grid: Grid,
-    /// Bytes in the file.
+    /// Bytes that the matrix takes in the file.
     pub bytes: u64,
     /// Norm of the error over norm of the weights.
     pub relative_error: f64,
@@ -38,7 +38,7 @@ impl QuantizedMatrix {
 /// What one matrix alone does to the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sensitivity {
-    /// Which.
+    /// The matrix that was quantized alone.
     pub part: Part,
     /// Its name in the file that was read.
     pub name: String,
@@ -46,26 +46,26 @@ pub struct Sensitivity {
     pub change: f64,
 }
 
-/// A quantization.
+/// What a quantization did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizeReport {
-    /// Matrices that were quantized.
+    /// Every matrix that was quantized, in the order of the model.
     pub matrices: Vec<QuantizedMatrix>,
     /// One for each of them, where it was asked for.
     pub sensitivities: Vec<Sensitivity>,
-    /// Where a budget was given.
+    /// The plan, where a budget was given.
     pub plan: Option<Plan>,
     /// Loss of the float model on held-out text, nats a token, where there is such text.
     pub loss_before: Option<f64>,
     /// Loss of the written model on the same text.
     pub loss_after: Option<f64>,
-    /// Tokens that were looked at.
+    /// Tokens of the calibration text that were looked at.
     pub calibration_tokens: usize,
-    /// Tokens of held-out text.
+    /// Tokens of the held-out text.
     pub held_out_tokens: usize,
-    /// Bytes of the file.
+    /// Bytes of the file that was written.
     pub bytes_written: u64,
-    /// Threads that did it.
+    /// Threads that did the work.
     pub threads: usize,
     /// What a person should know; one sentence each.
     pub notes: Vec<String>,

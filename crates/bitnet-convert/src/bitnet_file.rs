@@ -17,7 +17,7 @@ use crate::{
     text,
 };
 
-/// Metadata and tensors.
+/// The metadata and the tensors of the file that is to be written.
 pub(crate) struct Plan {
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) items: Vec<Item>,

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 pub struct QuantizationJson {
     /// `autobitlinear` (scales multiply) or `bitlinear` (scales divide).
     pub linear_class: &'static str,
-    /// `offline` or `online`.
+    /// `offline` (packed trits) or `online` (masters, quantized at every use).
     pub mode: &'static str,
-    /// Projections that stay dense.
+    /// Projections that stay dense, by their modules' names.
     pub dense: Vec<String>,
     /// Whether an untied head is ternary, too.
     pub head: bool,

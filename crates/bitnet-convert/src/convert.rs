@@ -19,10 +19,10 @@ use crate::{
     verify::{self, Allowed, Proof},
 };
 
-/// How far a conversion is.
+/// How far a conversion has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConvertProgress {
-    /// Bytes of matrices read so far.
+    /// Bytes of matrices read so far, over all readings.
     pub done: u64,
     /// Bytes of matrices that will be read: each once to look, once to write, once to prove.
     pub total: u64,
@@ -31,14 +31,14 @@ pub struct ConvertProgress {
 /// Called now and then with how far the conversion is.
 pub type OnConvertProgress = Arc<dyn Fn(ConvertProgress) + Send + Sync>;
 
-/// What a caller may choose.
+/// What a caller of [`convert`] may choose.
 #[derive(Clone, Default)]
 pub struct ConvertOptions {
     /// Read I2_S tensors as 64 weights in 16 bytes, as bitnet.cpp built for ARM writes them.
     pub i2s_64: bool,
-    /// Replace an output that exists.
+    /// Whether an output that exists is replaced.
     pub force: bool,
-    /// Called now and then.
+    /// Called now and then with how far the conversion has come.
     pub progress: Option<OnConvertProgress>,
 }
 
@@ -190,7 +190,7 @@ fn report(proof: Proof, target: Target, mut notes: Vec<String>, bytes_written: u
     }
 }
 
-/// Counts bytes of matrices.
+/// Counts bytes of matrices as they are read and tells the caller.
 struct Meter {
     progress: ConvertProgress,
     call: Option<OnConvertProgress>,

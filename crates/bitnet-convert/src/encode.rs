@@ -22,7 +22,7 @@ pub(crate) fn loss(matrix: &TernaryMatrix, target: Target) -> Result<f32, Encode
     }
 }
 
-/// The blocks of a GGUF type.
+/// The matrix as blocks of the GGUF type `ty`.
 pub(crate) fn blocks(matrix: &TernaryMatrix, ty: TensorType) -> Result<Encoded, EncodeError> {
     match ty {
         TensorType::Tq1_0 => encode_tq1_0(matrix),
@@ -60,7 +60,7 @@ pub(crate) fn strips(
     Ok((packed, scales))
 }
 
-/// f32 numbers as a file's bytes.
+/// f32 numbers as a file's bytes, little-endian.
 pub(crate) fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }

@@ -14,7 +14,7 @@ pub enum ConvertError {
     /// Reading or writing a model file.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),
-    /// The model that is read.
+    /// The model that is read cannot be.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
     /// A file that cannot be taken for a model.
@@ -28,57 +28,57 @@ pub enum ConvertError {
     Encode {
         /// Its name in the file that is read.
         name: String,
-        /// What does not fit.
+        /// What about it does not fit.
         source: bitnet_format::encode::EncodeError,
     },
     /// A model that the target cannot hold.
     #[error("{target} cannot hold this model: {reason}")]
     Refused {
-        /// The target.
+        /// The target that was asked for.
         target: Target,
         /// What it cannot hold, and what can.
         reason: String,
     },
-    /// The word is no target.
+    /// The word names no target.
     #[error("'{word}' is no target: one of {}", Target::ALL.map(|t| t.name()).join(", "))]
     NoSuchTarget {
-        /// The word.
+        /// The word as it was given.
         word: String,
     },
-    /// Something is there already.
+    /// The output exists, and replacing it was not asked for.
     #[error("{path} exists already: give another name, or --force to replace it")]
     Exists {
-        /// Where.
+        /// The path of the output.
         path: PathBuf,
     },
     /// What is there is not an earlier output.
     #[error("{path} is not replaced: {reason}")]
     NotReplaced {
-        /// Where.
+        /// The path of the output.
         path: PathBuf,
-        /// Why not.
+        /// Why it is not taken for an earlier output.
         reason: &'static str,
     },
     /// Output and input are the same, or one would destroy the other.
     #[error("writing {output} would destroy {input}, which is being read: give another name")]
     SamePath {
-        /// What is read.
+        /// The path of the model that is read.
         input: PathBuf,
-        /// What would be written.
+        /// The path that would be written.
         output: PathBuf,
     },
-    /// The system refused.
+    /// The system would not read or write a file.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         source: std::io::Error,
     },
     /// What was written does not read back as what was read. The output has been removed.
     #[error("the written model does not read back as the same model, and was removed: {what}")]
     Mismatch {
-        /// The first difference.
+        /// The first difference, with the tensor's name.
         what: String,
     },
 }

@@ -15,7 +15,7 @@ use crate::{
     text,
 };
 
-/// Keys and tensors.
+/// The keys and the tensors of the file that is to be written.
 pub(crate) struct Plan {
     pub(crate) keys: GgufKeys,
     pub(crate) items: Vec<Item>,
@@ -158,7 +158,7 @@ impl Layout<'_> {
         }
     }
 
-    /// An embedding or a head.
+    /// The item of an embedding or a head, in its own type.
     fn table(&self, m: &Surveyed, name: String) -> Item {
         match &m.held {
             Held::Trits(t) if t.loss == Some(0.0) => {

@@ -24,7 +24,7 @@ pub(crate) struct Plan {
     pub(crate) biases_rounded: bool,
 }
 
-/// How projections are stored.
+/// How the projections of the output are stored.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     /// uint8; scales multiply (`autobitlinear`) or divide (`bitlinear`).
@@ -166,7 +166,7 @@ pub(crate) fn not_ternary(module: &str, because: &str, cure: &str) -> String {
     )
 }
 
-/// Numbers next to a first guess.
+/// `guess` and its neighbours among f32, for scales that must give an exact product.
 fn around(guess: f32) -> [f32; 5] {
     let (up, down) = (guess.next_up(), guess.next_down());
     [guess, up, down, up.next_up(), down.next_down()]

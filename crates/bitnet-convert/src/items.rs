@@ -17,39 +17,39 @@ use crate::{
 
 /// One or two tensors that come from one read.
 pub(crate) struct Item {
-    /// What readers will see.
+    /// The tensors that readers of the output will see.
     pub(crate) specs: Vec<TensorSpec>,
     pub(crate) from: From,
 }
 
-/// Where the bytes come from.
+/// Where the bytes of an item come from.
 pub(crate) enum From {
     /// The tensor of that name, as it stands; a matrix's part.
     Raw(String, Option<Part>),
     /// Made already: vectors and single scales.
     Bytes(Vec<u8>),
-    /// A matrix, read again.
+    /// A matrix of the source, read again when it is written.
     Matrix(Part, How),
-    /// The int8 copy of a head.
+    /// The int8 copy of a head, made for the screen.
     Screen(ScreenTable),
 }
 
-/// How a matrix becomes bytes.
+/// How a matrix of the source becomes bytes.
 pub(crate) enum How {
     /// Values as floats of the spec's type.
     Floats,
-    /// Master weights in F32.
+    /// Master weights in F32 that round to its trits and scales.
     Master,
     /// The packed form of transformers.
     HfPacked,
     /// Blocks of the spec's type, rows in `order`, with `scale` for all weights where it is given.
     Blocks { order: Option<Vec<usize>>, scale: Option<f32> },
-    /// Strips and scales.
+    /// Packed strips and their scales, as `.bitnet` files hold them.
     Strips,
 }
 
 impl Item {
-    /// A vector that is copied.
+    /// A vector whose bytes are copied as they stand in the source.
     pub(crate) fn raw(name: impl Into<String>, ty: TensorType, shape: &[usize], from: &str) -> Self {
         Self { specs: vec![TensorSpec::new(name, ty, shape)], from: From::Raw(from.into(), None) }
     }
@@ -62,13 +62,13 @@ impl Item {
         }
     }
 
-    /// f32 numbers.
+    /// A vector of f32 numbers that are given.
     pub(crate) fn floats(name: impl Into<String>, values: &[f32]) -> Self {
         let specs = vec![TensorSpec::new(name, TensorType::F32, [values.len()])];
         Self { specs, from: From::Bytes(encode::floats(values)) }
     }
 
-    /// A matrix.
+    /// A matrix of the source, which becomes bytes when it is written.
     pub(crate) fn matrix(
         name: impl Into<String>,
         ty: TensorType,
@@ -102,7 +102,7 @@ impl Writer {
     }
 }
 
-/// The specs of all items.
+/// The specs of all items, in order, as a writer wants them before any bytes.
 pub(crate) fn specs(items: &[Item]) -> Vec<TensorSpec> {
     items.iter().flat_map(|item| item.specs.clone()).collect()
 }

@@ -11,7 +11,7 @@ use bitnet_quant::{TernaryMatrix, weights::MIN_MEAN};
 /// The magnitudes of a master's weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Master {
-    /// Of most nonzero weights.
+    /// The magnitude of most nonzero weights.
     low: f32,
     /// Of the first `raised` nonzero weights: the next f32 above `low`.
     high: f32,

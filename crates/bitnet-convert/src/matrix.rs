@@ -4,9 +4,9 @@ use bitnet_model::{ModelError, Part, Table, Weight};
 use bitnet_quant::{Scales, TernaryMatrix};
 use bitnet_source::{Source, SourceError};
 
-/// A matrix in its exact form.
+/// A matrix of the model that is read, in its exact form.
 pub(crate) enum Matrix {
-    /// Trits; no scale is negative.
+    /// Trits with scales, none of which is negative.
     Trits(TernaryMatrix),
     /// The sum of two; only `.bitnet` files hold such, and every target gets its values.
     Planes(Box<[TernaryMatrix; 2]>),
@@ -29,7 +29,7 @@ impl Matrix {
         }
     }
 
-    /// `[rows, cols]`.
+    /// `[rows, cols]`, that is outputs and inputs.
     pub(crate) fn shape(&self) -> [usize; 2] {
         match self {
             Self::Trits(m) => [m.rows(), m.cols()],
@@ -39,7 +39,7 @@ impl Matrix {
     }
 }
 
-/// Reads a matrix.
+/// Reads the matrix of `part` from the source.
 pub(crate) fn read(source: &Source, part: Part) -> Result<Matrix, SourceError> {
     let quant = |e| SourceError::from(ModelError::quant(&source.name(part))(e));
     let trits = |weight: Weight| match weight {

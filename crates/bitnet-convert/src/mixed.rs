@@ -156,7 +156,7 @@ fn metadata(source: &Source, notes: &mut Vec<String>) -> Result<BTreeMap<String,
     Ok(metadata)
 }
 
-/// A matrix that stays as it is.
+/// The item of a matrix that stays as it is in the source.
 fn floats(source: &Source, part: Part, shape: [usize; 2]) -> Item {
     let stored = source.name(part);
     let name = hf::name_of(part);

@@ -82,7 +82,7 @@ impl Staging {
         Ok(Self { temporary, output, directory })
     }
 
-    /// The temporary name.
+    /// The temporary path that is written before it gets the output's name.
     pub(crate) fn path(&self) -> &Path {
         &self.temporary
     }

@@ -6,29 +6,29 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ConvertReport {
-    /// Ternary matrices.
+    /// Ternary matrices that were compared.
     pub matrices: u64,
     /// Their trits that read back equal.
     pub trits_equal: u64,
-    /// Their trits.
+    /// Trits of these matrices, all of them equal.
     pub trits: u64,
     /// Scales that every weight under them still has, bit for bit.
     pub scales_equal: u64,
-    /// Their scales.
+    /// Scales of these matrices.
     pub scales: u64,
     /// The largest relative difference of a scale; 0 when all are equal.
     pub max_scale_loss: f32,
     /// Dense matrices, embedding and head among them, whose values read back bit for bit.
     pub dense_equal: u64,
-    /// Dense matrices.
+    /// Dense matrices that were compared.
     pub dense: u64,
     /// Vectors (norms and biases) that read back bit for bit.
     pub vectors_equal: u64,
-    /// Vectors.
+    /// Vectors (norms and biases) that were compared.
     pub vectors: u64,
     /// What is not the same, or not for every reader; one sentence each.
     pub notes: Vec<String>,
-    /// Bytes of all files written.
+    /// Bytes of all files that were written.
     pub bytes_written: u64,
 }
 

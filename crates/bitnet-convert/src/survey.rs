@@ -20,7 +20,7 @@ pub(crate) struct Surveyed {
     pub(crate) held: Held,
 }
 
-/// What a matrix holds.
+/// What a matrix of the source turned out to hold.
 pub(crate) enum Held {
     Trits(Trits),
     /// Floats, or blocks that stand for floats, of this type in the file.
@@ -33,7 +33,7 @@ pub(crate) struct Trits {
     pub(crate) granularity: Granularity,
     /// The scale of the whole matrix, where it has only one; 1 when all trits are 0.
     pub(crate) one: Option<f32>,
-    /// Weights other than 0.
+    /// How many weights are -1 or +1.
     pub(crate) nonzero: u64,
     /// The narrowest float type that holds every scale.
     pub(crate) width: TensorType,
@@ -104,7 +104,7 @@ impl Survey {
         found.and_then(|(m, ..)| m.trits()?.one)
     }
 
-    /// The trits of an untied head.
+    /// The trits of a head that is no copy of the embedding, if it is ternary.
     pub(crate) fn head(&self) -> Option<(&Surveyed, &Trits)> {
         let head = self.matrices.iter().find(|m| m.part == Part::Head)?;
         Some((head, head.trits()?))

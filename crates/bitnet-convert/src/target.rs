@@ -4,7 +4,7 @@ use std::fmt;
 
 use bitnet_format::TensorType;
 
-/// What to write.
+/// A form that a model can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A directory for transformers: packed uint8, `autobitlinear` offline (or `bitlinear`, where only that is exact).
@@ -24,7 +24,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// All of them.
+    /// Every target, in the order of the help text.
     pub const ALL: [Self; 7] = [
         Self::HfPacked,
         Self::HfMaster,
@@ -35,7 +35,7 @@ impl Target {
         Self::Bitnet,
     ];
 
-    /// The word for it.
+    /// The target's name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::HfPacked => "hf-packed",

@@ -90,7 +90,7 @@ pub(crate) fn embedded(files: Files) -> Result<Vec<(String, String)>, ConvertErr
         .collect()
 }
 
-/// The text of a token.
+/// A token's bytes as text; none where they are no UTF-8.
 fn spelled(token: &[u8]) -> Option<String> {
     String::from_utf8(token.to_vec()).ok()
 }

@@ -29,12 +29,12 @@ pub(crate) struct Proof {
     pub(crate) head_became_floats: bool,
 }
 
-/// What may differ.
+/// What may differ between the model that was read and the one that was written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowed {
     /// The largest relative difference of a scale.
     pub(crate) scale: f32,
-    /// Biases, in their last bit.
+    /// Whether biases may differ in their last bit.
     pub(crate) biases: bool,
 }
 
