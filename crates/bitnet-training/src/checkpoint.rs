@@ -20,7 +20,7 @@ const LAST: &str = ".safetensors";
 /// What a run knows besides its tensors. Floats are kept as their bits: text would round them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// Steps done.
+    /// Steps that the run has done.
     pub step: u64,
     /// Steps that the optimizer has done.
     pub optimizer_step: u64,
@@ -45,23 +45,23 @@ impl State {
     }
 }
 
-/// What a checkpoint holds.
+/// What a checkpoint holds, read back.
 #[derive(Debug)]
 pub struct Saved {
-    /// The masters.
+    /// The f32 masters, as they were trained.
     pub parameters: Parameters,
-    /// The optimizer.
+    /// The optimizer with both of its means.
     pub optimizer: AdamW,
-    /// The rest.
+    /// What the run knew besides its tensors.
     pub state: State,
 }
 
 /// A checkpoint that cannot be used, and why.
 #[derive(Debug)]
 pub struct Skipped {
-    /// The file.
+    /// The file that was passed over.
     pub path: PathBuf,
-    /// Why.
+    /// Why the file was passed over.
     pub reason: TrainError,
 }
 
@@ -73,16 +73,16 @@ pub(crate) fn name(step: u64) -> String {
 /// The lowest validation loss of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lowest {
-    /// Steps that were done then.
+    /// Steps that were done when the loss was lowest.
     pub step: u64,
-    /// The loss, as bits.
+    /// The lowest validation loss, an f64 as its bits.
     pub bits: u64,
-    /// Validations since then.
+    /// Validations that have been no better since.
     pub since: u64,
 }
 
 impl Lowest {
-    /// The loss, in nats per token.
+    /// The lowest validation loss, in nats per token.
     pub fn loss(&self) -> f64 {
         f64::from_bits(self.bits)
     }

@@ -57,7 +57,7 @@ pub fn read_text(path: &Path) -> Result<String, TrainError> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Its end.
+    /// The end of each file is kept for validation.
     #[default]
     End,
     /// Pieces evenly over it, so that both parts are of one kind.
@@ -92,9 +92,9 @@ pub(crate) fn spread(text: &str, share: f64) -> [String; 2] {
 pub struct Division<'a> {
     /// The line that stands between documents; empty where a file is one.
     pub separator: &'a str,
-    /// Which part is kept.
+    /// How the part for validation is chosen.
     pub split: Split,
-    /// Its share.
+    /// The share that is kept for validation, from 0 to 1.
     pub validation: f64,
 }
 
@@ -147,7 +147,7 @@ fn falls(number: usize, share: f64) -> bool {
 /// Ids to learn from and ids to be judged by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
-    /// For the steps.
+    /// The ids that steps learn from.
     pub train: Vec<u32>,
     /// For validation, never trained on.
     pub validation: Vec<u32>,

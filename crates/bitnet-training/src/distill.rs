@@ -25,9 +25,9 @@ struct Tap {
     teacher: usize,
 }
 
-/// The loss of a student.
+/// The loss of a student, and the part of it that is told.
 pub(crate) struct Taught {
-    /// What is learned.
+    /// The loss whose gradient is followed, one element.
     pub(crate) loss: Tensor<1>,
     /// The distance of the relations in it, before its weight.
     pub(crate) relations: Option<Tensor<1>>,

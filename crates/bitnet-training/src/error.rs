@@ -10,27 +10,27 @@ pub enum TrainError {
     /// A configuration that cannot be trained.
     #[error("{what} is {got}, and training needs {expected}")]
     Unsupported {
-        /// The value.
+        /// The value, by its name.
         what: &'static str,
-        /// What would do.
+        /// Values that would be right, in words.
         expected: &'static str,
-        /// What it is.
+        /// The value as it is.
         got: String,
     },
     /// A parameter has not the size that the configuration gives it.
     #[error("'{name}' has {got} values, and the configuration gives it {expected}")]
     Size {
-        /// The parameter.
+        /// The name of the parameter.
         name: String,
         /// Values that the configuration asks for.
         expected: usize,
-        /// Values that are there.
+        /// The number of values that are there.
         got: usize,
     },
     /// A parameter is NaN or infinite.
     #[error("'{name}' has a value that is not finite")]
     NotFinite {
-        /// The parameter.
+        /// The name of the parameter.
         name: String,
     },
     /// The configuration itself is impossible.
@@ -42,23 +42,23 @@ pub enum TrainError {
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         error: std::io::Error,
     },
-    /// A file is not text.
+    /// A file's bytes are not UTF-8.
     #[error("{} is not UTF-8: byte {byte} begins no character", path.display())]
     NotUtf8 {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The first byte that is wrong.
+        /// The place of the first byte that is wrong.
         byte: usize,
     },
-    /// A text is empty.
+    /// A text file has nothing in it.
     #[error("{} holds no text", path.display())]
     EmptyText {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
     /// A text has no line that is the separator.
@@ -67,87 +67,87 @@ pub enum TrainError {
         path.display()
     )]
     NoSeparator {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line.
+        /// The line that should part documents.
         separator: String,
     },
-    /// A line is too long to be text.
+    /// A line is far too long to be written by people.
     #[error(
         "line {line} of {} has {bytes} bytes; a line of text has at most {}: put line breaks where paragraphs end",
         path.display(),
         crate::corpus::MAX_LINE
     )]
     LongLine {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// Its length.
+        /// The length of the line in bytes.
         bytes: usize,
     },
-    /// A line is no example.
+    /// A line of a file of examples is none.
     #[error("line {line} of {}: {what}", path.display())]
     Line {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         what: String,
     },
-    /// An example does not fit.
+    /// An example is longer than a row of a batch.
     #[error(
         "line {line} of {}: prompt and answer have {tokens} tokens, and training.positions is {positions}: raise it, or leave the \
          line out",
         path.display()
     )]
     LongExample {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// Tokens that are read.
+        /// Tokens of the example that would be read.
         tokens: usize,
-        /// Tokens of a row.
+        /// Tokens that a row has room for.
         positions: usize,
     },
-    /// Nothing is left to learn from.
+    /// None of the examples of a file is left to learn from.
     #[error("{} has {examples} examples, of which {kept} are kept for validation: nothing is left to learn", path.display())]
     FewExamples {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Examples there are.
+        /// How many examples the file has.
         examples: usize,
-        /// Those kept.
+        /// How many of them are kept for validation.
         kept: usize,
     },
     /// A teacher cannot teach this model.
     #[error("the teacher {what}")]
     Teacher {
-        /// Why.
+        /// Why it cannot, in words that follow "the teacher".
         what: String,
     },
     /// A job says one thing, and the model that it begins with another.
     #[error("{key} is {job}, and {} has {model}: {cure}", path.display())]
     Contradiction {
-        /// The job's key.
+        /// The key of the job that contradicts the model.
         key: String,
-        /// Its value.
+        /// The value in the job.
         job: String,
-        /// The model.
+        /// The path of the model.
         path: PathBuf,
-        /// The model's value.
+        /// The value that the model has.
         model: String,
-        /// What to do.
+        /// What to change in the job.
         cure: &'static str,
     },
     /// A model that cannot be the beginning of training.
     #[error("{}: {what}", path.display())]
     Start {
-        /// The model.
+        /// The path of the model.
         path: PathBuf,
-        /// What is wrong.
+        /// Why the model cannot be trained.
         what: String,
     },
     /// There are fewer tokens than one window.
@@ -155,19 +155,19 @@ pub enum TrainError {
         "the {part} part of the text has {tokens} tokens, and one window takes {need}: give more text or shorter windows"
     )]
     ShortText {
-        /// Training or validation.
+        /// `training` or `validation`, the part that is too short.
         part: &'static str,
-        /// Tokens there are.
+        /// Tokens that the part has.
         tokens: usize,
-        /// Tokens of a window.
+        /// Tokens that a single window takes.
         need: usize,
     },
     /// A tokenizer that the texts' ids come from is not the model's.
     #[error("the tokenizer has {tokenizer} entries and the model {model}: they do not belong together")]
     Vocabulary {
-        /// Entries of the tokenizer.
+        /// Entries of the tokenizer's vocabulary.
         tokenizer: usize,
-        /// Rows of the embedding.
+        /// Rows of the model's embedding.
         model: usize,
     },
     /// The library that trains tokenizers failed.
@@ -176,10 +176,10 @@ pub enum TrainError {
     /// A tokenizer cannot be read, or cannot read a text.
     #[error(transparent)]
     Text(#[from] bitnet_text::TextError),
-    /// The system refuses threads.
+    /// The system would not start the threads.
     #[error("threads cannot be started: {0}")]
     Threads(String),
-    /// A job that cannot be.
+    /// A job with a value that cannot be, or values that contradict each other.
     #[error("{0}")]
     Job(String),
     /// A model cannot be written in another form.
@@ -191,62 +191,62 @@ pub enum TrainError {
     /// What was written does not compute what was trained.
     #[error("{}: the engine's logits differ from training's by {rms:.2e} (root mean square), with a deviation of {deviation:.2}", path.display())]
     Disagreement {
-        /// What was written.
+        /// The path of what was written.
         path: PathBuf,
-        /// The difference.
+        /// The root mean square of the difference of logits.
         rms: f64,
-        /// The logits' own spread.
+        /// The standard deviation of the logits themselves.
         deviation: f64,
     },
     /// A checkpoint cannot be read or written.
     #[error(transparent)]
     Format(#[from] bitnet_format::FormatError),
-    /// A checkpoint is damaged.
+    /// A checkpoint cannot be read, or its checksum differs.
     #[error("{} is damaged: {what}", path.display())]
     Damaged {
-        /// The file.
+        /// The path of the checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the checkpoint.
         what: String,
     },
     /// A checkpoint is of another run.
     #[error("the run in {} was begun with {key} = {saved}, now it is {now}; use another directory for another run", path.display())]
     OtherRun {
-        /// The run's directory.
+        /// The directory of the run.
         path: PathBuf,
-        /// What differs.
+        /// The key of the job that differs.
         key: String,
-        /// What it was.
+        /// The value when the run began.
         saved: String,
-        /// What it is.
+        /// The value that the job has now.
         now: String,
     },
     /// The loss or its gradient is no number any more.
     #[error("step {step}: the loss is {loss} and the length of the gradients {length}; training stopped")]
     NotANumber {
-        /// The step.
+        /// The step at which it happened.
         step: u64,
-        /// The loss.
+        /// The loss of that step, in nats.
         loss: f64,
-        /// The length of the gradients.
+        /// The length of the gradients of that step.
         length: f64,
     },
-    /// The loss rises and rises.
+    /// The mean loss has risen too far above its lowest.
     #[error("step {step}: the loss has risen to {loss:.3} from {lowest:.3} and training stopped")]
     Diverged {
-        /// The step.
+        /// The step at which the run was stopped.
         step: u64,
         /// The mean loss of the last steps.
         loss: f64,
-        /// The lowest that it was.
+        /// The lowest loss that the run had.
         lowest: f64,
     },
-    /// A run cannot go on.
+    /// A run stopped before its end.
     #[error("{error}; {}", last_good(checkpoint.as_deref()))]
     Halted {
-        /// Why.
+        /// What stopped the run.
         error: Box<TrainError>,
-        /// The last checkpoint.
+        /// The last good checkpoint, if there is one.
         checkpoint: Option<PathBuf>,
     },
 }

@@ -21,25 +21,25 @@ use crate::{
 /// One row: a prompt and its answer, or a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
-    /// All tokens.
+    /// All tokens: the prompt, then the answer.
     pub ids: Vec<u32>,
     /// The tokens that are learned, the one that ends an answer included.
     pub answers: Vec<Range<usize>>,
-    /// Where it comes from.
+    /// The line of the file that the example was read from.
     pub line: Line,
 }
 
-/// A line of a file.
+/// A place in a file, for messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// The file.
+    /// The path of the file.
     pub path: Arc<Path>,
-    /// The line, from 1.
+    /// The number of the line, from 1.
     pub number: usize,
 }
 
 impl Example {
-    /// Tokens that are learned.
+    /// Tokens of the answers, which are learned; prompts are only read.
     pub fn learned(&self) -> usize {
         self.answers.iter().map(|r| r.len()).sum()
     }
@@ -48,7 +48,7 @@ impl Example {
 /// Examples to learn from and examples to be judged by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
-    /// For the steps.
+    /// The examples that steps learn from.
     pub train: Vec<Example>,
     /// For validation, never trained on.
     pub validation: Vec<Example>,
@@ -70,10 +70,10 @@ struct Turn {
     content: String,
 }
 
-/// What turns lines into ids.
+/// How the lines of a file become ids.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
-    /// The model's tokenizer.
+    /// The tokenizer of the model that is trained.
     pub tokenizer: &'a Tokenizer,
     /// The model's chat template, if it has one.
     pub template: Option<&'a ChatTemplate>,

@@ -20,13 +20,13 @@ use crate::{FakeQuantization, Kind, Minibatch, Parameter, TrainError, Trainer};
 /// A tokenizer's files: `tokenizer.json`, and the tokens around a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizerFiles {
-    /// `tokenizer.json`.
+    /// The text of `tokenizer.json`.
     pub json: String,
-    /// The token before a text.
+    /// The spelling of the token before a text, where there is one.
     pub bos: Option<String>,
-    /// The token behind it.
+    /// The spelling of the token behind a text, where there is one.
     pub eos: Option<String>,
-    /// The chat template.
+    /// The chat template, where there is one.
     pub chat_template: Option<String>,
 }
 
@@ -51,18 +51,18 @@ impl Agreement {
     /// sees it.
     pub const BOUND: f64 = 0.02;
 
-    /// Whether the two are one model.
+    /// Whether the difference is small enough for the two to be the same model.
     pub fn holds(&self) -> bool {
         self.rms <= Self::BOUND * self.deviation
     }
 }
 
-/// What was written.
+/// The files that an export wrote, and their proof.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exported {
     /// The format, by the name that `bitnet convert` has for it.
     pub format: String,
-    /// The file or directory.
+    /// The path of the file or directory.
     pub path: PathBuf,
     /// Its agreement with training, where the engine runs the format.
     pub agreement: Option<Agreement>,

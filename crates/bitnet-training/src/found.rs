@@ -53,17 +53,17 @@ impl Found {
         Ok(Self { path: path.into(), source, projections, quantization })
     }
 
-    /// Where it is.
+    /// The path that the model was opened at.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its sizes and constants.
+    /// Sizes and constants of the model.
     pub fn config(&self) -> &Config {
         self.source.config()
     }
 
-    /// What it rounds as it stands.
+    /// What the model's own quantization rounds.
     pub fn quantization(&self) -> FakeQuantization {
         self.quantization
     }
@@ -150,7 +150,7 @@ impl Found {
     }
 }
 
-/// As jobs name it.
+/// The granularity as jobs spell it.
 pub(crate) fn name(granularity: Option<Granularity>) -> String {
     match granularity {
         None => "none".into(),
@@ -160,7 +160,7 @@ pub(crate) fn name(granularity: Option<Granularity>) -> String {
     }
 }
 
-/// The finer of two.
+/// Of two granularities the one with more scales.
 fn finer(a: Granularity, b: Granularity) -> Granularity {
     match (a, b) {
         (Granularity::Tensor, other) | (other, Granularity::Tensor) => other,

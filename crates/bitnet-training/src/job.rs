@@ -34,28 +34,28 @@ pub const FINETUNE_TEMPLATE: &str = include_str!("finetune.toml");
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingJob {
-    /// What it begins with.
+    /// The model that the run begins with, if not a fresh one.
     #[serde(default)]
     pub start: Start,
-    /// The text.
+    /// The texts that are learned, where there are texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Data>,
-    /// The examples.
+    /// The examples that are learned, where there are examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub examples: Option<ExampleFiles>,
-    /// The sizes of a fresh model.
+    /// The sizes of a fresh model, where the run begins with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelSection>,
-    /// Side paths.
+    /// Side paths beside frozen projections, where they alone are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<Lora>,
-    /// What is rounded.
+    /// Which weights and activations are rounded, and how.
     pub quantization: Rounding,
-    /// The steps.
+    /// The number and the size of the steps.
     pub training: Training,
-    /// Learning rate and optimizer.
+    /// The learning rate over the run, and AdamW's constants.
     pub optimizer: Optimizer,
-    /// A teacher.
+    /// The teacher whose logits are learned, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
     /// The teacher's attention relations.
@@ -63,7 +63,7 @@ pub struct TrainingJob {
     pub relations: Option<RelationsSection>,
     /// Where the run lives and how often it does what.
     pub run: Run,
-    /// What is written at the end.
+    /// The form in which the model is written at the end.
     pub export: Export,
 }
 

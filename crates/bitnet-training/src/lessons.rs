@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::{Corpus, Minibatch, TrainError, examples::Examples, random::Random};
 
-/// What a run learns from.
+/// The ids that a run learns from.
 #[derive(Clone, Debug)]
 pub enum Lessons {
     /// A text, in windows of a fixed length.
     Text(Arc<Corpus>),
-    /// Examples, one to a row.
+    /// Examples, each in a row of its own, filled up.
     Examples(Arc<Examples>),
 }
 
@@ -94,7 +94,7 @@ impl Lessons {
         order
     }
 
-    /// The batch of these places.
+    /// The minibatch whose rows begin at these places.
     pub(crate) fn batch(&self, places: &[usize], positions: usize) -> Minibatch {
         match self {
             Self::Text(corpus) => {

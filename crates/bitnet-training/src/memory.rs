@@ -4,24 +4,24 @@ use serde::Serialize;
 
 use crate::{Kind, Trainer};
 
-/// Bytes of a float.
+/// Bytes of an f32.
 const FLOAT: usize = size_of::<f32>();
 
 /// Bytes that a run holds at its largest, when a step turns from forward to backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
-    /// The f32 masters.
+    /// Bytes of the f32 masters.
     pub masters: usize,
-    /// Their gradients.
+    /// Bytes of the gradients of what is trained.
     pub gradients: usize,
-    /// The optimizer's two means.
+    /// Bytes of the optimizer's two means.
     pub optimizer: usize,
     /// What a forward pass keeps for its backward: inputs of operations, and the weights as they were rounded.
     pub activations: usize,
 }
 
 impl TrainingMemory {
-    /// All of it.
+    /// The sum of all parts.
     pub fn total(&self) -> usize {
         self.masters + self.gradients + self.optimizer + self.activations
     }

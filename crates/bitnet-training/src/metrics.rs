@@ -15,11 +15,11 @@ use crate::{FakeQuantization, Kind, Parameters, StepReport, TrainError, tensorbo
 /// The share of zeros among the trits, and how many trits have changed since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Trits {
-    /// Zeros over all trits.
+    /// The share of trits that are 0.
     pub zeros: f64,
     /// Trits that are not what they were; 0 at the first look.
     pub flips: u64,
-    /// All of them.
+    /// The number of all trits.
     pub count: u64,
 }
 

@@ -14,7 +14,7 @@ use crate::{
 /// Sequences of one length and what should follow each of their tokens.
 #[derive(Clone, Debug)]
 pub struct Minibatch {
-    /// Sequences.
+    /// Sequences of the minibatch.
     pub sequences: usize,
     /// Ids, one sequence behind the other.
     pub ids: Arc<[u32]>,
@@ -37,7 +37,7 @@ impl Minibatch {
         }
     }
 
-    /// Targets that count.
+    /// How many targets count in the loss.
     pub fn counted(&self) -> usize {
         self.targets.iter().flatten().count()
     }
@@ -56,7 +56,7 @@ impl Minibatch {
         }
     }
 
-    /// Positions of each sequence.
+    /// Positions of each sequence, padding included.
     pub fn positions(&self) -> usize {
         self.ids.len() / self.sequences
     }
@@ -106,12 +106,12 @@ struct Place {
 /// A block, or a part of it: one result of its inputs.
 type Piece = fn(&Transformer, &Place, &[Tensor<2>], Given<'_>) -> Tensor<2>;
 
-/// What losses are made of.
+/// What a forward pass leaves for losses to be made of.
 pub(crate) struct Heard {
     /// The hidden vectors in front of the head that a target follows, `[targets, hidden]`. Nobody asks for the logits of the other
     /// positions, and the head is the largest matrix of small models.
     pub(crate) hidden: Tensor<2>,
-    /// The head.
+    /// The head's weight, `[vocab, hidden]`.
     pub(crate) head: Tensor<2>,
     /// Queries, keys and values of every token as the projections (and the norms of heads) of one block give them, before they
     /// are rotated, if they were asked for.
@@ -169,17 +169,17 @@ impl Transformer {
         self.side_factor
     }
 
-    /// Sizes and constants.
+    /// Sizes and constants of the model.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The kernel of its operations.
+    /// The kernel that computes its operations on a CPU.
     pub(crate) fn kernel(&self) -> &'static Kernel {
         self.kernel
     }
 
-    /// What is rounded.
+    /// What a forward pass rounds.
     pub fn quantization(&self) -> FakeQuantization {
         self.quantization
     }

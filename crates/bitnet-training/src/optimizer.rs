@@ -54,7 +54,7 @@ impl AdamW {
         Self { options, step, means }
     }
 
-    /// Steps done.
+    /// Steps that the optimizer has done.
     pub fn step_count(&self) -> u64 {
         self.step
     }
@@ -100,7 +100,7 @@ impl AdamW {
     }
 }
 
-/// The numbers of one step.
+/// What one step multiplies and adds, the same for all parameters.
 #[derive(Clone, Copy)]
 struct Update {
     options: AdamWOptions,

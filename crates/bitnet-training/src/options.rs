@@ -1,6 +1,6 @@
 //! What a run with a teacher is told.
 
-/// How a teacher is listened to.
+/// How a teacher's logits enter the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DistillOptions {
     /// What both models' logits are divided by before they are compared: larger ones tell more of the unlikely tokens.

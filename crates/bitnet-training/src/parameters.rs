@@ -25,9 +25,9 @@ pub enum Kind {
 pub struct Parameter {
     /// Which of the model's parts it is.
     pub part: Part,
-    /// What it is.
+    /// The role that the parameter has.
     pub kind: Kind,
-    /// Its values.
+    /// Its values, which training changes.
     pub values: Tensor<2>,
     /// Whether it takes part without being trained: it has no gradient, no means, and no place in checkpoints.
     pub frozen: bool,
@@ -55,7 +55,7 @@ pub(crate) fn name(part: Part) -> String {
 /// rounded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SidePathOptions {
-    /// Outputs of `A`.
+    /// The rank: outputs of `A`, inputs of `B`.
     pub rank: usize,
     /// `alpha / rank` is what a side path is multiplied with.
     pub alpha: f32,
@@ -159,13 +159,13 @@ impl Parameters {
         self
     }
 
-    /// The same but for side paths.
+    /// The same parameters but for those of side paths.
     pub(crate) fn without_side_paths(&self) -> Self {
         let side = |kind| matches!(kind, Kind::SideDown | Kind::SideUp);
         Self { list: self.list.iter().filter(|p| !side(p.kind)).cloned().collect() }
     }
 
-    /// All parameters.
+    /// All parameters, in a fixed order.
     pub fn list(&self) -> &[Parameter] {
         &self.list
     }
@@ -185,7 +185,7 @@ impl Parameters {
         self.list.iter().filter(|p| !p.frozen)
     }
 
-    /// All parameters, to be changed.
+    /// All parameters, in the same order, to be changed.
     pub fn list_mut(&mut self) -> &mut [Parameter] {
         &mut self.list
     }
@@ -212,7 +212,7 @@ impl Parameters {
         })
     }
 
-    /// Numbers that are trained.
+    /// How many numbers are trained.
     pub fn count(&self) -> usize {
         self.trained().map(|p| p.values.shape().num_elements()).sum()
     }

@@ -16,13 +16,13 @@ use crate::{
 pub struct RunOptions {
     /// The directory of the run. Checkpoints are in `checkpoints`, metrics in `metrics.jsonl`.
     pub directory: PathBuf,
-    /// Steps between validations.
+    /// Steps from one validation to the next.
     pub evaluate_every: u64,
-    /// Windows of a validation.
+    /// Windows that a validation reads.
     pub evaluate_windows: usize,
-    /// Steps between checkpoints.
+    /// Steps from one checkpoint to the next.
     pub save_every: u64,
-    /// Checkpoints that are kept.
+    /// The number of checkpoints that are kept.
     pub keep: usize,
     /// Validations without a lower loss behind which a run ends, with the masters of its lowest; 0 goes through all steps and
     /// ends with the last.
@@ -31,7 +31,7 @@ pub struct RunOptions {
     pub tensorboard: bool,
 }
 
-/// Something that a run did.
+/// Something that a run did and that a watcher may tell.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A checkpoint could not be used; the one before it is tried.
@@ -42,20 +42,20 @@ pub enum Event<'a> {
     Step(StepReport, f64),
     /// The validation loss behind so many steps.
     Evaluated(u64, f64, Trits),
-    /// A checkpoint was written.
+    /// A checkpoint was written, at this path.
     Saved(PathBuf),
     /// With patience: the lowest validation loss, whose masters the run ends with. `early` is how many steps were left.
     Best {
-        /// Steps that were done then.
+        /// Steps that were done when it was measured.
         step: u64,
-        /// The loss.
+        /// The validation loss, in nats per token.
         loss: f64,
         /// Steps that were not done any more.
         early: u64,
     },
 }
 
-/// How a run ended.
+/// Why a run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ending {
     /// All steps are done; the validation loss.

@@ -5,11 +5,11 @@ use std::f64::consts::PI;
 /// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stages {
-    /// Not at all.
+    /// The learning rate stays at its highest.
     Constant,
     /// Half a cosine from the peak to `floor` times the peak.
     Cosine {
-        /// The last rate over the peak.
+        /// The last learning rate over the highest.
         floor: f64,
     },
     /// Two straight lines, as BitNet b1.58 models are trained: from the peak to `first_end` times the peak, then from
@@ -24,10 +24,10 @@ pub enum Stages {
     },
 }
 
-/// The rates of a run.
+/// The learning rate and weight decay of every step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
-    /// Steps of the run.
+    /// Steps of the whole run.
     pub steps: u64,
     /// Steps in which the rate rises in a straight line to the peak.
     pub warmup: u64,
@@ -35,14 +35,14 @@ pub struct Schedule {
     pub peak: f64,
     /// The weight decay (of the first stage, where there are two).
     pub weight_decay: f64,
-    /// The shape after the warm-up.
+    /// The course of the rate after the warm-up.
     pub stages: Stages,
 }
 
 /// What the optimizer is told in a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// The learning rate.
+    /// The learning rate of one step.
     pub learning_rate: f64,
     /// The weight decay, which is multiplied with the learning rate.
     pub weight_decay: f64,

@@ -29,7 +29,7 @@ const TAGS: [(&str, &str); 8] = [
     ("flips", "trits/flips"),
 ];
 
-/// An open event file.
+/// An event file of TensorBoard that is being written.
 #[derive(Debug)]
 pub(crate) struct EventFile {
     path: PathBuf,
@@ -100,7 +100,7 @@ fn time(seconds: f64) -> Vec<u8> {
     event
 }
 
-/// A field of bytes.
+/// A protobuf field whose value is bytes.
 fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.push(number << 3 | 2);
     varint(out, bytes.len() as u64);

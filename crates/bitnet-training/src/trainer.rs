@@ -16,20 +16,20 @@ use crate::{
 /// The weight of the past in the running mean of the loss.
 const MEMORY: f64 = 0.98;
 
-/// The numbers of a run.
+/// What a [`Trainer`] is told about its steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainerOptions {
     /// Learning rate and decay of every step.
     pub schedule: Schedule,
-    /// The optimizer's constants.
+    /// AdamW's constants.
     pub optimizer: AdamWOptions,
-    /// Sequences of a pass.
+    /// Sequences of one forward pass.
     pub batch: usize,
     /// Passes of a step, whose gradients are averaged.
     pub accumulate: usize,
-    /// Tokens of a sequence.
+    /// Tokens of one sequence.
     pub positions: usize,
-    /// Of the order of the text.
+    /// The seed of the order in which texts are met.
     pub seed: u64,
     /// Steps in which the share of the rounding rises from 0 to 1; 0 rounds from the start.
     pub lambda_steps: u64,
@@ -39,10 +39,10 @@ pub struct TrainerOptions {
     pub sum: bool,
 }
 
-/// What a step did.
+/// What one step did, and how long the gradients were.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// Steps done, this one included.
+    /// The number of steps done, this one included.
     pub step: u64,
     /// The loss before it, in nats per target.
     pub loss: f64,
@@ -50,7 +50,7 @@ pub struct StepReport {
     pub relations: Option<f64>,
     /// The length of the gradients before they were clipped.
     pub length: f64,
-    /// Its rates.
+    /// The learning rate and the weight decay of the step.
     pub rates: Rates,
     /// Tokens that it has learned from.
     pub tokens: usize,
@@ -218,7 +218,7 @@ impl Trainer {
         Ok(StepReport { step, loss, relations, length, rates, tokens })
     }
 
-    /// The next batch.
+    /// The minibatch that comes next.
     fn batch(&mut self) -> Minibatch {
         let places: Vec<usize> = (0..self.options.batch).map(|_| self.windows.next()).collect();
         self.lessons.batch(&places, self.options.positions)
@@ -255,7 +255,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The rounding of step `step`.
+    /// Sets how much is rounded at step `step`.
     fn round_for(&mut self, step: u64) {
         let share = match self.options.lambda_steps {
             0 => 1.0,
@@ -312,22 +312,22 @@ impl Trainer {
         self.parameters.list().iter().map(|p| Tensor::from_inner(p.values.clone())).collect()
     }
 
-    /// Steps done.
+    /// Steps that the trainer has done.
     pub fn steps_done(&self) -> u64 {
         self.step
     }
 
-    /// The model.
+    /// The model, without its parameters.
     pub fn model(&self) -> &Transformer {
         &self.model
     }
 
-    /// The masters.
+    /// The f32 masters as they are now.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// What it learns from.
+    /// The texts or examples that it learns from.
     pub fn lessons(&self) -> &Lessons {
         &self.lessons
     }
@@ -345,7 +345,7 @@ impl Trainer {
         Self { parameters, optimizer, ..self }
     }
 
-    /// The run's numbers.
+    /// What the trainer was told about its steps.
     pub fn options(&self) -> &TrainerOptions {
         &self.options
     }

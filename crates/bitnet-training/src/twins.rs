@@ -35,16 +35,16 @@ pub const SETTINGS: [&str; 13] = [
     "export.formats=[]",
 ];
 
-/// Which of the two.
+/// One of the two models that are trained from the same weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kin {
-    /// Nothing is rounded.
+    /// The float model, of which nothing is rounded.
     Float,
-    /// What the job says.
+    /// The model that is rounded as the job says.
     Ternary,
 }
 
-/// One of the two at its end.
+/// What one of the two came to at its end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Twin {
     /// The validation loss, in nats per token.
@@ -58,11 +58,11 @@ pub struct Twin {
 /// Two that differ in nothing but the rounding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
-    /// The seed of both.
+    /// The seed that both models were trained with.
     pub seed: u64,
-    /// Nothing rounded.
+    /// The model of which nothing was rounded.
     pub float: Twin,
-    /// Weights rounded to trits.
+    /// The model whose weights were rounded to trits.
     pub ternary: Twin,
 }
 
@@ -76,14 +76,14 @@ impl Pair {
 /// A mean, and the standard deviation of a sample (over `n - 1`; 0 of one value).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The mean.
+    /// The mean of the values.
     pub mean: f64,
-    /// The standard deviation.
+    /// The standard deviation of the values.
     pub deviation: f64,
 }
 
 impl Spread {
-    /// Of these values.
+    /// Mean and deviation of these values.
     pub fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
         let n = values.clone().count() as f64;
         let mean = values.clone().sum::<f64>() / n;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Split, corpus::Division};
 
-/// `[start]`
+/// Section `[start]`: the model that a run begins with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
@@ -14,31 +14,31 @@ pub struct Start {
     pub model: PathBuf,
 }
 
-/// `[examples]`
+/// Section `[examples]`: chats and completions to learn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExampleFiles {
-    /// JSONL files.
+    /// JSONL files, an example on each line.
     pub files: Vec<PathBuf>,
     /// The share of each file that is kept for validation.
     pub validation: f64,
     /// Times that every example is seen; 0 leaves it to the steps.
     pub epochs: f64,
-    /// What a step adds up.
+    /// Whether the loss of a step is the mean or the sum over its tokens.
     pub loss: Loss,
 }
 
-/// What the loss of a step is.
+/// How the losses of a step's tokens become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
     /// The mean over the tokens that are learned.
     Mean,
-    /// Their sum.
+    /// The sum over the tokens of the step.
     Sum,
 }
 
-/// `[lora]`
+/// Section `[lora]`: side paths that are trained alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
@@ -54,44 +54,44 @@ pub struct Lora {
     pub fold_bound: f64,
 }
 
-/// `[distillation]`
+/// Section `[distillation]`: a teacher whose logits are learned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distillation {
-    /// A model; empty for none.
+    /// The path of the teacher's model; empty for none.
     pub teacher: PathBuf,
-    /// What logits are divided by.
+    /// What logits of both models are divided by before they are compared.
     pub temperature: f32,
     /// The teacher's share in the loss.
     pub weight: f32,
 }
 
-/// `[relations]`
+/// Section `[relations]`: how the teacher's attention relates positions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelationsSection {
     /// What their distance from the teacher's is multiplied with; 0 leaves them out.
     pub weight: f32,
-    /// Relation heads.
+    /// Relation heads that both models' rows are cut into.
     pub heads: usize,
-    /// The student's block.
+    /// The student's block; negative numbers count from the end.
     pub layer: i64,
-    /// The teacher's block.
+    /// The teacher's block; negative numbers count from the end.
     pub teacher_layer: i64,
 }
 
-/// `[data]`
+/// Section `[data]`: texts to learn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Text files.
+    /// Text files in UTF-8, in this order.
     pub files: Vec<PathBuf>,
     /// The line between the documents of a file; empty where a file is one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub separator: String,
     /// The share of each file that is kept for validation.
     pub validation: f64,
-    /// Which part that is.
+    /// How the part for validation is chosen.
     #[serde(default, skip_serializing_if = "Split::is_end")]
     pub split: Split,
     /// A tokenizer.json; empty to train one.
@@ -101,29 +101,29 @@ pub struct Data {
 }
 
 impl Data {
-    /// How the files are divided.
+    /// How the files are divided between training and validation.
     pub fn division(&self) -> Division<'_> {
         Division { separator: &self.separator, split: self.split, validation: self.validation }
     }
 }
 
-/// `[model]`
+/// Section `[model]`: the sizes of a fresh model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
-    /// Width of the residual stream.
+    /// Width of the residual stream, in elements.
     pub hidden: usize,
     /// Width of the feed-forward layer.
     pub ffn: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub layers: usize,
-    /// Query heads.
+    /// Query heads of a block.
     pub heads: usize,
-    /// Key and value heads.
+    /// Key and value heads of a block.
     pub kv_heads: usize,
-    /// The most positions.
+    /// The most positions that the model is made for.
     pub context: usize,
-    /// The gate's nonlinearity.
+    /// The nonlinearity of the feed-forward gate.
     pub activation: Activation,
     /// Norms before the output and down projections.
     pub sub_norms: bool,
@@ -131,23 +131,23 @@ pub struct ModelSection {
     pub tied_head: bool,
     /// The base of the rotary frequencies.
     pub rope_theta: f32,
-    /// The epsilon of the norms.
+    /// The epsilon that norms add to the mean of squares.
     pub norm_eps: f32,
     /// The deviation of fresh weights.
     pub deviation: f32,
 }
 
-/// The gate's nonlinearity.
+/// The nonlinearity of the feed-forward gate, by its name in jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// `max(x, 0)^2`
+    /// Squared ReLU, `max(x, 0)^2`.
     Relu2,
-    /// `x sigmoid(x)`
+    /// SiLU, `x sigmoid(x)`.
     Silu,
 }
 
-/// `[quantization]`
+/// Section `[quantization]`: what is rounded while a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rounding {
@@ -160,20 +160,20 @@ pub struct Rounding {
     pub lambda_steps: u64,
 }
 
-/// `[training]`
+/// Section `[training]`: the number and the size of the steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Steps.
+    /// Steps of the whole run.
     pub steps: u64,
-    /// Sequences of a pass.
+    /// Sequences of one forward pass.
     pub batch: usize,
-    /// Passes of a step.
+    /// Forward passes whose gradients are added up for one step.
     pub accumulate: usize,
     /// Whether blocks run again in the backward pass instead of keeping their activations.
     #[serde(default)]
     pub gradient_checkpointing: bool,
-    /// Tokens of a sequence.
+    /// Tokens of one sequence.
     pub positions: usize,
     /// Of weights and of the order of the text.
     pub seed: u64,
@@ -181,15 +181,15 @@ pub struct Training {
     pub divergence: f64,
 }
 
-/// `[optimizer]`
+/// Section `[optimizer]`: the learning rate over the run, and AdamW's constants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
-    /// The highest learning rate.
+    /// The highest learning rate, at the end of the warm-up.
     pub learning_rate: f64,
-    /// Steps of the warm-up.
+    /// Steps in which the learning rate rises from 0 to its highest.
     pub warmup: u64,
-    /// The shape behind it.
+    /// The course of the learning rate behind the warm-up.
     pub schedule: ScheduleShape,
     /// The last rate of a cosine over the peak.
     pub floor: f64,
@@ -199,13 +199,13 @@ pub struct Optimizer {
     pub first_end: f64,
     /// The rate at the beginning of the second over the peak.
     pub second_start: f64,
-    /// Weight decay.
+    /// AdamW's weight decay, which is multiplied with the learning rate.
     pub weight_decay: f64,
-    /// AdamW's.
+    /// AdamW's decay of the mean of gradients.
     pub beta1: f32,
-    /// AdamW's.
+    /// AdamW's decay of the mean of squared gradients.
     pub beta2: f32,
-    /// AdamW's.
+    /// What AdamW adds to the root of the second mean.
     pub eps: f32,
     /// The most length of the gradients.
     pub clip: f32,
@@ -215,31 +215,31 @@ pub struct Optimizer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleShape {
-    /// The same all the time.
+    /// The same learning rate from the warm-up to the end.
     Constant,
-    /// Half a cosine.
+    /// Half a cosine from the highest rate down to the floor.
     Cosine,
-    /// Two straight lines.
+    /// Two straight lines, one behind the other.
     TwoStage,
 }
 
-/// `[run]`
+/// Section `[run]`: where a run is kept, and how often it is looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// The directory.
+    /// The directory of checkpoints and metrics.
     pub directory: PathBuf,
-    /// Threads; 0 for all.
+    /// Threads that the run uses; 0 for all.
     pub threads: usize,
-    /// Steps between lines.
+    /// Steps from one line of progress to the next.
     pub report_every: u64,
-    /// Steps between validations.
+    /// Steps from one validation to the next.
     pub evaluate_every: u64,
-    /// Windows of a validation.
+    /// Windows that a validation reads.
     pub evaluate_windows: usize,
-    /// Steps between checkpoints.
+    /// Steps from one checkpoint to the next.
     pub save_every: u64,
-    /// Checkpoints that are kept.
+    /// The number of checkpoints that are kept.
     pub keep: usize,
     /// Validations without a lower loss behind which the run ends; 0 never.
     #[serde(default)]
@@ -249,7 +249,7 @@ pub struct Run {
     pub tensorboard: bool,
 }
 
-/// `[export]`
+/// Section `[export]`: the form of the finished model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {

@@ -32,7 +32,7 @@ pub(crate) fn node<const D: usize>(tensor: &Tensor<D>) -> Option<Node> {
     tensor.clone().try_into_primitive::<Autodiff<Flex>>().ok()
 }
 
-/// A node as a tensor again.
+/// A node of the graph as a tensor again.
 pub(crate) fn tensor<const D: usize>(node: Node) -> Tensor<D> {
     Tensor::from_primitive::<Autodiff<Flex>>(node)
 }
@@ -81,17 +81,17 @@ pub(crate) fn floats(tensor: &FlexTensor) -> &[f32] {
     tensor.storage::<f32>()
 }
 
-/// A tensor of these elements.
+/// A tensor of these elements and that shape, row-major.
 pub(crate) fn from_floats<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-/// The size of dimension `d`.
+/// The size of dimension `d`, counted from the outermost.
 pub(crate) fn size(tensor: &FlexTensor, d: usize) -> usize {
     tensor.layout().shape()[d]
 }
 
-/// `a b`
+/// The matrix product `a b`.
 pub(crate) fn matmul(a: FlexTensor, b: FlexTensor) -> FlexTensor {
     Flex::float_matmul(a, b)
 }

@@ -51,7 +51,7 @@ struct Linear {
 #[derive(Clone, Debug)]
 pub(crate) struct Factored {
     units: FlexTensor,
-    /// `None` when all are 1.
+    /// What weights are multiplied with; `None` when all are 1.
     factors: Option<Vec<f32>>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Factored {
 pub(crate) struct Saved {
     x: Factored,
     w: Factored,
-    /// Outputs of each weight.
+    /// The number of outputs of each weight matrix.
     outputs: Vec<usize>,
 }
 

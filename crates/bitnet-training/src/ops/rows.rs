@@ -5,7 +5,7 @@ use rayon::prelude::*;
 /// Rows that one thread takes at a time. Sums over rows are made chunk by chunk, then in order.
 pub(crate) const CHUNK: usize = 32;
 
-/// Lanes of a sum.
+/// Lanes that a sum over a row runs in.
 const LANES: usize = 16;
 
 /// Calls `work(row, out_row)` for every row of `out`.

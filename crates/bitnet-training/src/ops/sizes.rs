@@ -7,19 +7,19 @@ use bitnet_quant::Granularity;
 /// The sizes of an attention and the angles of its positions.
 #[derive(Clone, Debug)]
 pub struct Heads {
-    /// Sequences.
+    /// Sequences that are attended to apart.
     pub batch: usize,
-    /// Positions of each.
+    /// Positions of each sequence.
     pub positions: usize,
-    /// Key and value heads.
+    /// Heads of keys and values.
     pub kv: usize,
     /// Query heads that read one of them.
     pub group: usize,
-    /// Dimensions of a head.
+    /// Elements of a head.
     pub dim: usize,
     /// Cosines of `[positions, dim / 2]` angles.
     pub cos: Arc<[f32]>,
-    /// Their sines.
+    /// Sines of the same angles.
     pub sin: Arc<[f32]>,
 }
 
@@ -55,14 +55,14 @@ pub struct FakeQuantization {
 impl FakeQuantization {
     /// W1.58A8 as released models are trained: one scale per matrix, int8 activations.
     pub const W158A8: Self = Self { weights: Some(Granularity::Tensor), activations: true, lambda: 1.0 };
-    /// No rounding at all.
+    /// Nothing is rounded: a float model.
     pub const NONE: Self = Self { weights: None, activations: false, lambda: 1.0 };
 }
 
-/// What is compared with what.
+/// Which rows of a student and a teacher are compared, and how they are cut.
 #[derive(Clone, Debug)]
 pub struct Relations {
-    /// Positions of each sequence.
+    /// Positions of each sequence, padding included.
     pub positions: usize,
     /// Those of each sequence that count, from its first; what lies behind only fills it up.
     pub lengths: Arc<[usize]>,
@@ -70,7 +70,7 @@ pub struct Relations {
     pub heads: usize,
     /// Widths of the student's queries, keys and values of a token, each a multiple of `heads`.
     pub student: [usize; 3],
-    /// Those of the teacher.
+    /// Widths of the teacher's queries, keys and values, likewise.
     pub teacher: [usize; 3],
 }
 
