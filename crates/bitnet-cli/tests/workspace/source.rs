@@ -135,10 +135,10 @@ fn item_end(tokens: &[TokenTree], start: usize) -> usize {
         match token {
             TokenTree::Ident(i) if i == "use" || i == "static" || i == "type" => to_semicolon = true,
             TokenTree::Ident(i) if i == "const" => to_semicolon |= !is_fn_word(tokens.get(at + 1)),
-            TokenTree::Ident(i) if i == "fn" || i == "impl" || i == "struct" || i == "trait" => {
-                if !to_semicolon {
-                    return body_end(tokens, at);
-                }
+            TokenTree::Ident(i)
+                if !to_semicolon && (i == "fn" || i == "impl" || i == "struct" || i == "trait") =>
+            {
+                return body_end(tokens, at);
             }
             _ if is_punct(Some(token), ';') => return at + 1,
             _ if is_brace(token) && !to_semicolon => return at + 1,
