@@ -1,4 +1,4 @@
-//! A model some of whose matrices are others than in its file.
+//! A model with some matrices replaced.
 
 use std::collections::BTreeMap;
 

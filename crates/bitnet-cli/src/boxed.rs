@@ -12,7 +12,7 @@ use crate::{
     hub,
 };
 
-/// Its name on the command line.
+/// The box's name on the command line, in a model's place.
 pub const NAME: &str = "box";
 
 /// The directory's files. The weights come last, so that a directory with weights is complete.

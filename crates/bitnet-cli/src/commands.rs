@@ -25,7 +25,7 @@ mod tokenize;
 mod train;
 mod twins;
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 pub fn run(command: Command) -> Result<()> {
     bitnet_format::explain_lost_pages()
         .map_err(|e| Failure::new(format_args!("cannot watch for files that are cut short: {e}")))?;

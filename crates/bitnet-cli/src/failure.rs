@@ -10,16 +10,16 @@ const USAGE: u8 = 2;
 /// The outcome of everything in this crate that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why a command stops.
+/// Why a command stops before its end.
 #[derive(Debug)]
 pub enum Failure {
-    /// Something to tell the user.
+    /// A failure that is told to the user in a sentence.
     Told {
         /// One sentence: what failed, where.
         what: String,
-        /// What to do about it.
+        /// What the user can do about it.
         cure: Option<String>,
-        /// The exit status.
+        /// The exit status of the process.
         status: u8,
     },
     /// A signal, such as that of Ctrl-C. The user knows.
@@ -29,12 +29,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failure told as `what`.
+    /// A failure of work, told as `what`; exit status 1.
     pub fn new(what: impl fmt::Display) -> Self {
         Self::Told { what: what.to_string(), cure: None, status: FAILED }
     }
 
-    /// A wrong call, told as `what`.
+    /// A wrong call, told as `what`; exit status 2.
     pub fn usage(what: impl fmt::Display) -> Self {
         Self::Told { what: what.to_string(), cure: None, status: USAGE }
     }
@@ -52,7 +52,7 @@ impl Failure {
         }
     }
 
-    /// Adds what to do.
+    /// The same failure with what to do about it.
     pub fn cure(mut self, advice: impl fmt::Display) -> Self {
         if let Self::Told { cure, .. } = &mut self {
             *cure = Some(advice.to_string());

@@ -24,7 +24,7 @@ pub fn read_text(path: &Path) -> Result<String> {
     read_within(path, MOST_TEXT)
 }
 
-/// The same within `most` bytes.
+/// The text of a file that may have at most `most` bytes.
 pub fn read_within(path: &Path, most: u64) -> Result<String> {
     let bytes = read(path, most)?;
     String::from_utf8(bytes).map_err(|e| {
@@ -76,7 +76,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The name of what is read.
+/// The name by which messages call what is read.
 pub fn shown(path: &Path) -> String {
     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() }
 }
@@ -183,7 +183,7 @@ pub struct Draft {
 
 enum To {
     File(AtomicFile),
-    /// What is no regular file.
+    /// A pipe or a device: nothing to be replaced, so it is written at once.
     Through(PathBuf, BufWriter<File>),
     Output,
 }

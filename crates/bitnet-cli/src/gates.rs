@@ -33,7 +33,7 @@ pub struct Shares {
 pub struct Asked {
     model: String,
     path: PathBuf,
-    /// What was measured before.
+    /// The shares that an earlier run measured and kept.
     known: Option<Shares>,
 }
 

@@ -17,18 +17,18 @@ use crate::{
 /// Tokens of a prompt between two looks at Ctrl-C. Results do not depend on it.
 const PART: usize = 128;
 
-/// What came out.
+/// What a generation came to.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub ids: Vec<u32>,
     pub text: String,
     pub logprobs: Vec<TokenLogprobs>,
-    /// None after Ctrl-C.
+    /// Why it ended; none after Ctrl-C.
     pub finish: Option<FinishReason>,
     pub speed: Speed,
 }
 
-/// Counts and times.
+/// Tokens and seconds of prompt and answer.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Speed {
     pub prompt_tokens: usize,
@@ -126,7 +126,7 @@ pub fn note_end(engine: &InferenceEngine, outcome: &Outcome) {
     }
 }
 
-/// The word for JSON.
+/// The reason in one word, as JSON has it.
 pub fn finish_word(finish: Option<FinishReason>) -> &'static str {
     match finish {
         Some(FinishReason::EndOfText) => "end_of_text",

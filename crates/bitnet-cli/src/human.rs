@@ -10,7 +10,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// `4.2 GOP`, operations.
+/// A number of operations with a unit, `4.2 GOP`.
 pub fn operations(n: f64) -> String {
     scaled(n, ["kOP", "MOP", "GOP", "TOP", "POP"])
 }
@@ -52,7 +52,7 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
-/// `2,413,871`.
+/// A whole number with its thousands parted, `2,413,871`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -97,7 +97,7 @@ impl Pairs {
     }
 }
 
-/// Blanks between columns.
+/// Blanks between the columns of a table.
 const GAP: usize = 2;
 
 /// A table with a head. Columns whose cells are numbers stand to the right.

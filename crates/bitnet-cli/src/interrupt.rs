@@ -21,9 +21,9 @@ use crate::failure::{Failure, Result};
 static PRESSED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// The last one that came; 0 before the first.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
-/// The next one ends the process.
+/// Set when the next signal is to end the process at once.
 static DEADLY: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
-/// Guards that are held.
+/// How many guards are held: parts of the work that stop by themselves.
 static GUARDS: Mutex<usize> = Mutex::new(0);
 
 /// The signals that end a process, as far as the system has them.
@@ -32,7 +32,7 @@ const ENDING: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const ENDING: [i32; 2] = [SIGINT, SIGTERM];
 
-/// Takes over the signals.
+/// Makes signals set flags from here on, instead of ending the process.
 pub fn install() -> Result<()> {
     let failed = |e: std::io::Error| Failure::new(format_args!("cannot watch for signals: {e}"));
     for signal in ENDING.into_iter().filter(|&signal| !hangs_up_unheard(signal)) {
@@ -93,7 +93,7 @@ impl Guard {
         Self(())
     }
 
-    /// Whether a signal came.
+    /// Whether a signal that ends processes has come.
     pub fn pressed(&self) -> bool {
         PRESSED.load(Ordering::SeqCst)
     }

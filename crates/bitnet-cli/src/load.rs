@@ -133,7 +133,7 @@ pub fn check_biases(engine: &InferenceEngine, options: &SamplingOptions) -> Resu
 
 /// A prompt of `tokens` that does not fit into the `room` that is left.
 pub fn too_long(engine: &InferenceEngine, tokens: usize, room: usize) -> Failure {
-    /// Room for an answer.
+    /// Tokens that an answer should have room for.
     const ANSWER: usize = 256;
     let told =
         Failure::new(format_args!("the prompt has {tokens} tokens, but the context has room for {room}"));

@@ -13,7 +13,7 @@ use crate::{
     files::{self, Draft},
 };
 
-/// Far more than any of them has.
+/// The most bytes of a file of measurements, far more than any has.
 const MOST: u64 = 1 << 16;
 
 /// The folder of the measurements of one kind, in the user's cache.

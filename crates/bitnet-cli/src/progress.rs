@@ -11,10 +11,10 @@ use crate::terminal;
 
 /// A bar that comes after this long does not flash by.
 const PATIENCE: Duration = Duration::from_millis(400);
-/// Redraws per second.
+/// How often a bar is drawn anew in a second.
 const RATE: u8 = 10;
 
-/// What is counted.
+/// What the numbers of a bar count.
 #[derive(Clone, Copy)]
 pub enum Unit {
     Bytes,
@@ -26,7 +26,7 @@ pub struct ProgressMeter {
     bar: ProgressBar,
     started: Instant,
     shown: OnceLock<()>,
-    /// Set by the first report.
+    /// Set when the first number comes.
     begun: OnceLock<()>,
 }
 
@@ -46,7 +46,7 @@ impl ProgressMeter {
         Self { bar, started: Instant::now(), shown: OnceLock::new(), begun: OnceLock::new() }
     }
 
-    /// Says how far the work is.
+    /// Sets how much of the work is done.
     pub fn set(&self, done: u64, total: u64) {
         self.bar.set_length(total);
         if !terminal::quiet() && self.started.elapsed() >= PATIENCE {

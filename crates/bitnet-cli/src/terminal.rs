@@ -27,7 +27,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// The SGR codes.
+    /// The terminal's codes (SGR) for the style.
     fn codes(self) -> &'static str {
         match self {
             Self::Error => "1;31",
@@ -249,13 +249,13 @@ impl TextOut {
         }
     }
 
-    /// Ends the last line.
+    /// Ends the last line, if it has no end yet.
     pub fn finish(&mut self) -> Result<()> {
         if self.ends_line { Ok(()) } else { self.push("\n") }
     }
 }
 
-/// What text may hold.
+/// Which characters a text may hold.
 #[derive(Clone, Copy, PartialEq)]
 enum Strict {
     /// Names and messages: nothing that is not seen.

@@ -22,23 +22,23 @@ use crate::{
 /// Bytes of trits below which a model runs from the caches, and there is nothing to choose.
 const WORTHWHILE: usize = 64 << 20;
 
-/// One finding, as it is kept.
+/// What the tuner found for one shape on one machine, as it is kept.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// What it holds for: processor, processors, kernel, and what was asked for.
     pub machine: String,
-    /// The model's shape.
+    /// The shape of the model, in a line.
     pub model: String,
     pub threads: Option<usize>,
     pub rows_per_chunk: usize,
     pub prefill: usize,
     pub base3: bool,
     pub huge_pages: bool,
-    /// The comparisons behind it.
+    /// The comparisons that led to the finding.
     pub trials: Vec<KeptTrial>,
     /// Blocks of the model that were run.
     pub layers: usize,
-    /// Seconds that it took.
+    /// How long the comparisons took, in seconds.
     pub seconds: f64,
 }
 

@@ -201,7 +201,7 @@ impl Chat {
     }
 }
 
-/// A line that was typed.
+/// What a typed line asks for.
 #[derive(Debug, PartialEq)]
 enum Line<'a> {
     Nothing,
@@ -244,7 +244,7 @@ impl<'a> Line<'a> {
 struct Lines {
     editor: Editor<(), FileHistory>,
     history: Option<PathBuf>,
-    /// Whether somebody types.
+    /// Whether a person types, as opposed to a pipe.
     person: bool,
 }
 

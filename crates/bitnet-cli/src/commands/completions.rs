@@ -12,7 +12,7 @@ const BASH_MODELS: &str = "\
             compopt -o filenames 2>/dev/null
             local IFS=$'\\n'
             COMPREPLY=( $(compgen -W \"box\" -- \"${cur}\") $(compgen -f -- \"${cur}\") )";
-/// Files, by the shell's own way.
+/// The line of Bash's script that leaves files to the shell's own completion.
 const BASH_FILES: &str = "            COMPREPLY=()";
 const ZSH_MODELS: &str = "\
 _bitnet_models() {

@@ -40,9 +40,9 @@ struct Report {
     bits_per_parameter: f64,
     memory: MemoryReport,
     kernel: &'static str,
-    /// What ends a generation.
+    /// The tokens that end a generation.
     stop_tokens: Vec<StopToken>,
-    /// With `--verify`.
+    /// Whether digests agree; only with `--verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     digests: Option<&'static str>,
     warnings: Vec<String>,

@@ -220,14 +220,14 @@ impl Pull {
     }
 }
 
-/// Files of weights, sorted.
+/// The files of weights among a listing, sorted by name.
 fn weights(listing: &Listing, keep: impl Fn(&str) -> bool) -> Vec<String> {
     let is_weights = |name: &str| name.ends_with(".safetensors") || name.ends_with(".gguf");
     let names: BTreeSet<_> = listing.files.iter().filter(|n| is_weights(n) && keep(n)).cloned().collect();
     names.into_iter().collect()
 }
 
-/// Some names, for a sentence.
+/// Some of the names, for a sentence; how many more there are.
 fn summary(names: &[String]) -> String {
     const SHOWN: usize = 8;
     let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -241,7 +241,7 @@ fn summary(names: &[String]) -> String {
     }
 }
 
-/// The files that an index names.
+/// The names of the shards that an index file names.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let wrong = |what: &str| Failure::new(format_args!("{INDEX} of this model {what}"));
     let text = files::cached(index, MOST_INDEX).map_err(|e| Failure::io("read", index, &e))?;

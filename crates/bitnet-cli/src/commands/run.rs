@@ -141,7 +141,7 @@ impl Input {
     }
 }
 
-/// What is to be continued.
+/// The text or the ids that are to be continued.
 enum Prompt {
     Text(String),
     Ids(Vec<u32>),

@@ -11,7 +11,7 @@ mod job;
 #[cfg(feature = "training")]
 mod watch;
 
-/// Trains, in builds that can.
+/// Runs a training job, in builds that can train.
 #[cfg(feature = "training")]
 pub fn run(args: &TrainArgs) -> Result<()> {
     job::run(args, &job::TRAIN)
@@ -23,13 +23,13 @@ pub fn finetune(args: &TrainArgs) -> Result<()> {
     job::run(args, &job::FINETUNE)
 }
 
-/// Says which builds can.
+/// Says how to build a command that can train.
 #[cfg(not(feature = "training"))]
 pub fn run(_: &TrainArgs) -> Result<()> {
     Err(absent())
 }
 
-/// Says which builds can.
+/// Says how to build a command that can train.
 #[cfg(not(feature = "training"))]
 pub fn finetune(_: &TrainArgs) -> Result<()> {
     Err(absent())

@@ -11,7 +11,7 @@ pub fn run(args: &TwinsArgs) -> Result<()> {
     pairs::run(args)
 }
 
-/// Says which builds can.
+/// Says how to build a command that can train.
 #[cfg(not(feature = "training"))]
 pub fn run(_: &TwinsArgs) -> Result<()> {
     Err(super::train::absent())

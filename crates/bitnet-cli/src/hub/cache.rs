@@ -14,23 +14,23 @@ use crate::{
     files::{self, Draft},
 };
 
-/// A ref holds a commit.
+/// The most bytes of a ref file, which holds a commit's hash.
 const MOST_REF: u64 = 1 << 10;
 
-/// Where downloads live.
+/// The cache of downloads that all clients of the hub share.
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// What the cache has of a model.
+/// What the cache holds of a model that a user names.
 #[derive(Debug)]
 pub enum CachedModel {
     /// A directory or a file that can be opened.
     Model(PathBuf),
     /// Several model files, of which one must be named.
     Several(Vec<String>),
-    /// Nothing to run.
+    /// No file of it that could be run.
     Nothing,
 }
 
@@ -47,22 +47,22 @@ impl Cache {
         })
     }
 
-    /// The folder of all models.
+    /// The folder that holds all models.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder of one model.
+    /// The folder that holds one model.
     pub fn folder(&self, repo: &RepoName) -> PathBuf {
         self.root.join(repo.folder())
     }
 
-    /// The blob that an etag names.
+    /// The path of the blob that an etag names.
     pub fn blob(&self, repo: &RepoName, etag: &str) -> PathBuf {
         self.folder(repo).join("blobs").join(etag)
     }
 
-    /// The folder of one commit.
+    /// The folder of links that stands for one commit.
     pub fn snapshot(&self, repo: &RepoName, commit: &str) -> PathBuf {
         self.folder(repo).join("snapshots").join(commit)
     }

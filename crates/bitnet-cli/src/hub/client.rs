@@ -26,10 +26,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 const MOST_LISTING: u64 = 32 << 20;
 /// Redirects in a row that are followed: from a mirror to the hub, from an old name to a new one, to where a file is stored.
 const REDIRECTS: usize = 6;
-/// A token is a line.
+/// The most bytes of a token's file, which is one line.
 const MOST_TOKEN: u64 = 1 << 12;
 
-/// A question without a body.
+/// An HTTP request that sends no body.
 type Request = ureq::RequestBuilder<ureq::typestate::WithoutBody>;
 
 /// A hub, by default the public one.
@@ -39,14 +39,14 @@ pub struct Hub {
     agent: Agent,
 }
 
-/// A model's files at one commit.
+/// The files of a repository at one commit.
 #[derive(Debug)]
 pub struct Listing {
     pub commit: String,
     pub files: Vec<String>,
 }
 
-/// One file on the hub.
+/// A file as the hub lists it.
 #[derive(Debug)]
 pub struct RemoteFile {
     pub name: String,
@@ -93,7 +93,7 @@ impl Hub {
         Ok(Self { endpoint, token: token(), agent: config.into() })
     }
 
-    /// The address, for messages.
+    /// The hub's address, for messages.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }

@@ -30,7 +30,7 @@ impl Check {
         Some(Self { expected: etag.to_owned(), kind, size, context: begin(kind, size) })
     }
 
-    /// Forgets what was added.
+    /// Begins anew, as if nothing had been added.
     pub fn restart(&mut self) {
         self.context = begin(self.kind, self.size);
     }

@@ -17,7 +17,7 @@ const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const BUFFER: usize = 256 << 10;
 
-/// A file on its way.
+/// A download that is not complete.
 struct Partial<'a> {
     file: File,
     path: PathBuf,
@@ -64,11 +64,11 @@ pub fn download(
     Ok(checked)
 }
 
-/// Why an attempt ended.
+/// Why an attempt at a download ended.
 enum Attempt {
     /// Another one may go on from here.
     Broke(Failure),
-    /// No other one would do better.
+    /// A failure that another attempt would meet again.
     Final(Failure),
 }
 
@@ -203,7 +203,7 @@ impl<'a> Partial<'a> {
         fs::rename(&self.path, blob).map_err(failed)
     }
 
-    /// Removes what was fetched.
+    /// Removes what has been downloaded so far.
     fn discard(self) {
         // Nothing is lost when it stays: it is checked before it is used.
         let _ = fs::remove_file(&self.path);

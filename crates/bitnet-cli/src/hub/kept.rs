@@ -13,13 +13,13 @@ use crate::failure::{Failure, Result};
 /// Folders in folders, more than any model has.
 const DEEPEST: usize = 16;
 
-/// One model in the cache.
+/// A model in the cache, with the disk space that it takes.
 pub struct Kept {
     pub repo: RepoName,
     pub path: PathBuf,
     /// Bytes on the disk; a file that several commits share counts once.
     pub bytes: u64,
-    /// Names in all commits.
+    /// Names of files in all of its commits.
     pub files: usize,
     /// Branches, tags and commits of which everything is here.
     pub revisions: Vec<String>,

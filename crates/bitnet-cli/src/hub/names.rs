@@ -30,7 +30,7 @@ impl RepoName {
         })
     }
 
-    /// The folder in the cache.
+    /// The name of the repository's folder in the cache.
     pub fn folder(&self) -> String {
         format!("models--{}--{}", self.owner, self.repo)
     }

@@ -11,7 +11,7 @@ const LEAST: usize = 64 << 20;
 /// Passes that count, after one to warm up. With the buffers above they take half a second on a common machine.
 const PASSES: usize = 9;
 
-/// Bytes read per second.
+/// How fast memory was read, in bytes per second.
 #[derive(Debug, Serialize)]
 pub struct Bandwidth {
     pub threads: usize,

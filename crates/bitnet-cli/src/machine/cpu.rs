@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::system_files;
 
-/// The processor.
+/// The processor, as far as it matters for running models.
 #[derive(Debug, Serialize)]
 pub struct Processor {
     pub name: String,

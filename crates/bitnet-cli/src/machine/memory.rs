@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::system_files;
 
-/// Memory, in bytes.
+/// Main memory, in bytes; nothing where the system does not say.
 #[derive(Debug, Serialize)]
 pub struct MachineMemory {
     pub total: Option<u64>,
     pub available: Option<u64>,
-    /// The control group's limit.
+    /// The memory limit of the process's control group.
     pub limit: Option<u64>,
     /// What the control group has used of it.
     pub used_of_limit: Option<u64>,
@@ -62,7 +62,7 @@ fn meminfo(info: &str, key: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The word in brackets.
+/// The word in brackets, which is how `/sys` marks a choice.
 fn chosen(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }

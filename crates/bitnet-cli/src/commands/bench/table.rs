@@ -7,7 +7,7 @@ use crate::{
     terminal,
 };
 
-/// One row in one line.
+/// A row of results in one line of text.
 pub fn line(row: &Row) -> String {
     let unreliable = if row.reliable { "" } else { " (unreliable)" };
     format!(
@@ -107,7 +107,7 @@ pub fn changes(changes: &[RowChange<'_>]) -> String {
     table.text()
 }
 
-/// Kernels against the reference.
+/// The table of kernels against the scalar reference.
 pub fn kernels(rows: &[KernelRow]) -> String {
     let mut table = TextTable::new(&["operation", "kernel", "one thread", "spread", "times scalar"]);
     for row in rows {

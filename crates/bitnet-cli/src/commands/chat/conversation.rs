@@ -19,7 +19,7 @@ const NEW_TOKENS: usize = 1024;
 /// An answer has room for so many tokens at least, or the oldest turns are forgotten.
 const ROOM: usize = 64;
 
-/// A turn as it is saved.
+/// A turn of the conversation as a file of it has it.
 #[derive(Serialize)]
 struct Said {
     role: String,
@@ -66,7 +66,7 @@ impl Conversation {
         self.system = text;
     }
 
-    /// Forgets what was said.
+    /// Forgets everything but the system's words.
     pub fn reset(&mut self) {
         self.turns.clear();
         self.session.reset();

@@ -24,7 +24,7 @@ pub struct EvaluationReport {
     pub seconds: f64,
 }
 
-/// A model on a text.
+/// What one model scored on a text.
 #[derive(Serialize)]
 pub struct TextReport {
     #[serde(flatten)]
@@ -56,7 +56,7 @@ impl Score {
     }
 }
 
-/// Two models on a text.
+/// How two models differ on a text.
 #[derive(Serialize)]
 pub struct ComparisonReport {
     reference: String,
@@ -100,7 +100,7 @@ impl ComparisonReport {
     }
 }
 
-/// A file of questions.
+/// What a model answered to a file of questions.
 #[derive(Serialize)]
 pub struct TaskReport {
     file: String,
@@ -144,7 +144,7 @@ impl TaskReport {
 }
 
 impl EvaluationReport {
-    /// The tables.
+    /// The report as tables for a person.
     pub fn words(&self) -> String {
         let heading = |text: &str| terminal::paint_output(Style::Heading, text);
         let mut parts = Vec::new();

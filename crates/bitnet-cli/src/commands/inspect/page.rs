@@ -21,7 +21,7 @@ const MARGIN: [f64; 4] = [72.0, 28.0, 78.0, 30.0];
 /// A line of a plot: its name, and a value for some of the blocks.
 type Line = (String, Vec<(f64, f64)>);
 
-/// The page.
+/// The report as one HTML page that needs no network.
 pub fn html(quality: &Quality) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title><style>{STYLE}</style>\n\

@@ -14,10 +14,10 @@ use crate::{
     terminal,
 };
 
-/// The file that `--init` writes.
+/// The job that `--init` writes, with a word on each key.
 const TEMPLATE: &str = include_str!("job.toml");
 
-/// The values of a job.
+/// The keys of a job file that take the place of options.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Job {

@@ -49,7 +49,7 @@ struct Written {
 pub struct TrainCommand {
     name: &'static str,
     template: &'static str,
-    /// The section with the files.
+    /// The section of the job that names the files.
     files: &'static str,
 }
 
@@ -232,7 +232,7 @@ fn failure(error: TrainError) -> Failure {
     }
 }
 
-/// A mistake in the job's text.
+/// The failure for a mistake in the text of a job.
 fn in_job(path: &Path, error: TrainError) -> Failure {
     Failure::usage(format_args!("{}: {}", path.display(), sentence(&error)))
 }

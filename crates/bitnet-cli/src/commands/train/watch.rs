@@ -21,10 +21,10 @@ use crate::{
 
 /// The view is drawn at most so often.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Cells of the curve.
+/// Width and height of the drawn curve, in characters.
 const CELLS: [usize; 2] = [60, 5];
 
-/// Hears of a run and tells.
+/// Hears of a run's events and tells them on the terminal.
 pub struct RunWatch {
     directory: PathBuf,
     /// Steps between lines, and of the run.
@@ -38,7 +38,7 @@ pub struct RunWatch {
     drawn: Option<Instant>,
 }
 
-/// What is known of a run.
+/// What is known of a run at this moment.
 #[derive(Default)]
 struct Seen {
     history: History,
@@ -65,7 +65,7 @@ impl RunWatch {
         Self { directory, every, steps, seen, since: 0.0, tokens: 0, view, drawn: None }
     }
 
-    /// Hears of `event`.
+    /// Takes in an event and tells what a person should know of it.
     pub fn tell(&mut self, event: &Event<'_>) {
         match event {
             Event::Skipped(skipped) => {
@@ -187,7 +187,7 @@ impl Seen {
         self.memory.map_or_else(String::new, |bytes| format!("  {}", human::bytes(bytes)))
     }
 
-    /// The run in one line.
+    /// The state of the run in one line.
     fn line(&self, steps: u64) -> String {
         let Some(report) = &self.last else { return String::new() };
         format!(
@@ -202,7 +202,7 @@ impl Seen {
         )
     }
 
-    /// The run in a few lines.
+    /// The state of the run in a few lines, with a curve of its loss.
     fn frame(&self, steps: u64) -> String {
         const BAR: u64 = 30;
         let Some(report) = &self.last else { return String::new() };

@@ -37,7 +37,7 @@ struct Row {
     fingerprints: [String; 2],
 }
 
-/// All pairs of one rate.
+/// Means and spreads over all pairs of one learning rate.
 #[derive(Serialize)]
 struct Summary {
     rate: f64,
