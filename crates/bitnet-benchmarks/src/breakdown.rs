@@ -9,7 +9,7 @@ use std::{
 };
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{Operation, Watch};
+use bitnet_device::{Operation, Watch};
 use serde::{Deserialize, Serialize};
 
 use crate::median;

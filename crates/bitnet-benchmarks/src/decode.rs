@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use bitnet_device::{Choose, Need, Output, Span, Support};
 use bitnet_inference::argmax;
-use bitnet_model::{Choose, Need, Output, Span, Support};
 
 use crate::{
     BenchmarkError,

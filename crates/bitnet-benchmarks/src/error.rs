@@ -7,6 +7,9 @@ pub enum BenchmarkError {
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// The model on its device, or a step.
+    #[error(transparent)]
+    Decoder(#[from] bitnet_decoder::DecoderError),
     /// A file that cannot be taken for a model.
     #[error(transparent)]
     Source(#[from] bitnet_source::SourceError),

@@ -1,7 +1,8 @@
 //! One combination, measured: work and yardsticks in turns.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{Output, PAGE, RunnerOptions, ScreenCounts, SequenceId, Span};
+use bitnet_decoder::RunnerOptions;
+use bitnet_device::{Output, PAGE, ScreenCounts, SequenceId, Span};
 
 use crate::{
     BenchmarkError, BenchmarkPlan, Subject, Test, TimeShare, Watcher, Yardsticks, breakdown::empty_step,
@@ -114,7 +115,7 @@ impl<'a> Bench<'a> {
         self.sequences.push(sequence);
         for _ in 1..batch {
             let fork = self.subject.runner.sequences().fork(sequence, depth);
-            self.sequences.push(fork.map_err(bitnet_model::ModelError::from)?);
+            self.sequences.push(fork.map_err(bitnet_decoder::DecoderError::from)?);
         }
         Ok(())
     }
@@ -123,7 +124,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn rewind(&mut self, depth: usize) -> Result<(), BenchmarkError> {
         for &sequence in &self.sequences {
             let rewound = self.subject.runner.sequences().truncate(sequence, depth);
-            rewound.map_err(bitnet_model::ModelError::from)?;
+            rewound.map_err(bitnet_decoder::DecoderError::from)?;
         }
         Ok(())
     }

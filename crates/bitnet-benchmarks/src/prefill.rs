@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bitnet_model::{Output, Span};
+use bitnet_device::{Output, Span};
 
 use crate::{
     BenchmarkError,

@@ -3,12 +3,12 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_cpu::{Cpu, HeadChoice, KvType};
+use bitnet_decoder::{Model, Runner, RunnerOptions};
+use bitnet_device::Watched;
 use bitnet_format::OpenOptions;
 use bitnet_kernels::Kernel;
-use bitnet_model::{
-    ActivationChoice, Cpu, HeadChoice, KvType, Layout, Model, Runner, RunnerOptions, Sparsity, Watched,
-    Wishes,
-};
+use bitnet_model::{ActivationChoice, Layout, Sparsity, Wishes};
 use bitnet_source::Source;
 
 use crate::{BenchmarkError, ModelShape, Synthetic, breakdown::Clock};

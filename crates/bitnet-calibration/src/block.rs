@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use bitnet_core::tensor::DenseMatrix;
+use bitnet_cpu::Cpu;
+use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
+use bitnet_device::{Looking, Observe, Output, Span, Stage};
 use bitnet_model::{
-    ActivationChoice, Config, Cpu, Looking, Model, ModelError, Observe, Output, Part, PartSource, Projection,
-    Runner, RunnerOptions, Span, Stage, Table, Weight, Wishes,
+    ActivationChoice, Config, ModelError, Part, PartSource, Projection, Table, Weight, Wishes,
 };
 
 use crate::Windows;
@@ -106,8 +108,9 @@ pub(crate) fn run(
     hidden: &Hidden,
     cpu: &Cpu,
     observer: &mut dyn Observe,
-) -> Result<(), ModelError> {
-    let table = DenseMatrix::from_f32(hidden.tokens(), hidden.width, &hidden.values)?;
+) -> Result<(), DecoderError> {
+    let table =
+        DenseMatrix::from_f32(hidden.tokens(), hidden.width, &hidden.values).map_err(ModelError::from)?;
     // The head is never asked for; tied, it needs no matrix of its own.
     let config = Config { layers: 1, vocab: hidden.tokens(), tied_head: true, ..source.config().clone() };
     let block = OneBlock { source, layer, config, hidden: Table::Dense(table), changed };
@@ -140,7 +143,7 @@ pub(crate) fn next(
     changed: &BTreeMap<Projection, Weight>,
     hidden: Hidden,
     cpu: &Cpu,
-) -> Result<Hidden, ModelError> {
+) -> Result<Hidden, DecoderError> {
     let mut values = Vec::with_capacity(hidden.values.len());
     let output = |stage| matches!(stage, Stage::BlockOutput(_));
     let keep = |_: Stage, rows: &[f32]| values.extend_from_slice(rows);

@@ -7,6 +7,9 @@ pub enum QuantizeError {
     /// The model that is read, or one that is made on the way.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// The model on its device, or a step.
+    #[error(transparent)]
+    Decoder(#[from] bitnet_decoder::DecoderError),
     /// A file that cannot be taken for a model.
     #[error(transparent)]
     Source(#[from] bitnet_source::SourceError),

@@ -1,9 +1,10 @@
 //! How well a model predicts text that it was not quantized with.
 
 use bitnet_core::ThreadPool;
-use bitnet_model::{
-    ActivationChoice, Cpu, Model, ModelError, Output, PartSource, Runner, RunnerOptions, Span, Wishes,
-};
+use bitnet_cpu::Cpu;
+use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
+use bitnet_device::{Output, Span};
+use bitnet_model::{ActivationChoice, PartSource, Wishes};
 
 /// Text in windows: each is a sequence of its own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +52,7 @@ pub fn loss(
     cpu: &Cpu,
     text: &Windows,
     choice: ActivationChoice,
-) -> Result<f64, ModelError> {
+) -> Result<f64, DecoderError> {
     let model = Model::load(source, cpu.clone(), cpu.threads(), choice, &Wishes::default(), &|_, _| {})?;
     let longest = text.longest();
     let vocab = model.config().vocab;
@@ -83,7 +84,7 @@ fn score(cpu: &Cpu, logits: &[f32], vocab: usize, next: &[u32], out: &mut [f64])
 
 /// What the backend of calibration and evaluation is: keys and values as they are, the head in full.
 pub(crate) fn exact(cpu: Cpu) -> Cpu {
-    cpu.with_kv(bitnet_model::KvType::F32).with_head(bitnet_model::HeadChoice::Full)
+    cpu.with_kv(bitnet_cpu::KvType::F32).with_head(bitnet_cpu::HeadChoice::Full)
 }
 
 #[cfg(test)]

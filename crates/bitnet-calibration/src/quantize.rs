@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use bitnet_convert::{MixedWriter, stored_bytes};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_cpu::Cpu;
+use bitnet_decoder::DecoderError;
+use bitnet_device::{Looking, Stage};
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
-use bitnet_model::{ActivationChoice, Cpu, Looking, ModelError, Part, Projection, Stage, Weight};
+use bitnet_model::{ActivationChoice, ModelError, Part, Projection, Weight};
 use bitnet_quant::Granularity;
 use bitnet_source::{Source, SourceError, family::bitnet_file::Form};
 
@@ -221,7 +224,7 @@ impl Job<'_> {
     fn check_ids(&self) -> Result<(), QuantizeError> {
         let vocab = self.source.config().vocab;
         match self.calibration.iter().flatten().find(|&&id| id as usize >= vocab) {
-            Some(&id) => Err(ModelError::Token { id, vocab }.into()),
+            Some(&id) => Err(DecoderError::Token { id, vocab }.into()),
             None => Ok(()),
         }
     }

@@ -1,8 +1,9 @@
 //! Keys and values into pages, and attention over them: several sequences, shared pages, page edges.
 
-use bitnet_model::{
-    Batch, Device, DeviceError, KvShape, KvType, ModelError, Output, PAGE, PageId, PageStore, Pass, Pending,
-    Sequences, Span,
+use bitnet_cpu::KvType;
+use bitnet_decoder::DecoderError;
+use bitnet_device::{
+    Batch, Device, DeviceError, KvShape, Output, PAGE, PageId, PageStore, Pass, Pending, Sequences, Span,
 };
 
 use crate::{
@@ -16,7 +17,7 @@ pub(crate) fn run_batch<D: Device>(
     device: &D,
     batch: Batch<'_>,
     work: impl FnOnce(&mut D::Pass<'_>),
-) -> Result<(), ModelError> {
+) -> Result<(), DecoderError> {
     let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 })?;
     let mut pass = device.begin(batch, &mut pages, None)?;
     work(&mut pass);
@@ -32,7 +33,7 @@ const SHAPES: [(usize, usize, usize, usize); 5] =
 const STEPS: [[usize; 3]; 8] =
     [[7, 1, 200], [247, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 90], [0, 3, 1], [300, 2, 0], [1, 1, 1]];
 
-pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelError> {
+pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderError> {
     for (layers, heads, kv_heads, head_dim) in SHAPES {
         let shape = KvShape { layers, heads: kv_heads, head_dim };
         let case = format!(
@@ -68,7 +69,7 @@ impl<D: Device> PageStore for Store<'_, D> {
 }
 
 /// All steps, the third sequence forked from the first in the middle of a page.
-fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32>, ModelError> {
+fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32>, DecoderError> {
     let mut pages = device.pages(shape)?;
     let mut sequences = Sequences::new(4 * PAGE, device.page_bytes(&pages), None);
     let (first, second) = (sequences.open(), sequences.open());
@@ -85,7 +86,7 @@ fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32
             .map(|(sequence, tokens)| Span { sequence, tokens, output: Output::None })
             .collect();
         let ids = vec![0; tokens.iter().sum()];
-        sequences.plan::<ModelError>(&ids, &spans, &mut Store(device, &mut pages))?;
+        sequences.plan::<DecoderError>(&ids, &spans, &mut Store(device, &mut pages))?;
         let batch = sequences.batch(&ids);
         for layer in 0..shape.layers {
             seed += 1;
@@ -103,7 +104,7 @@ fn block<D: Device>(
     layer: usize,
     (shape, heads): (KvShape, usize),
     seed: usize,
-) -> Result<Vec<f32>, ModelError> {
+) -> Result<Vec<f32>, DecoderError> {
     let tokens = batch.ids.len();
     let (width, kv_width) = (heads * shape.head_dim, shape.heads * shape.head_dim);
     let q = upload(device, &numbers(tokens * width, seed), width)?;

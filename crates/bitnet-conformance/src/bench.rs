@@ -1,9 +1,9 @@
 //! One operation at a time on a device: numbers in, numbers out.
 
 use bitnet_core::{DType, tensor::DenseMatrix};
-use bitnet_model::{
-    Batch, Device, DeviceError, KvShape, MatrixForm, ModelError, Part, Pass, Pending, Table, Weight,
-};
+use bitnet_decoder::DecoderError;
+use bitnet_device::{Batch, Device, DeviceError, KvShape, Pass, Pending};
+use bitnet_model::{MatrixForm, ModelError, Part, Table, Weight};
 
 /// Numbers that follow from `seed`, of many sizes and both signs, some of them 0.
 pub(crate) fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -28,7 +28,7 @@ pub(crate) fn dense(rows: usize, cols: usize, values: &[f32]) -> Result<Weight, 
 }
 
 /// Rows on a device that hold `values`. They get there as rows of an embedding: devices have no other way in.
-pub(crate) fn upload<D: Device>(device: &D, values: &[f32], width: usize) -> Result<D::Rows, ModelError> {
+pub(crate) fn upload<D: Device>(device: &D, values: &[f32], width: usize) -> Result<D::Rows, DecoderError> {
     let tokens = values.len() / width;
     let table = device.matrix(Part::Embedding, "rows", dense(tokens, width, values)?, MatrixForm::Strips)?;
     let ids: Vec<u32> = (0..tokens as u32).collect();
@@ -42,7 +42,7 @@ pub(crate) fn run<D: Device>(
     device: &D,
     ids: &[u32],
     work: impl FnOnce(&mut D::Pass<'_>),
-) -> Result<(), ModelError> {
+) -> Result<(), DecoderError> {
     let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 })?;
     let mut pass = device.begin(Batch { ids, ..Batch::default() }, &mut pages, None)?;
     work(&mut pass);
@@ -56,7 +56,7 @@ pub(crate) fn download<D: Device>(
     rows: &mut D::Rows,
     count: usize,
 ) -> Result<Vec<f32>, DeviceError> {
-    let failed = |error: ModelError| DeviceError::Failed { operation: "fetch", reason: error.to_string() };
+    let failed = |error: DecoderError| DeviceError::Failed { operation: "fetch", reason: error.to_string() };
     run(device, &[], |pass| pass.fetch(rows, count)).map_err(failed)?;
     Ok(device.read(rows, count).to_vec())
 }

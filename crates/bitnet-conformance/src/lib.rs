@@ -15,8 +15,10 @@
 use std::{fmt, sync::Arc};
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_cpu::{Cpu, KvType};
+use bitnet_decoder::DecoderError;
+use bitnet_device::{Device, DeviceError};
 use bitnet_kernels::KernelError;
-use bitnet_model::{Cpu, Device, DeviceError, KvType, ModelError};
 
 mod attention;
 mod bench;
@@ -71,7 +73,11 @@ pub struct Report {
 ///
 /// # Errors
 /// When a device fails, or refuses what a model of this engine may ask for.
-pub fn check<D: Device + Clone>(device: &D, kv: KvType, exactness: Exactness) -> Result<Report, ModelError> {
+pub fn check<D: Device + Clone>(
+    device: &D,
+    kv: KvType,
+    exactness: Exactness,
+) -> Result<Report, DecoderError> {
     let reference = reference(kv).map_err(|error| DeviceError::Failed {
         operation: "the search for the scalar kernel",
         reason: error.to_string(),

@@ -1,9 +1,11 @@
 //! Whole small models, step by step, beside the CPU.
 
 use bitnet_core::ThreadPool;
+use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
+use bitnet_device::{Device, Output, PAGE, Span};
 use bitnet_model::{
-    ActivationChoice, Config, Device, GateActivation, Layout, Model, ModelError, Norm, Output, PAGE, Part,
-    PartSource, Projection, Rope, RopeScaling, Runner, RunnerOptions, Span, Sparsity, Weight, Wishes,
+    ActivationChoice, Config, GateActivation, Layout, ModelError, Norm, Part, PartSource, Projection, Rope,
+    RopeScaling, Sparsity, Weight, Wishes,
 };
 use bitnet_quant::Granularity;
 
@@ -156,7 +158,7 @@ impl PartSource for Made {
     }
 }
 
-pub(crate) fn check<D: Device + Clone>(suite: &mut Suite<'_, D>) -> Result<(), ModelError> {
+pub(crate) fn check<D: Device + Clone>(suite: &mut Suite<'_, D>) -> Result<(), DecoderError> {
     for shape in Shape::ALL {
         let source = Made::new(shape);
         for wishes in
@@ -171,7 +173,7 @@ pub(crate) fn check<D: Device + Clone>(suite: &mut Suite<'_, D>) -> Result<(), M
 }
 
 /// The logits of [`steps`].
-fn logits<D: Device + Clone>(source: &Made, device: &D, wishes: &Wishes) -> Result<Vec<f32>, ModelError> {
+fn logits<D: Device + Clone>(source: &Made, device: &D, wishes: &Wishes) -> Result<Vec<f32>, DecoderError> {
     let threads = ThreadPool::new(1);
     let model = Model::load(source, device.clone(), &threads, ActivationChoice::Auto, wishes, &|_, _| {})?;
     let mut runner = Runner::new(model, RunnerOptions { tokens: 16, context: 2 * PAGE, kv_bytes: None })?;
@@ -179,7 +181,7 @@ fn logits<D: Device + Clone>(source: &Made, device: &D, wishes: &Wishes) -> Resu
 }
 
 /// Steps of prompts and tokens of three sequences, one of them a fork that goes its own way, across the edge of a page.
-pub(crate) fn steps<D: Device>(runner: &mut Runner<D>) -> Result<Vec<f32>, ModelError> {
+pub(crate) fn steps<D: Device>(runner: &mut Runner<D>) -> Result<Vec<f32>, DecoderError> {
     let [a, b] = [(); 2].map(|()| runner.sequences().open());
     let ids = |from: usize, count: usize| (from..from + count).map(|i| (i * 7 % VOCAB) as u32);
     let mut all = Vec::new();

@@ -1,6 +1,8 @@
 //! Operations on floats, row by row.
 
-use bitnet_model::{Device, GateActivation, MatrixForm, ModelError, Part, Pass, Place};
+use bitnet_decoder::DecoderError;
+use bitnet_device::{Device, Pass, Place};
+use bitnet_model::{GateActivation, MatrixForm, Part};
 
 use crate::{
     Suite,
@@ -11,7 +13,7 @@ use crate::{
 const WIDTHS: [usize; 8] = [1, 2, 7, 16, 33, 100, 256, 777];
 const TOKENS: [usize; 4] = [1, 2, 5, 19];
 
-pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelError> {
+pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderError> {
     for width in WIDTHS {
         for tokens in TOKENS {
             rows(suite, width, tokens)?;
@@ -26,7 +28,7 @@ pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelErro
 }
 
 /// Embedding, gathering, norms, gates and sums.
-fn rows<D: Device>(suite: &mut Suite<'_, D>, width: usize, tokens: usize) -> Result<(), ModelError> {
+fn rows<D: Device>(suite: &mut Suite<'_, D>, width: usize, tokens: usize) -> Result<(), DecoderError> {
     let (a, b) = (numbers(tokens * width, 1), numbers(tokens * width, 2));
     let told = |operation: &str| format!("{operation}, {tokens} tokens of {width}");
     let ids: Vec<u32> = (0..tokens as u32).map(|t| t * 3 % 5).collect();
@@ -67,7 +69,7 @@ fn rows<D: Device>(suite: &mut Suite<'_, D>, width: usize, tokens: usize) -> Res
 }
 
 /// Norms of heads, and rotation at the positions of three spans.
-fn heads_of<D: Device>(suite: &mut Suite<'_, D>, head_dim: usize, heads: usize) -> Result<(), ModelError> {
+fn heads_of<D: Device>(suite: &mut Suite<'_, D>, head_dim: usize, heads: usize) -> Result<(), DecoderError> {
     let (width, tokens) = (heads * head_dim, 8);
     let values = numbers(tokens * width, 4);
     let told = |operation: &str| format!("{operation}, {heads} heads of {head_dim}");
@@ -88,7 +90,7 @@ fn heads_of<D: Device>(suite: &mut Suite<'_, D>, head_dim: usize, heads: usize) 
         let mut x = upload(device, &values, width)?;
         let mut angles = device.rows(tokens, head_dim)?;
         let frequencies = device.vector(&frequencies)?;
-        let batch = bitnet_model::Batch { ids: &[0; 8], places: &places, ..Default::default() };
+        let batch = bitnet_device::Batch { ids: &[0; 8], places: &places, ..Default::default() };
         crate::attention::run_batch(device, batch, |pass| {
             pass.angles(&frequencies, 1.25, &mut angles);
             pass.rope(&mut x, tokens, &angles);

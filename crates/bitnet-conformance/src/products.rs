@@ -1,8 +1,8 @@
 //! Projections: trits of every granularity in every form, and floats.
 
-use bitnet_model::{
-    Device, GateActivation, Gated, Job, MatrixForm, ModelError, Part, Pass, Projection, Skipping, Weight,
-};
+use bitnet_decoder::DecoderError;
+use bitnet_device::{Device, Gated, Job, Pass, Skipping};
+use bitnet_model::{GateActivation, MatrixForm, ModelError, Part, Projection, Weight};
 use bitnet_quant::{Activations, Granularity, Scales, TernaryMatrix};
 
 use crate::{
@@ -33,7 +33,7 @@ pub(crate) fn trits(
     TernaryMatrix::from_trits(rows, cols, &trits, scales).map_err(ModelError::quant("made"))
 }
 
-pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelError> {
+pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderError> {
     for shape in SHAPES {
         for tokens in TOKENS {
             for granularity in [Granularity::Tensor, Granularity::Row, Granularity::Group(32)] {
@@ -57,7 +57,7 @@ fn ternary<D: Device>(
     shape: [usize; 2],
     tokens: usize,
     granularity: Granularity,
-) -> Result<(), ModelError> {
+) -> Result<(), DecoderError> {
     let weight = Weight::Ternary(trits(shape, granularity, 7)?);
     let told = format!("trits by {granularity:?}");
     let forms: &[MatrixForm] = match granularity {
@@ -85,7 +85,7 @@ fn product<D: Device>(
     form: MatrixForm,
     activations: Activations,
     tokens: usize,
-) -> Result<(), ModelError> {
+) -> Result<(), DecoderError> {
     let [rows, cols] = weight.shape();
     let part = Part::Weight(0, Projection::Down);
     for biased in [false, true] {
@@ -110,7 +110,7 @@ fn product<D: Device>(
 }
 
 /// Three matrices of different sizes and one input.
-fn together<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelError> {
+fn together<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderError> {
     let (cols, sizes) = (256, [48, 16, 33]);
     for tokens in TOKENS {
         let case = format!("three products of one input, {tokens} tokens");
@@ -138,14 +138,18 @@ fn together<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), ModelError> {
             for out in &mut outs {
                 all.extend(download(device, out, tokens)?);
             }
-            Ok::<_, ModelError>(all)
+            Ok::<_, DecoderError>(all)
         });
     }
     Ok(())
 }
 
 /// Gated values where rows may be left out, beside gate and product apart.
-fn skipped<D: Device>(suite: &mut Suite<'_, D>, shape: [usize; 2], tokens: usize) -> Result<(), ModelError> {
+fn skipped<D: Device>(
+    suite: &mut Suite<'_, D>,
+    shape: [usize; 2],
+    tokens: usize,
+) -> Result<(), DecoderError> {
     let [rows, cols] = shape;
     let case = format!("gated values with closed gates, {rows} x {cols}, {tokens} tokens");
     // Whole rows of the gate are closed, others are open.
@@ -163,7 +167,7 @@ fn gated<D: Device>(
     shape: [usize; 2],
     tokens: usize,
     gates: &[f32],
-) -> Result<Vec<f32>, ModelError> {
+) -> Result<Vec<f32>, DecoderError> {
     let [rows, cols] = shape;
     let weight = Weight::Ternary(trits(shape, Granularity::Tensor, 7)?);
     let part = Part::Weight(0, Projection::Up);

@@ -5,10 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bitnet_model::{
-    Batch, Device, DeviceError, GateActivation, Gated, Job, KvShape, MatrixForm, ModelError, Need, Needs,
-    Observe, PageId, Part, Pass, ScreenCounts, Screening, Skipping, Stage, Support, Weight,
+use bitnet_device::{
+    Batch, Device, DeviceError, Gated, Job, KvShape, Need, Needs, Observe, PageId, Pass, ScreenCounts,
+    Screening, Skipping, Stage, Support,
 };
+use bitnet_model::{GateActivation, MatrixForm, Part, Weight};
 use bitnet_quant::{Activations, ScreenTable};
 
 /// Records operations and runs them on `D` when the pass is submitted: until then nothing has been computed, so whoever reads
@@ -110,11 +111,11 @@ impl<D: Device + 'static> Device for Recording<D> {
         name: &str,
         weight: Weight,
         form: MatrixForm,
-    ) -> Result<Self::Matrix, ModelError> {
+    ) -> Result<Self::Matrix, DeviceError> {
         Ok(Arc::new(self.inner.matrix(part, name, weight, form)?))
     }
 
-    fn vector(&self, values: &[f32]) -> Result<Self::Vector, ModelError> {
+    fn vector(&self, values: &[f32]) -> Result<Self::Vector, DeviceError> {
         Ok(Arc::new(self.inner.vector(values)?))
     }
 
@@ -126,16 +127,16 @@ impl<D: Device + 'static> Device for Recording<D> {
         self.inner.bytes_read(matrix)
     }
 
-    fn rows(&self, capacity: usize, width: usize) -> Result<Self::Rows, ModelError> {
+    fn rows(&self, capacity: usize, width: usize) -> Result<Self::Rows, DeviceError> {
         let rows = Handle::new(self.inner.rows(capacity, width)?);
         Ok(RecordedRows { rows, fetched: Arc::default() })
     }
 
-    fn codes(&self, capacity: usize, width: usize) -> Result<Self::Codes, ModelError> {
+    fn codes(&self, capacity: usize, width: usize) -> Result<Self::Codes, DeviceError> {
         Ok(Handle::new(self.inner.codes(capacity, width)?))
     }
 
-    fn pages(&self, shape: KvShape) -> Result<Self::Pages, ModelError> {
+    fn pages(&self, shape: KvShape) -> Result<Self::Pages, DeviceError> {
         self.inner.pages(shape)
     }
 
@@ -159,7 +160,7 @@ impl<D: Device + 'static> Device for Recording<D> {
         heads: usize,
         context: usize,
         tokens: usize,
-    ) -> Result<Self::Scratch, ModelError> {
+    ) -> Result<Self::Scratch, DeviceError> {
         Ok(Handle::new(self.inner.scratch(shape, heads, context, tokens)?))
     }
 
@@ -379,7 +380,7 @@ where
         device: &Recording<D>,
         head: &Arc<D::Matrix>,
         stored: Option<ScreenTable>,
-    ) -> Result<Option<Self>, ModelError> {
+    ) -> Result<Option<Self>, DeviceError> {
         Ok(D::Screen::of(&device.inner, head, stored)?.map(|screen| Self(Arc::new(screen))))
     }
 
@@ -387,7 +388,7 @@ where
         self.0.bytes_read()
     }
 
-    fn room(&self, device: &Recording<D>, capacity: usize) -> Result<Self::Room, ModelError> {
+    fn room(&self, device: &Recording<D>, capacity: usize) -> Result<Self::Room, DeviceError> {
         let room = Handle::new(self.0.room(&device.inner, capacity)?);
         Ok(RecordedRoom { room, found: Arc::default() })
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use bitnet_conformance::{Exactness, Made, Recording, Report, Shape, check};
 use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_cpu::{Cpu, HeadChoice, KvType};
+use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
+use bitnet_device::{DeviceError, Output, PAGE, Span};
 use bitnet_kernels::Kernel;
-use bitnet_model::{
-    ActivationChoice, Cpu, DeviceError, HeadChoice, KvType, Layout, Model, ModelError, Output, PAGE, Runner,
-    RunnerOptions, Span, Sparsity, Wishes,
-};
+use bitnet_model::{ActivationChoice, Layout, Sparsity, Wishes};
 
 const TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Int8];
 
@@ -102,7 +102,7 @@ fn a_failure_in_any_operation_leaves_every_sequence_as_it_was() {
             let mut rows = Vec::new();
             let mut take = |_: usize, row: &[f32]| rows.extend(row.iter().map(|x| x.to_bits()));
             match runner.step(&ids[..5], &spans, &mut take, None) {
-                Err(ModelError::Device(DeviceError::Failed { reason, .. })) => {
+                Err(DecoderError::Device(DeviceError::Failed { reason, .. })) => {
                     assert_eq!(reason, "it was told to")
                 }
                 Err(error) => panic!("{error}"),
@@ -144,7 +144,7 @@ fn nobody_looks_so_nothing_is_recorded_for_an_observer() {
     let mut runner = runner(&device, &Made::new(Shape::ALL[0]));
     let sequence = runner.sequences().open();
     let span = [Span { sequence, tokens: 1, output: Output::Last }];
-    let mut operations = |observer: Option<&mut dyn bitnet_model::Observe>| {
+    let mut operations = |observer: Option<&mut dyn bitnet_device::Observe>| {
         let before = device.operations();
         runner.step(&[1], &span, &mut |_: usize, _: &[f32]| {}, observer).unwrap();
         device.operations() - before
@@ -152,8 +152,8 @@ fn nobody_looks_so_nothing_is_recorded_for_an_observer() {
     operations(None);
     let unseen = operations(None);
     let mut gates = Vec::new();
-    let mut gate = bitnet_model::Looking::at(
-        |stage| matches!(stage, bitnet_model::Stage::Gate(1)),
+    let mut gate = bitnet_device::Looking::at(
+        |stage| matches!(stage, bitnet_device::Stage::Gate(1)),
         |_, rows: &[f32]| gates.extend_from_slice(rows),
     );
     assert_eq!(operations(Some(&mut gate)), unseen + 1);

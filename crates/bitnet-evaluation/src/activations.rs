@@ -1,7 +1,7 @@
 //! What int8 makes of the rows that projections read.
 
+use bitnet_device::{Looking, Stage};
 use bitnet_inference::Session;
-use bitnet_model::{Looking, Stage};
 use bitnet_quant::{
     Activations,
     activations::{BLOCK, quantize},

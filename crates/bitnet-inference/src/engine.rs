@@ -6,12 +6,12 @@ use std::{
 };
 
 use bitnet_core::{HybridMemoryPool, MemoryUse, Purpose, ThreadPool};
+use bitnet_cpu::{Cpu, HeadChoice, KvType};
+use bitnet_decoder::{Model, Runner, RunnerOptions};
+use bitnet_device::{PageUse, ScreenCounts};
 use bitnet_format::{Checkpoint, Metadata, OpenOptions};
 use bitnet_kernels::Kernel;
-use bitnet_model::{
-    ActivationChoice, Config, Cpu, HeadChoice, KvType, Layout, Model, PageUse, PartSource, Runner,
-    RunnerOptions, ScreenCounts, Sparsity, Wishes,
-};
+use bitnet_model::{ActivationChoice, Config, Layout, PartSource, Sparsity, Wishes};
 use bitnet_quant::Activations;
 use bitnet_source::{Adapted, Adapter, Source};
 use bitnet_text::{ChatTemplate, Tokenizer};

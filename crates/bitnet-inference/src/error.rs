@@ -7,6 +7,12 @@ pub enum EngineError {
     /// The model or its files.
     #[error(transparent)]
     Model(#[from] bitnet_model::ModelError),
+    /// The model on its device, or a step.
+    #[error(transparent)]
+    Decoder(#[from] bitnet_decoder::DecoderError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] bitnet_device::DeviceError),
     /// A file that cannot be taken for a model.
     #[error(transparent)]
     Source(#[from] bitnet_source::SourceError),

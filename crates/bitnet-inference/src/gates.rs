@@ -1,6 +1,7 @@
 //! How many gates a model's text opens.
 
-use bitnet_model::{GateActivation, Looking, Stage};
+use bitnet_device::{Looking, Stage};
+use bitnet_model::GateActivation;
 
 use crate::{EngineError, InferenceEngine};
 

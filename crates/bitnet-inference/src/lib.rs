@@ -30,9 +30,9 @@ mod tuner;
 mod turn;
 pub mod vocabulary;
 
-pub use bitnet_model::{
-    ActivationChoice, HeadChoice, KvType, Layout, ScreenCounts, Sparsity, WORTH_SKIPPING,
-};
+pub use bitnet_cpu::{HeadChoice, KvType};
+pub use bitnet_device::ScreenCounts;
+pub use bitnet_model::{ActivationChoice, Layout, Sparsity, WORTH_SKIPPING};
 pub use cache::{ModelCache, ModelCacheUse};
 pub use engine::{DEFAULT_CONTEXT, EngineInfo, InferenceEngine, LoadOptions, LoadProgress, OnProgress};
 pub use error::EngineError;

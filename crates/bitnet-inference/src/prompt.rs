@@ -1,6 +1,6 @@
 //! How a prompt goes through the model: in which parts, and what of it a sequence holds already.
 
-use bitnet_model::Output;
+use bitnet_device::Output;
 
 /// Tokens of a prompt that go through the model at once when nobody has measured. Enough to reuse weights from cache, little
 /// enough that activations stay a small part of the weights' memory.

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bitnet_model::{Choose, Device, ModelError, Observe, PageUse, Runner, ScreenCounts, SequenceId, Span};
+use bitnet_decoder::{DecoderError, Runner};
+use bitnet_device::{Choose, Device, Observe, PageUse, ScreenCounts, SequenceId, Span};
 
 /// A loaded model on some device, with its open sequences. Steps are made one at a time, whoever asks.
 pub trait Runs: Send + Sync {
@@ -13,13 +14,13 @@ pub trait Runs: Send + Sync {
     ///
     /// # Errors
     /// When `sequence` is closed.
-    fn fork(&self, sequence: SequenceId, at: usize) -> Result<SequenceId, ModelError>;
+    fn fork(&self, sequence: SequenceId, at: usize) -> Result<SequenceId, DecoderError>;
 
     /// Forgets all positions of a sequence from `len` on.
     ///
     /// # Errors
     /// When `sequence` is closed.
-    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<(), ModelError>;
+    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<(), DecoderError>;
 
     /// Closes a sequence: its pages are others' now.
     fn close(&self, sequence: SequenceId);
@@ -35,7 +36,7 @@ pub trait Runs: Send + Sync {
         spans: &[Span],
         choose: &mut dyn Choose,
         observer: Option<&mut dyn Observe>,
-    ) -> Result<(), ModelError>;
+    ) -> Result<(), DecoderError>;
 
     /// What the pages of keys and values are used for.
     fn pages(&self) -> PageUse;
@@ -54,11 +55,11 @@ impl<D: Device> Runs for Mutex<Runner<D>> {
         lock(self).sequences().open()
     }
 
-    fn fork(&self, sequence: SequenceId, at: usize) -> Result<SequenceId, ModelError> {
+    fn fork(&self, sequence: SequenceId, at: usize) -> Result<SequenceId, DecoderError> {
         Ok(lock(self).sequences().fork(sequence, at)?)
     }
 
-    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<(), ModelError> {
+    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<(), DecoderError> {
         Ok(lock(self).sequences().truncate(sequence, len)?)
     }
 
@@ -72,7 +73,7 @@ impl<D: Device> Runs for Mutex<Runner<D>> {
         spans: &[Span],
         choose: &mut dyn Choose,
         observer: Option<&mut dyn Observe>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), DecoderError> {
         lock(self).step(ids, spans, choose, observer)
     }
 

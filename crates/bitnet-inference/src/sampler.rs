@@ -7,8 +7,8 @@
 //! The chain can often be followed on some candidates alone: [`Sampler::need`] says which, and [`Sampler::sample_support`] gives
 //! a token only where it can prove that the whole chain over all logits would give the same one.
 
+use bitnet_device::{Need, Support};
 use bitnet_kernels::{Kernel, exp};
-use bitnet_model::{Need, Support};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 

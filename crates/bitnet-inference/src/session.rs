@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use bitnet_model::{Choose, Observe, Output, SequenceId, Span};
+use bitnet_device::{Choose, Observe, Output, SequenceId, Span};
 
 use crate::{Choices, EngineError, GenerateOptions, Generation, InferenceEngine, Turn, prompt};
 

@@ -7,10 +7,11 @@
 use std::{sync::Arc, time::Instant};
 
 use bitnet_core::{HybridMemoryPool, Pages, ThreadPool};
+use bitnet_cpu::Cpu;
+use bitnet_decoder::{Model, Runner, RunnerOptions};
+use bitnet_device::{Output, Span};
 use bitnet_kernels::Kernel;
-use bitnet_model::{
-    ActivationChoice, Config, Cpu, Layout, Model, Output, Runner, RunnerOptions, Span, Wishes,
-};
+use bitnet_model::{ActivationChoice, Config, Layout, Wishes};
 use bitnet_quant::Activations;
 
 use crate::{EngineError, PREFILL, engine::granted_threads};

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bitnet_model::{Choose, Need, Support};
+use bitnet_device::{Choose, Need, Support};
 use bitnet_text::StreamDecoder;
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 
 use bitnet_inference::{ActivationChoice, GenerateOptions, InferenceEngine, LoadOptions, SamplingOptions};
 
-use bitnet_model::{Output, Span};
+use bitnet_device::{Output, Span};
 
 mod support;
 use support::oracle;

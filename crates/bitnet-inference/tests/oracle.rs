@@ -8,9 +8,9 @@
 // A test that cannot read its data has nothing better to do than to stop.
 #![allow(clippy::unwrap_used)]
 
+use bitnet_device::Looking;
 use bitnet_format::Checkpoint;
 use bitnet_inference::{ActivationChoice, GenerateOptions, InferenceEngine, KvType, LoadOptions, Session};
-use bitnet_model::Looking;
 
 use std::{fs, path::Path};
 

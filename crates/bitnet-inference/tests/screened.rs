@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use bitnet_core::{DType, DenseMatrix, HybridMemoryPool, SharedBytes, ThreadPool};
+use bitnet_cpu::Cpu;
+use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending, Screening};
 use bitnet_inference::{
     GenerateOptions, HeadChoice, InferenceEngine, LoadOptions, Sampler, SamplingMemory, SamplingOptions,
     ScreenCounts,
 };
 use bitnet_kernels::Kernel;
-use bitnet_model::{
-    Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Screening, Table, Weight,
-};
+use bitnet_model::{MatrixForm, Part, Table, Weight};
 use bitnet_quant::Activations;
 
 mod support;

@@ -3,8 +3,9 @@
 // A test that cannot read its data has nothing better to do than to stop.
 #![allow(clippy::unwrap_used)]
 
+use bitnet_decoder::DecoderError;
+use bitnet_device::{Output, PAGE, SequenceError, SequenceId, Span};
 use bitnet_inference::{InferenceEngine, KvType, LoadOptions, Runs};
-use bitnet_model::{ModelError, Output, PAGE, SequenceError, SequenceId, Span};
 
 mod support;
 use support::oracle;
@@ -206,7 +207,7 @@ fn a_budget_refuses_a_step_and_leaves_everything_as_it_was() {
     let spans = [a, b].map(|sequence| Span { sequence, tokens: 1, output: Output::Last });
     let error = runs.step(&[5, 6], &spans, &mut |_: usize, _: &[f32]| panic!("no logits"), None).unwrap_err();
     assert!(
-        matches!(error, ModelError::Sequence(SequenceError::NoPages { needed: 1, free: 0, budget: 3 })),
+        matches!(error, DecoderError::Sequence(SequenceError::NoPages { needed: 1, free: 0, budget: 3 })),
         "{error}"
     );
     assert_eq!(engine.pages(), full);
@@ -266,7 +267,7 @@ fn sequences_that_cannot_go_on_are_refused() {
         runs.step(&ids, spans, &mut |_: usize, _: &[f32]| {}, None)
     };
     let refused = |spans: &[Span]| match step(spans).unwrap_err() {
-        ModelError::Sequence(error) => error,
+        DecoderError::Sequence(error) => error,
         error => panic!("{error}"),
     };
     assert!(matches!(refused(&[span, span]), SequenceError::Twice));

@@ -3,11 +3,11 @@
 // A test that cannot read its data has nothing better to do than to stop.
 #![allow(clippy::unwrap_used)]
 
+use bitnet_device::Span;
 use bitnet_inference::{
     Choices, FinishReason, GenerateOptions, InferenceEngine, LoadOptions, SamplingMemory, SamplingOptions,
     Turn, cut,
 };
-use bitnet_model::Span;
 
 mod support;
 use support::oracle;

@@ -46,20 +46,6 @@ pub enum ModelError {
     /// Memory.
     #[error(transparent)]
     Core(#[from] bitnet_core::Error),
-    /// A token that the vocabulary does not have.
-    #[error("token id {id} is outside the vocabulary of {vocab}")]
-    Token {
-        /// The id.
-        id: u32,
-        /// Size of the vocabulary.
-        vocab: usize,
-    },
-    /// Sequences that a step cannot continue.
-    #[error(transparent)]
-    Sequence(#[from] crate::SequenceError),
-    /// The device failed.
-    #[error(transparent)]
-    Device(#[from] crate::DeviceError),
 }
 
 impl ModelError {

@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// Makes room for products on `threads` threads, up to `rows` rows at a time, so that they allocate nothing.
-    pub(crate) fn prepare(self, threads: usize, rows: usize) -> Self {
+    pub fn prepare(self, threads: usize, rows: usize) -> Self {
         match self {
             Self::Blocks(mut table) => {
                 let room = rows * table.cols;
@@ -168,7 +168,7 @@ impl Table {
     }
 
     /// `out[i] = dot(row ids[i], x)`, bit-equal to what [`Table::matmul`] gives for those rows.
-    pub(crate) fn rows_matmul(&self, kernel: &Kernel, x: &[f32], ids: &[u32], out: &mut [f32]) {
+    pub fn rows_matmul(&self, kernel: &Kernel, x: &[f32], ids: &[u32], out: &mut [f32]) {
         match self {
             Self::Dense(m) => kernel.dense_rows(m.values(), m.cols(), x, ids, out),
             Self::Blocks(m) => kernel.block_rows(m.blocks(), x, ids, out),
@@ -176,7 +176,7 @@ impl Table {
     }
 
     /// `out[t][i] = dot(row first + i, x[t])` in the kernels' lane order.
-    pub(crate) fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
+    pub fn matmul(&self, kernel: &Kernel, x: &[f32], first: usize, out: &mut ColumnsMut<'_, f32>) {
         match self {
             Self::Dense(m) => kernel.dense_matmul(m.values(), m.cols(), x, first, out),
             Self::Blocks(m) => m.matmul(kernel, x, first, out),

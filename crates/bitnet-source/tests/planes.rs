@@ -10,8 +10,10 @@ use std::{
 };
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
+use bitnet_cpu::Cpu;
+use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending};
 use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
-use bitnet_model::{Batch, Cpu, Device, Job, KvShape, MatrixForm, Part, Pass, Pending, Projection, Weight};
+use bitnet_model::{MatrixForm, Part, Projection, Weight};
 use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
 use bitnet_source::{
     Source,

@@ -1,0 +1,143 @@
+//! The buffers of a step.
+
+use bitnet_device::{Device, DeviceError, KvShape, ScreenCounts, Screening};
+use bitnet_model::Config;
+
+use crate::{Activated, linear::SideRooms};
+
+/// Rows of logits that are made at once: more are made in turns, so that many outputs take no more memory.
+pub(crate) const LOGITS: usize = 16;
+
+/// The buffers of a step, made once for up to `capacity` tokens. One set serves all sequences.
+pub(crate) struct State<D: Device> {
+    pub(crate) capacity: usize,
+    /// The residual stream, `[tokens, hidden]`.
+    pub(crate) h: D::Rows,
+    /// Normed input of the projections, `[tokens, hidden]`.
+    pub(crate) x: Activated<D>,
+    /// Cosines and sines of the positions, `[tokens, head_dim]`.
+    pub(crate) angles: D::Rows,
+    pub(crate) q: D::Rows,
+    pub(crate) k: D::Rows,
+    pub(crate) v: D::Rows,
+    pub(crate) scratch: D::Scratch,
+    /// Attention's result, `[tokens, heads * head_dim]`.
+    pub(crate) attention: Activated<D>,
+    /// Gated values, `[tokens, ffn]`.
+    pub(crate) gate: Activated<D>,
+    pub(crate) up: D::Rows,
+    /// Input of a projection with a norm of its own.
+    pub(crate) own: OwnNorms<D>,
+    pub(crate) sides: Option<SideRooms<D>>,
+    pub(crate) head: HeadState<D>,
+}
+
+/// Inputs of projections with norms of their own, by width.
+pub(crate) struct OwnNorms<D: Device> {
+    pub(crate) hidden: Activated<D>,
+    pub(crate) attention: Activated<D>,
+    pub(crate) ffn: Activated<D>,
+}
+
+/// The buffers of the head, which grow with what is asked of it.
+pub(crate) struct HeadState<D: Device> {
+    /// Some of the head's input rows, `[LOGITS, hidden]`.
+    pub(crate) picked: Activated<D>,
+    /// `[logits_capacity, vocab]`.
+    pub(crate) logits: D::Rows,
+    pub(crate) logits_capacity: usize,
+    pub(crate) room: Option<<D::Screen as Screening<D>>::Room>,
+    pub(crate) room_capacity: usize,
+    /// What earlier rooms have counted.
+    pub(crate) counts: ScreenCounts,
+    /// Outputs whose logits are looked for with the screen, and those whose logits are all computed.
+    pub(crate) screened: Vec<u32>,
+    pub(crate) full: Vec<u32>,
+}
+
+impl<D: Device> State<D> {
+    /// Buffers for steps of up to `capacity` tokens over sequences of up to `context` positions of a model with side paths of
+    /// `side_rank`, 0 for none.
+    pub(crate) fn new(
+        d: &D,
+        c: &Config,
+        side_rank: usize,
+        capacity: usize,
+        context: usize,
+    ) -> Result<Self, DeviceError> {
+        let shape = KvShape { layers: c.layers, heads: c.kv_heads, head_dim: c.head_dim };
+        let own = if c.input_norm_eps.is_some() { capacity } else { 0 };
+        Ok(Self {
+            capacity,
+            h: d.rows(capacity, c.hidden)?,
+            x: Activated::new(d, capacity, c.hidden)?,
+            angles: d.rows(capacity, c.head_dim)?,
+            q: d.rows(capacity, c.q_width())?,
+            k: d.rows(capacity, c.kv_width())?,
+            v: d.rows(capacity, c.kv_width())?,
+            scratch: d.scratch(shape, c.heads, context, capacity)?,
+            attention: Activated::new(d, capacity, c.q_width())?,
+            gate: Activated::new(d, capacity, c.ffn)?,
+            up: d.rows(capacity, c.ffn)?,
+            own: OwnNorms {
+                hidden: Activated::new(d, own, c.hidden)?,
+                attention: Activated::new(d, own, c.q_width())?,
+                ffn: Activated::new(d, own, c.ffn)?,
+            },
+            sides: match side_rank {
+                0 => None,
+                rank => {
+                    let widths = vec![c.q_width(), c.kv_width(), c.hidden, c.ffn];
+                    Some(SideRooms::new(d, capacity, rank, widths)?)
+                }
+            },
+            head: HeadState {
+                picked: Activated::new(d, LOGITS.min(capacity), c.hidden)?,
+                logits: d.rows(0, c.vocab)?,
+                logits_capacity: 0,
+                room: None,
+                room_capacity: 0,
+                counts: ScreenCounts::default(),
+                screened: Vec::with_capacity(capacity),
+                full: Vec::with_capacity(capacity),
+            },
+        })
+    }
+}
+
+impl<D: Device> HeadState<D> {
+    /// Room for the logits of `rows` outputs.
+    pub(crate) fn hold_logits(&mut self, device: &D, rows: usize, vocab: usize) -> Result<(), DeviceError> {
+        if rows > self.logits_capacity {
+            (self.logits, self.logits_capacity) = (device.rows(rows, vocab)?, rows);
+        }
+        Ok(())
+    }
+
+    /// Room to screen the logits of `rows` outputs.
+    pub(crate) fn hold_screened(
+        &mut self,
+        device: &D,
+        screen: &D::Screen,
+        rows: usize,
+    ) -> Result<(), DeviceError> {
+        if rows > self.room_capacity {
+            self.counts = self.screen_counts(Some(screen));
+            (self.room, self.room_capacity) = (Some(screen.room(device, rows)?), rows);
+        }
+        Ok(())
+    }
+
+    /// How often the screen was enough.
+    pub(crate) fn screen_counts(&self, screen: Option<&D::Screen>) -> ScreenCounts {
+        let now = match (screen, &self.room) {
+            (Some(screen), Some(room)) => screen.counts(room),
+            _ => ScreenCounts::default(),
+        };
+        ScreenCounts {
+            screened: self.counts.screened + now.screened,
+            full: self.counts.full + now.full,
+            rescored: self.counts.rescored + now.rescored,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What a model asks of a device.
+//!
+//! A [`Device`] sits at the level of transformer operations: not a tensor library, not a whole forward pass. A step is a
+//! [`Pass`]: the host begins it with one upload ([`Batch`]), calls its operations, and submits it. A device may compute
+//! each operation at once, as the CPU does, or record them and run them when the pass is submitted; nothing is read back
+//! in between. The CPU is the specification; any other device proves itself by equal results (see `conformance`).
+//!
+//! Activations are `rows`: `[tokens, width]` in f32, where `tokens` are the positions of one step. All buffers are made
+//! before; no operation allocates.
+//!
+//! **Failure.** Operations return nothing: a device that fails in one keeps the first error, lets the following operations
+//! be, and returns the error from [`Pass::submit`] or from [`Pending::wait`]. The sequences are then as they were.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod device;
+mod observe;
+mod screening;
+mod sequences;
+mod skipping;
+mod stage;
+mod support;
+mod watched;
+
+pub use batch::{Batch, Output, Place, Span};
+pub use device::{Device, DeviceError, Finished, Job, KvShape, Pass, Pending};
+pub use observe::{Looking, Observe};
+pub use screening::{Needs, NoScreen, Screening};
+pub use sequences::{PAGE, PageId, PageStore, PageUse, SequenceError, SequenceId, Sequences};
+pub use skipping::{Gated, NoSkip, Skipping};
+pub use stage::Stage;
+pub use support::{Choose, Need, ScreenCounts, Support};
+pub use watched::{Operation, Watch, Watched, WatchedPass, WatchedScreen, WatchedSkip};
