@@ -7,9 +7,9 @@ use bitnet_device::{
 };
 
 use crate::{
-    Exactness, Suite,
+    Exactness,
     bench::{download, numbers, upload},
-    both,
+    suite::{Suite, both},
 };
 
 /// Runs operations in a pass over `batch`.

@@ -10,10 +10,9 @@ use bitnet_model::{
 use bitnet_quant::Granularity;
 
 use crate::{
-    Suite,
     bench::{dense, numbers},
-    both,
     products::trits,
+    suite::{Suite, both},
 };
 
 const VOCAB: usize = 40;

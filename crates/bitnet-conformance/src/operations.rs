@@ -5,9 +5,8 @@ use bitnet_device::{Device, Pass, Place};
 use bitnet_model::{GateActivation, MatrixForm, Part};
 
 use crate::{
-    Suite,
     bench::{dense, download, numbers, run, upload},
-    both,
+    suite::{Suite, both},
 };
 
 const WIDTHS: [usize; 8] = [1, 2, 7, 16, 33, 100, 256, 777];

@@ -6,9 +6,8 @@ use bitnet_model::{GateActivation, MatrixForm, ModelError, Part, Projection, Wei
 use bitnet_quant::{Activations, Granularity, Scales, TernaryMatrix};
 
 use crate::{
-    Suite,
     bench::{dense, download, numbers, run, upload},
-    both,
+    suite::{Suite, both},
 };
 
 /// `[rows, cols]`: one row, one column, no multiple of anything, whole strips and blocks.

@@ -1,29 +1,9 @@
-//! The device and its passes.
+//! The device, its passes, and the abilities that it may have.
 
-use bitnet_model::{GateActivation, MatrixForm, ModelError, Part, Weight};
-use bitnet_quant::Activations;
+use bitnet_model::{GateActivation, MatrixForm, Part, Weight};
+use bitnet_quant::{Activations, ScreenTable};
 
-use crate::{Batch, Observe, PageId, Screening, Skipping, Stage};
-
-/// Why a device could not do its work.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// Memory.
-    #[error(transparent)]
-    Memory(#[from] bitnet_core::Error),
-    /// A matrix or sizes of a model that this device cannot hold or compute with.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The device itself.
-    #[error("the device failed at {operation}: {reason}")]
-    Failed {
-        /// What it was doing.
-        operation: &'static str,
-        /// What it says.
-        reason: String,
-    },
-}
+use crate::{Batch, DeviceError, Need, Observe, PageId, ScreenCounts, Stage, Support};
 
 /// Sizes of the keys and values of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,5 +214,76 @@ pub type Finished = std::future::Ready<Result<(), DeviceError>>;
 impl Pending for Finished {
     fn wait(self) -> Result<(), DeviceError> {
         self.into_inner()
+    }
+}
+
+/// Tells which logits of one output matter.
+pub type Needs<'a> = &'a dyn Fn(usize) -> Need<'a>;
+
+/// An int8 copy of a head from which upper bounds of logits are computed: only rows whose bound is high enough are multiplied.
+pub trait Screening<D: Device>: Send + Sync + Sized {
+    /// The screen's results for some positions, and its working memory.
+    type Room: Send;
+
+    /// What screens `head`, or `None` where it is computed in full. `stored` is its int8 copy, where the file has one.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn of(device: &D, head: &D::Matrix, stored: Option<ScreenTable>) -> Result<Option<Self>, DeviceError>;
+
+    /// Bytes that screening one position reads.
+    fn bytes_read(&self) -> usize;
+
+    /// Room for up to `capacity` positions.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn room(&self, device: &D, capacity: usize) -> Result<Self::Room, DeviceError>;
+
+    /// For `wanted = (count, needs)`: finds what `needs(i)` asks for in each of the first `count` rows of `x`.
+    fn find(
+        &self,
+        pass: &mut D::Pass<'_>,
+        head: &D::Matrix,
+        x: &D::Rows,
+        wanted: (usize, Needs<'_>),
+        room: &mut Self::Room,
+    );
+
+    /// What the last finished [`Screening::find`] has found for a position; `None` where the full head is needed.
+    fn found<'a>(&self, room: &'a Self::Room, position: usize) -> Option<Support<'a>>;
+
+    /// How often the screen was enough.
+    fn counts(&self, room: &Self::Room) -> ScreenCounts;
+}
+
+/// What a gated product of squared ReLU reads and writes.
+pub struct Gated<'a, D: Device> {
+    /// The matrix whose rows may be left out.
+    pub up: &'a D::Matrix,
+    /// Its input, `[tokens, in]`.
+    pub x: &'a D::Rows,
+    /// The same, quantized with one step per token.
+    pub codes: &'a D::Codes,
+    /// The gate before its nonlinearity, then the result, `[tokens, out]`.
+    pub gate: &'a mut D::Rows,
+    /// A buffer of `gate`'s width.
+    pub spare: &'a mut D::Rows,
+}
+
+/// How a device leaves out rows whose gate is closed. What is not overridden computes everything.
+pub trait Skipping<D: Device> {
+    /// Whether rows of `matrix` can be left out.
+    fn applies(_matrix: &D::Matrix) -> bool {
+        false
+    }
+
+    /// `gate = relu(gate)^2 * (up . codes)`, where rows of `up` whose gate is closed need not be read; a zero there may
+    /// have another sign than [`Pass::gate`] gives it.
+    fn gate(pass: &mut D::Pass<'_>, gated: Gated<'_, D>, tokens: usize) {
+        let Gated { up, x, codes, gate, spare } = gated;
+        let job = Job { weight: up, bias: None, out: &mut *spare };
+        pass.project(x, codes, Activations::Int8PerToken, tokens, &mut [job]);
+        pass.gate(GateActivation::SquaredRelu, gate, spare, tokens);
     }
 }

@@ -15,20 +15,22 @@
 
 mod batch;
 mod device;
+mod error;
 mod observe;
-mod screening;
+mod page;
 mod sequences;
-mod skipping;
 mod stage;
 mod support;
 mod watched;
+mod without;
 
 pub use batch::{Batch, Output, Place, Span};
-pub use device::{Device, DeviceError, Finished, Job, KvShape, Pass, Pending};
+pub use device::{Device, Finished, Gated, Job, KvShape, Needs, Pass, Pending, Screening, Skipping};
+pub use error::DeviceError;
 pub use observe::{Looking, Observe};
-pub use screening::{Needs, NoScreen, Screening};
-pub use sequences::{PAGE, PageId, PageStore, PageUse, SequenceError, SequenceId, Sequences};
-pub use skipping::{Gated, NoSkip, Skipping};
+pub use page::{PAGE, PageId, SequenceId};
+pub use sequences::{PageStore, PageUse, SequenceError, Sequences};
 pub use stage::Stage;
 pub use support::{Choose, Need, ScreenCounts, Support};
 pub use watched::{Operation, Watch, Watched, WatchedPass, WatchedScreen, WatchedSkip};
+pub use without::{NoScreen, NoSkip};

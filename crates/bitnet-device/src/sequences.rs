@@ -1,23 +1,6 @@
 //! Which pages hold the keys and values of which sequence. Kept by the host; devices know pages only.
 
-use crate::{Batch, DeviceError, Place, Span};
-
-/// Positions that a page holds.
-pub const PAGE: usize = 256;
-
-/// So many pages are counted without an allocation beside their own memory; more grow the lists now and then.
-const FEW_PAGES: usize = 1024;
-
-/// A page of a device: keys and values of [`PAGE`] positions in every block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PageId(pub u32);
-
-/// An open sequence. A number that is never used again, so that a closed one is noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SequenceId {
-    slot: u32,
-    opened: u32,
-}
+use crate::{Batch, DeviceError, PAGE, PageId, Place, SequenceId, Span};
 
 /// Why a step over these sequences cannot be made. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +64,9 @@ pub trait PageStore {
     /// When the device fails.
     fn copy(&mut self, from: PageId, to: PageId) -> Result<(), DeviceError>;
 }
+
+/// So many pages are counted without an allocation beside their own memory; more grow the lists now and then.
+const FEW_PAGES: usize = 1024;
 
 /// What is known of one sequence.
 #[derive(Default)]

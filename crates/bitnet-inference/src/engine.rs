@@ -16,7 +16,7 @@ use bitnet_quant::Activations;
 use bitnet_source::{Adapted, Adapter, Source};
 use bitnet_text::{ChatTemplate, Tokenizer};
 
-use crate::{EngineError, Runs, SamplingMemory, Session, Tuning, vocabulary};
+use crate::{EngineError, Runs, SamplingMemory, Tuning, tuning::granted_threads, vocabulary};
 
 /// Bytes of matrices read so far and in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,14 +296,6 @@ impl InferenceEngine {
         self.inner.context
     }
 
-    /// An empty session. It takes pages of keys and values as it grows, and gives them back when it is dropped.
-    ///
-    /// # Errors
-    /// When memory is short.
-    pub fn session(&self) -> Result<Session, EngineError> {
-        Session::new(self)
-    }
-
     /// Ids of a text, with the token that begins a text when the model wants one. Control tokens in it stay text.
     ///
     /// # Errors
@@ -324,9 +316,4 @@ fn wishes(source: &Source, options: &LoadOptions) -> Wishes {
         open_gates: options.open_gates.clone(),
         mapped: matches!(source.checkpoint().metadata(), Metadata::Bitnet(_)),
     }
-}
-
-/// The CPUs that this process may use.
-pub(crate) fn granted_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

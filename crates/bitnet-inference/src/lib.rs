@@ -27,6 +27,7 @@ mod sampler;
 mod session;
 mod stop;
 mod tuner;
+mod tuning;
 mod turn;
 pub mod vocabulary;
 
@@ -41,5 +42,6 @@ pub use prompt::{PREFILL, cut, kept};
 pub use runs::Runs;
 pub use sampler::{LARGEST_SHIFT, Sampler, SamplingMemory, SamplingOptions, TokenLogprobs, argmax};
 pub use session::Session;
-pub use tuner::{Trial, TuneOptions, Tuned, Tuning, tune};
+pub use tuner::{Trial, TuneOptions, Tuned, tune};
+pub use tuning::Tuning;
 pub use turn::{Choices, FinishReason, GenerateOptions, GenerationStats, Step, Turn};

@@ -4,7 +4,17 @@ use std::sync::PoisonError;
 
 use bitnet_device::{Choose, Observe, Output, SequenceId, Span};
 
-use crate::{Choices, EngineError, GenerateOptions, Generation, InferenceEngine, Turn, prompt};
+use crate::{Choices, EngineError, InferenceEngine, Turn, prompt};
+
+impl InferenceEngine {
+    /// An empty session. It takes pages of keys and values as it grows, and gives them back when it is dropped.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn session(&self) -> Result<Session, EngineError> {
+        Session::new(self)
+    }
+}
 
 /// One sequence: its tokens, whose keys and values the engine keeps.
 pub struct Session {
@@ -185,38 +195,6 @@ impl Session {
             self.step(part, Output::All, &mut |_: usize, logits: &[f32]| visit(logits), None)?;
         }
         Ok(())
-    }
-
-    /// Continues a text. The text is added to what the session holds; the token that begins a text is put before it when
-    /// the session is empty and the model wants one. Control tokens inside the text are plain text.
-    ///
-    /// # Errors
-    /// Without a tokenizer, when the prompt does not fit, or for options that cannot be.
-    pub fn generate(
-        &mut self,
-        prompt: &str,
-        options: &GenerateOptions,
-    ) -> Result<Generation<'_>, EngineError> {
-        let tokenizer = self.engine.tokenizer().ok_or(EngineError::NoTokenizer)?;
-        let encode = bitnet_text::EncodeOptions { add_special: self.is_empty(), parse_special: false };
-        let mut ids = tokenizer.encode(prompt, encode)?;
-        if ids.is_empty() && self.is_empty() {
-            ids.extend(self.engine.config().bos);
-        }
-        self.generate_ids(&ids, options)
-    }
-
-    /// Continues token ids, taken as they are and added to what the session holds.
-    ///
-    /// # Errors
-    /// When there is nothing to continue, the ids do not fit or are outside the vocabulary, or for options that
-    /// cannot be.
-    pub fn generate_ids(
-        &mut self,
-        ids: &[u32],
-        options: &GenerateOptions,
-    ) -> Result<Generation<'_>, EngineError> {
-        Generation::new(self, ids, options)
     }
 }
 

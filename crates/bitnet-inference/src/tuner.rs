@@ -14,7 +14,7 @@ use bitnet_kernels::Kernel;
 use bitnet_model::{ActivationChoice, Config, Layout, Wishes};
 use bitnet_quant::Activations;
 
-use crate::{EngineError, PREFILL, engine::granted_threads};
+use crate::{EngineError, PREFILL, Tuning, tuning::granted_threads};
 
 mod sample;
 
@@ -28,33 +28,6 @@ const WORTHWHILE: f64 = 1.03;
 /// buffers exceed what a session may take beside the weights.
 const ROWS_PER_CHUNK: [usize; 3] = [64, 128, 256];
 const PREFILLS: [usize; 2] = [64, PREFILL];
-
-/// How a model is run: choices that change speed and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// Threads, the caller's included; all that the machine grants when `None`.
-    pub threads: Option<usize>,
-    /// Output rows of a matrix that a thread takes at a time.
-    pub rows_per_chunk: usize,
-    /// Tokens of a prompt that go through the model at once.
-    pub prefill: usize,
-    /// Whether projections that are packed when the model is loaded are packed in base 3.
-    pub base3: bool,
-    /// Whether mapped matrices are copied into huge pages when the model is loaded.
-    pub huge_pages: bool,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            threads: None,
-            rows_per_chunk: Cpu::ROWS_PER_CHUNK,
-            prefill: PREFILL,
-            base3: false,
-            huge_pages: false,
-        }
-    }
-}
 
 /// What is to be compared.
 #[derive(Clone, Copy, Debug)]
