@@ -10,13 +10,13 @@ use crate::Error;
 /// backend computes something; until then their names are refused rather than silently mapped to the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Device {
+pub enum DeviceKind {
     /// The processor this program runs on, and its main memory.
     #[default]
     Cpu,
 }
 
-impl fmt::Display for Device {
+impl fmt::Display for DeviceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
@@ -24,7 +24,7 @@ impl fmt::Display for Device {
     }
 }
 
-impl FromStr for Device {
+impl FromStr for DeviceKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_unknown_ones_are_refused() {
-        assert_eq!(Device::Cpu.to_string().parse::<Device>().unwrap(), Device::Cpu);
-        let error = "cuda:0".parse::<Device>().unwrap_err();
+        assert_eq!(DeviceKind::Cpu.to_string().parse::<DeviceKind>().unwrap(), DeviceKind::Cpu);
+        let error = "cuda:0".parse::<DeviceKind>().unwrap_err();
         assert!(error.to_string().contains("cuda:0"), "{error}");
     }
 }

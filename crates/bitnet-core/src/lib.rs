@@ -15,7 +15,7 @@ pub mod memory;
 pub mod tensor;
 pub mod threads;
 
-pub use device::Device;
+pub use device::DeviceKind;
 pub use error::{Error, Result};
 pub use memory::{Buffer, HybridMemoryPool, MemoryUse, Pages, Purpose, SharedBytes};
 pub use tensor::{DType, DenseMatrix};

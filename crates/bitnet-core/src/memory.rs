@@ -20,7 +20,7 @@ use std::{
 use bytemuck::Pod;
 use memmap2::MmapRaw;
 
-use crate::{Device, Error};
+use crate::{DeviceKind, Error};
 
 mod purpose;
 
@@ -97,8 +97,8 @@ impl HybridMemoryPool {
     }
 
     /// The device whose memory this pool hands out.
-    pub fn device(&self) -> Device {
-        Device::Cpu
+    pub fn device(&self) -> DeviceKind {
+        DeviceKind::Cpu
     }
 
     /// A zeroed buffer of `len` elements, aligned to [`ALIGNMENT`] bytes.
