@@ -1,6 +1,6 @@
 //! The ground floor of BitNet-Rust: what every other room stands on.
 //!
-//! - [`Device`]: where buffers live and operations run.
+//! - [`DeviceKind`]: where buffers live and operations run.
 //! - [`memory`]: [`HybridMemoryPool`], aligned and huge-page-aware arenas with statistics by purpose.
 //! - [`tensor`]: dense matrices of f32, f16 or bf16 over shared bytes.
 //! - [`threads`]: a fork-join pool whose workers spin briefly, then park.
