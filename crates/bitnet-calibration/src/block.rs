@@ -25,29 +25,14 @@ impl Hidden {
     pub(crate) fn embedded(embedding: &Weight, width: usize, text: &Windows) -> Self {
         let mut values = vec![0.0; text.tokens() * width];
         let ids = text.iter().flatten();
-        let mut spare = vec![0.0; width];
         for (&id, row) in ids.zip(values.chunks_exact_mut(width)) {
-            row_to_f32(embedding, id as usize, row, &mut spare);
+            embedding.row_to_f32(id as usize, row);
         }
         Self { width, values, windows: text.iter().map(<[u32]>::len).collect() }
     }
 
     pub(crate) fn tokens(&self) -> usize {
         self.values.len() / self.width
-    }
-}
-
-/// Row `row` of a matrix in any form, as f32.
-pub(crate) fn row_to_f32(weight: &Weight, row: usize, out: &mut [f32], spare: &mut [f32]) {
-    match weight {
-        Weight::Ternary(m) => m.row_to_f32(row, out),
-        Weight::Packed(m) => m.row_to_f32(row, out),
-        Weight::Table(t) => t.row_to_f32(row, out),
-        Weight::Planes(planes) => {
-            row_to_f32(&planes[0], row, out, &mut []);
-            row_to_f32(&planes[1], row, spare, &mut []);
-            out.iter_mut().zip(spare).for_each(|(a, b)| *a += *b);
-        }
     }
 }
 

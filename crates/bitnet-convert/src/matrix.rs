@@ -42,13 +42,12 @@ impl Matrix {
 /// Reads the matrix of `part` from the source.
 pub(crate) fn read(source: &Source, part: Part) -> Result<Matrix, SourceError> {
     let quant = |e| SourceError::from(ModelError::quant(&source.name(part))(e));
-    let trits = |weight: Weight| match weight {
-        Weight::Ternary(trits) => Ok(trits),
-        Weight::Packed(packed) => packed.unpack().map_err(quant),
-        Weight::Table(_) | Weight::Planes(_) => Err(SourceError::Unsupported {
+    let trits = |weight: Weight| {
+        let none = || SourceError::Unsupported {
             what: "a plane of no trits".into(),
             cure: "take the original".into(),
-        }),
+        };
+        weight.trits().map_err(quant)?.ok_or_else(none)
     };
     match source.weight(part)? {
         Weight::Table(table) => Ok(Matrix::Table(table)),

@@ -72,24 +72,19 @@ pub fn inspect(
     let (mut projections, mut dense_projections) = (0, 0);
     for (done, &part) in parts.iter().enumerate() {
         let weight = source.weight(part)?;
-        let name = source.name(part);
+        let (name, shape) = (source.name(part), weight.shape());
         let of_block = matches!(part, Part::Weight(..));
         projections += usize::from(of_block);
         dense_projections += usize::from(of_block && matches!(weight, Weight::Table(_)));
         weight_bytes += in_memory(&weight);
-        let trits = trits_of(&name, &weight)?;
         // What looks odd for a matrix that was trained is right for one of two planes.
-        if let Some(t) = trits.as_ref().filter(|_| !matches!(weight, Weight::Planes(_))) {
+        let alone = !matches!(weight, Weight::Planes(_));
+        let trits = trits_of(&name, weight)?;
+        if let Some(t) = trits.as_ref().filter(|_| alone) {
             warnings.extend(suspicions(&name, t));
         }
         let stored = source.stored_as(part);
-        matrices.push(MatrixReport {
-            name,
-            shape: weight.shape(),
-            stored,
-            bytes: source.byte_len(part),
-            trits,
-        });
+        matrices.push(MatrixReport { name, shape, stored, bytes: source.byte_len(part), trits });
         progress(done + 1, parts.len());
     }
     let mut vector_parameters = 0;
@@ -159,12 +154,11 @@ fn in_memory(weight: &Weight) -> u64 {
     }
 }
 
-fn trits_of(name: &str, weight: &Weight) -> Result<Option<TritReport>, EvaluationError> {
+fn trits_of(name: &str, weight: Weight) -> Result<Option<TritReport>, EvaluationError> {
     Ok(match weight {
-        Weight::Ternary(m) => Some(report(m)),
-        Weight::Packed(m) => Some(report(&m.unpack().map_err(ModelError::quant(name))?)),
         Weight::Planes(planes) => {
-            let [first, second] = [trits_of(name, &planes[0])?, trits_of(name, &planes[1])?];
+            let [first, second] = *planes;
+            let [first, second] = [trits_of(name, first)?, trits_of(name, second)?];
             first.zip(second).map(|(a, b)| TritReport {
                 counts: TritCounts {
                     minus: a.counts.minus + b.counts.minus,
@@ -175,7 +169,7 @@ fn trits_of(name: &str, weight: &Weight) -> Result<Option<TritReport>, Evaluatio
                 scale_range: (a.scale_range.0.min(b.scale_range.0), a.scale_range.1.max(b.scale_range.1)),
             })
         }
-        Weight::Table(_) => None,
+        weight => weight.trits().map_err(ModelError::quant(name))?.map(|trits| report(&trits)),
     })
 }
 

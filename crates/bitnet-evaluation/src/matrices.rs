@@ -116,13 +116,13 @@ fn planes(source: &Source, part: Part) -> Result<Option<Vec<TernaryMatrix>>, Eva
         Weight::Planes(planes) => Vec::from(*planes),
         one => vec![one],
     };
-    let trits = |weight| match weight {
-        Weight::Ternary(m) => Some(Ok(m)),
-        Weight::Packed(m) => Some(m.unpack().map_err(ModelError::quant(&source.name(part)))),
-        Weight::Planes(_) | Weight::Table(_) => None,
-    };
-    let planes: Option<Result<Vec<_>, ModelError>> = weights.into_iter().map(trits).collect();
-    Ok(planes.transpose()?)
+    let mut planes = Vec::with_capacity(weights.len());
+    for weight in weights {
+        let trits = weight.trits().map_err(ModelError::quant(&source.name(part)))?;
+        let Some(trits) = trits else { return Ok(None) };
+        planes.push(trits);
+    }
+    Ok(Some(planes))
 }
 
 /// What a matrix says by itself.

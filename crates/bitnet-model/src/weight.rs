@@ -1,6 +1,6 @@
 //! A matrix as it comes from a file.
 
-use bitnet_quant::{Granularity, PackedTernary, TernaryMatrix};
+use bitnet_quant::{Granularity, PackedTernary, QuantError, TernaryMatrix};
 
 use crate::Table;
 
@@ -41,6 +41,33 @@ impl Weight {
             Self::Ternary(m) => Some(m.scales().granularity()),
             Self::Packed(m) => Some(m.granularity()),
             Self::Planes(_) | Self::Table(_) => None,
+        }
+    }
+
+    /// Row `row` as floats into `out`, `[cols]`.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Self::Ternary(m) => m.row_to_f32(row, out),
+            Self::Packed(m) => m.row_to_f32(row, out),
+            Self::Table(t) => t.row_to_f32(row, out),
+            Self::Planes(planes) => {
+                let mut second = vec![0.0; out.len()];
+                planes[0].row_to_f32(row, out);
+                planes[1].row_to_f32(row, &mut second);
+                out.iter_mut().zip(second).for_each(|(a, b)| *a += b);
+            }
+        }
+    }
+
+    /// The exact trits and scales, unpacked; `None` where this is not one matrix of trits.
+    ///
+    /// # Errors
+    /// When packed bytes are no trits.
+    pub fn trits(self) -> Result<Option<TernaryMatrix>, QuantError> {
+        match self {
+            Self::Ternary(trits) => Ok(Some(trits)),
+            Self::Packed(packed) => packed.unpack().map(Some),
+            Self::Planes(_) | Self::Table(_) => Ok(None),
         }
     }
 }

@@ -172,22 +172,8 @@ fn finer(a: Granularity, b: Granularity) -> Granularity {
 fn table(weight: Weight) -> Vec<f32> {
     let [rows, cols] = weight.shape();
     let mut values = vec![0.0; rows * cols];
-    values.chunks_exact_mut(cols).enumerate().for_each(|(row, out)| row_to_f32(&weight, row, out));
+    values.chunks_exact_mut(cols).enumerate().for_each(|(row, out)| weight.row_to_f32(row, out));
     values
-}
-
-fn row_to_f32(weight: &Weight, row: usize, out: &mut [f32]) {
-    match weight {
-        Weight::Ternary(m) => m.row_to_f32(row, out),
-        Weight::Packed(m) => m.row_to_f32(row, out),
-        Weight::Table(t) => t.row_to_f32(row, out),
-        Weight::Planes(planes) => {
-            let mut second = vec![0.0; out.len()];
-            row_to_f32(&planes[0], row, out);
-            row_to_f32(&planes[1], row, &mut second);
-            out.iter_mut().zip(&second).for_each(|(a, b)| *a += b);
-        }
-    }
 }
 
 /// Floats whose absmean quantization by `granularity` has exactly these trits and scales; `None` when scales differ within

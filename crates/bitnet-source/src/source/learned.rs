@@ -40,15 +40,16 @@ impl Source {
             }
         }
         match self.weight(part)? {
-            Weight::Ternary(trits) => Ok(Learned::Trits(trits)),
-            Weight::Packed(packed) => packed.unpack().map(Learned::Trits).map_err(SourceError::quant(&name)),
             Weight::Table(table) => {
                 let mut values = vec![0.0; table.rows() * table.cols()];
                 let rows = values.chunks_exact_mut(table.cols()).enumerate();
                 rows.for_each(|(row, out)| table.row_to_f32(row, out));
                 Ok(Learned::Floats(values))
             }
-            Weight::Planes(_) => Err(unsupported("is the sum of two planes")),
+            weight => match weight.trits().map_err(SourceError::quant(&name))? {
+                Some(trits) => Ok(Learned::Trits(trits)),
+                None => Err(unsupported("is the sum of two planes")),
+            },
         }
     }
 }
