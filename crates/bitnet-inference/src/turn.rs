@@ -134,7 +134,7 @@ impl Turn {
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let room = engine.context() - held.len();
+        let room = engine.context().saturating_sub(held.len());
         if prompt.len() > room {
             return Err(EngineError::PromptTooLong { tokens: prompt.len(), room });
         }
@@ -179,7 +179,10 @@ impl Turn {
     /// The next `tokens` of [`Turn::pending`] have been fed.
     pub fn fed(&mut self, tokens: usize) {
         self.fed += tokens;
-        self.room -= tokens;
+        self.room = self.room.saturating_sub(tokens);
+        if self.stats.new_tokens == 0 && self.fed == self.pending.len() {
+            (self.stats.prompt_time, self.began) = (self.began.elapsed(), Instant::now());
+        }
     }
 
     /// Why no token could be chosen from the last step's logits, if so. It is told once.
@@ -226,10 +229,7 @@ impl Turn {
                 return Err(error);
             }
         };
-        match self.stats.new_tokens {
-            0 => (self.stats.prompt_time, self.began) = (self.began.elapsed(), Instant::now()),
-            _ => self.stats.decode_time = self.began.elapsed(),
-        }
+        self.stats.decode_time = self.began.elapsed();
         if !self.options.ignore_eos && self.engine.stop_tokens().contains(&id) {
             return Ok(self.end(FinishReason::EndOfText));
         }
