@@ -119,20 +119,20 @@ fn block<D: Device>(
     Ok(download(device, &mut out, tokens)?)
 }
 
-/// Keys and values of one sequence, block by block, position by position.
-type Past = Vec<Vec<(Vec<f32>, Vec<f32>)>>;
+/// Keys and values of one sequence in one block, position by position.
+type Past = Vec<(Vec<f32>, Vec<f32>)>;
 
 /// What [`attend`] gives, by the definition of attention: no pages, no order of sums that anybody promises, in f64.
 fn definition(shape: KvShape, heads: usize) -> Vec<f32> {
     let KvShape { layers, heads: kv_heads, head_dim } = shape;
     let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
-    let mut past: [Past; 3] = [(); 3].map(|()| vec![Vec::new(); layers]);
+    let mut past: Vec<[Past; 3]> = vec![Default::default(); layers];
     let (mut results, mut seed) = (Vec::new(), 10);
     for (number, tokens) in STEPS.into_iter().enumerate() {
         if number == 4 {
-            past[2] = past[0].iter().map(|block| block[..PAGE - 3].to_vec()).collect();
+            past.iter_mut().for_each(|block| block[2] = block[0][..PAGE - 3].to_vec());
         }
-        for layer in 0..layers {
+        for block in &mut past {
             seed += 1;
             let count = tokens.iter().sum::<usize>();
             let (q, k, v) = (
@@ -144,12 +144,12 @@ fn definition(shape: KvShape, heads: usize) -> Vec<f32> {
             for which in [1, 2, 0] {
                 for _ in 0..tokens[which] {
                     let kv = row * kv_width..(row + 1) * kv_width;
-                    past[which][layer].push((k[kv.clone()].to_vec(), v[kv].to_vec()));
+                    block[which].push((k[kv.clone()].to_vec(), v[kv].to_vec()));
                     let q = &q[row * width..(row + 1) * width];
                     for head in 0..heads {
                         let of = head * kv_heads / heads * head_dim;
                         let query = &q[head * head_dim..(head + 1) * head_dim];
-                        results.extend(one_head(query, &past[which][layer], of));
+                        results.extend(one_head(query, &block[which], of));
                     }
                     row += 1;
                 }

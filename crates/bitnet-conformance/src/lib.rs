@@ -2,8 +2,7 @@
 //!
 //! Who writes a [`Device`] calls [`check`] in a test: it runs every operation over hostile shapes, several spans and page
 //! edges, then whole small models, on that device and on the CPU's scalar kernel, and lists every difference. A device of
-//! [`Exactness::Bits`] must give the same bits; one of [`Exactness::Within`] states how far floats may be off, and its
-//! integers must still be equal, since they are what the floats are made of.
+//! [`Exactness::Bits`] must give the same bits; one of [`Exactness::Within`] states how far floats may be off.
 //!
 //! [`Recording`] is a device that records operations and runs them on another one when the pass is submitted: with it, a test
 //! shows that a model reads nothing back in the middle of a step, and what a failure in any operation leaves behind.

@@ -2,7 +2,7 @@
 
 use bitnet_core::ThreadPool;
 use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
-use bitnet_device::{Device, Output, PAGE, Span};
+use bitnet_device::{Choose, Device, Need, Output, PAGE, Span, Support};
 use bitnet_model::{
     ActivationChoice, Config, GateActivation, Layout, ModelError, Norm, Part, PartSource, Projection, Rope,
     RopeScaling, Sparsity, Weight, Wishes,
@@ -166,6 +166,8 @@ pub(crate) fn check<D: Device + Clone>(suite: &mut Suite<'_, D>) -> Result<(), D
             let case =
                 format!("a model of {shape:?}, {:?}, zeros left out: {:?}", wishes.layout, wishes.sparsity);
             both!(suite, case, VOCAB, |device| logits(&source, device, &wishes));
+            let case = format!("the best tokens of a model of {shape:?}, {:?}", wishes.layout);
+            both!(suite, case, 2, |device| best(&source, device, &wishes));
         }
     }
     Ok(())
@@ -177,6 +179,55 @@ fn logits<D: Device + Clone>(source: &Made, device: &D, wishes: &Wishes) -> Resu
     let model = Model::load(source, device.clone(), &threads, ActivationChoice::Auto, wishes, &|_, _| {})?;
     let mut runner = Runner::new(model, RunnerOptions { tokens: 16, context: 2 * PAGE, kv_bytes: None })?;
     steps(&mut runner)
+}
+
+/// The largest logit of each position and its id, as far as a screened head proves them.
+struct Best(Vec<f32>);
+
+impl Best {
+    fn take(&mut self, output: usize, best: Option<(u32, f32)>) {
+        let (id, logit) = best.unwrap_or((u32::MAX, f32::NAN));
+        self.0.resize(self.0.len().max(2 * output + 2), f32::NAN);
+        self.0[2 * output..][..2].copy_from_slice(&[id as f32, logit]);
+    }
+}
+
+impl Choose for Best {
+    fn need(&self, output: usize) -> Option<Need<'_>> {
+        // Some outputs of a step want all logits.
+        (output % 3 != 2).then_some(Need { best: 1, within: 0.0, lowered: &[3], raised: &[5] })
+    }
+
+    fn some(&mut self, output: usize, found: &Support<'_>) -> bool {
+        let pairs = found.ids.iter().copied().zip(found.logits.iter().copied());
+        let best = pairs.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+        let proven = best.is_some_and(|(_, logit)| logit >= found.floor);
+        if proven {
+            self.take(output, best);
+        }
+        proven
+    }
+
+    fn all(&mut self, output: usize, logits: &[f32]) {
+        let pairs = logits.iter().enumerate().map(|(id, &logit)| (id as u32, logit));
+        self.take(output, pairs.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))));
+    }
+}
+
+/// The best tokens behind every position of a prompt.
+fn best<D: Device + Clone>(source: &Made, device: &D, wishes: &Wishes) -> Result<Vec<f32>, DecoderError> {
+    let threads = ThreadPool::new(1);
+    let model = Model::load(source, device.clone(), &threads, ActivationChoice::Auto, wishes, &|_, _| {})?;
+    let mut runner = Runner::new(model, RunnerOptions { tokens: 4, context: PAGE, kv_bytes: None })?;
+    let (sequence, mut all) = (runner.sequences().open(), Vec::new());
+    // More outputs than logits are made at once, and few.
+    for tokens in [40, 1, 5] {
+        let ids: Vec<u32> = (0..tokens).map(|i| (i * 11 % VOCAB) as u32).collect();
+        let mut best = Best(Vec::new());
+        runner.step(&ids, &[Span { sequence, tokens, output: Output::All }], &mut best, None)?;
+        all.extend(best.0);
+    }
+    Ok(all)
 }
 
 /// Steps of prompts and tokens of three sequences, one of them a fork that goes its own way, across the edge of a page.

@@ -6,8 +6,8 @@ use crate::Error;
 
 /// A place that can hold weights and run a model.
 ///
-/// Only the CPU exists today. Other devices join here, and in [`crate::HybridMemoryPool`], when their
-/// backend computes something; until then their names are refused rather than silently mapped to the CPU.
+/// Only the CPU exists today. Other devices join here when they
+/// compute something; until then their names are refused rather than silently mapped to the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeviceKind {

@@ -4,7 +4,7 @@
 //! - [`Model::load`]: from the parts of a source to matrices on a device.
 //! - [`Runner`]: a model at work on its open sequences, step by step.
 //!
-//! Invariants: no `unsafe`, no file, no clock, no sampling, no text. A step allocates nothing, and a row's result does
+//! Invariants: no `unsafe`, no file, no clock, no sampling, no text. A step that is no larger than the ones before allocates nothing, and a row's result does
 //! not depend on what shares the step, on threads, or on the kernel.
 
 #![forbid(unsafe_code)]

@@ -82,13 +82,33 @@ impl<'a> Batch<'a> {
 
     /// The spans, in parts, that the rows `first .. end` consist of.
     pub fn within(&self, first: usize, end: usize) -> impl Iterator<Item = Place> + use<'a> {
-        // Spans without tokens end where they begin, so the first that ends behind `first` has it.
+        // The first span that ends behind `first` has it; spans without tokens may stand between those that follow.
         let skipped = self.places.partition_point(|place| place.row + place.tokens <= first);
-        self.places[skipped..].iter().map_while(move |place| place.within(first, end))
+        let reached = self.places[skipped..].iter().take_while(move |place| place.row < end);
+        reached.filter_map(move |place| place.within(first, end))
     }
 
     /// The page of positions `page * PAGE ..` of a span's sequence.
     pub fn page(&self, place: &Place, page: usize) -> PageId {
         self.pages[place.table + page]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_in_their_spans_past_empty_ones() {
+        let place = |row, tokens, position| Place { row, tokens, position, table: 0 };
+        let places = [place(0, 0, 9), place(0, 2, 7), place(2, 0, 5), place(2, 3, 255), place(5, 0, 1)];
+        let batch = Batch { ids: &[0; 5], places: &places, ..Batch::default() };
+        let rows =
+            |first, end| batch.within(first, end).map(|p| (p.row, p.tokens, p.position)).collect::<Vec<_>>();
+        assert_eq!(rows(0, 5), [(0, 2, 7), (2, 3, 255)]);
+        assert_eq!(rows(1, 4), [(1, 1, 8), (2, 2, 255)]);
+        assert_eq!(rows(4, 9), [(4, 1, 257)]);
+        assert_eq!(rows(5, 9), []);
+        assert_eq!(batch.longest(), 3);
     }
 }

@@ -38,7 +38,7 @@ pub trait Device: Send + Sync + Sized {
     type Codes: Send;
     /// Keys and values of all sequences, in pages.
     type Pages: Send;
-    /// Working memory of attention: partial results, one set per thread.
+    /// Working memory of attention: partial results.
     type Scratch: Send;
     /// The operations of one step.
     type Pass<'a>: Pass<'a, Self>

@@ -3,7 +3,7 @@
 //! A [`Device`] sits at the level of transformer operations: not a tensor library, not a whole forward pass. A step is a
 //! [`Pass`]: the host begins it with one upload ([`Batch`]), calls its operations, and submits it. A device may compute
 //! each operation at once, as the CPU does, or record them and run them when the pass is submitted; nothing is read back
-//! in between. The CPU is the specification; any other device proves itself by equal results (see `conformance`).
+//! in between. The CPU is the specification; any other device proves itself by equal results (`bitnet-conformance`).
 //!
 //! Activations are `rows`: `[tokens, width]` in f32, where `tokens` are the positions of one step. All buffers are made
 //! before; no operation allocates.

@@ -10,7 +10,7 @@
 //! # Invariants
 //! - A figure is a function of the models, the text and the options alone: sums run in the order of the text, in f64, with
 //!   exponentials and logarithms that every platform rounds alike.
-//! - A model is asked only through what everybody has: a session of `bitnet-inference`, or a source of `bitnet-model`. Nothing
+//! - A model is asked only through what everybody has: a session of `bitnet-inference`, or a source of `bitnet-source`. Nothing
 //!   here changes what the engine computes.
 //!
 //! Not here: running a model for its text (`bitnet-inference`), finding better trits (`bitnet-calibration`), speed

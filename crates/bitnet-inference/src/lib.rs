@@ -11,7 +11,7 @@
 //!   kernel and machine.
 //! - A generated token allocates nothing on the heap. Keys and values take a page of 256 positions when a sequence enters it.
 //!
-//! Not here: files' layouts (`bitnet-format`), what a model computes (`bitnet-model`), what a model is worth (`bitnet-evaluation`),
+//! Not here: files' layouts (`bitnet-format`), what a model computes (`bitnet-decoder`), what a model is worth (`bitnet-evaluation`),
 //! printing.
 
 #![forbid(unsafe_code)]

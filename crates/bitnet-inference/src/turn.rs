@@ -279,7 +279,8 @@ impl Turn {
     }
 }
 
-/// The choices of one or several turns, made when a step has their logits.
+/// The choices of one or several turns, made when a step has their logits. When the step fails after all, abandon its turns
+/// ([`Turn::abandon`]): one that was given logits before may have drawn its token.
 pub struct Choices<'a> {
     /// The turns.
     pub turns: &'a mut [Turn],

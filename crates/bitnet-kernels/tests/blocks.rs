@@ -1,6 +1,6 @@
 //! Products of ggml's blocks: bit-equal on every kernel, and equal to lane sums of the weights that the blocks stand for.
 //!
-//! What the weights are is `bitnet-format`'s to say; `bitnet-model`, which sees both, holds these to those.
+//! What the weights are is `bitnet-format`'s to say; `bitnet-source`, which sees both, holds these to those.
 
 #![allow(clippy::unwrap_used, reason = "tests stop where their data cannot be made")]
 

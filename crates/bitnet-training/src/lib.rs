@@ -2,7 +2,7 @@
 //!
 //! - [`ops`]: the operations that a step spends its time in, each with its own backward: quantized projections, norms,
 //!   gates, attention, embedding, loss.
-//! - [`Transformer`]: the decoder of `bitnet-model`, trainable.
+//! - [`Transformer`]: the decoder of `bitnet-decoder`, trainable.
 //! - [`AdamW`] and [`Schedule`]: every constant is said.
 //! - [`Corpus`], [`Trainer`], [`run()`] and [`checkpoint`]: text, steps, and a run that can be killed at any instant.
 //! - [`twins`]: what rounding costs, seed by seed.

@@ -1,4 +1,4 @@
-//! The decoder of `bitnet-model`, trainable.
+//! The decoder of `bitnet-decoder`, trainable.
 
 use std::sync::Arc;
 
