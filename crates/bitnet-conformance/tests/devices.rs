@@ -61,7 +61,7 @@ fn a_device_that_rounds_otherwise_is_found() {
     assert!(!report.differences.is_empty());
     // What keeps no keys and values is right all the same.
     let wrong =
-        |d: &bitnet_conformance::Difference| d.case.starts_with("attention") || d.case.starts_with("a model");
+        |d: &bitnet_conformance::Difference| d.case.contains("attention") || d.case.contains("a model");
     assert!(report.differences.iter().all(wrong), "{:?}", report.differences);
     // The bound of a device that promises less than bits is told, and is kept or not.
     let near = |part| check(&cpu(best(), 1, KvType::F16), KvType::F32, Exactness::Within(part)).unwrap();
