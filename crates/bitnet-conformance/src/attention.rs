@@ -18,7 +18,7 @@ pub(crate) fn run_batch<D: Device>(
     batch: Batch<'_>,
     work: impl FnOnce(&mut D::Pass<'_>),
 ) -> Result<(), DecoderError> {
-    let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 })?;
+    let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1)?;
     let mut pass = device.begin(batch, &mut pages, None)?;
     work(&mut pass);
     pass.submit()?.wait()?;
@@ -70,7 +70,7 @@ impl<D: Device> PageStore for Store<'_, D> {
 
 /// All steps, the third sequence forked from the first in the middle of a page.
 fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32>, DecoderError> {
-    let mut pages = device.pages(shape)?;
+    let mut pages = device.pages(shape, 4 * PAGE)?;
     let mut sequences = Sequences::new(4 * PAGE, device.page_bytes(&pages), None);
     let (first, second) = (sequences.open(), sequences.open());
     let mut third = sequences.open();

@@ -43,7 +43,7 @@ pub(crate) fn run<D: Device>(
     ids: &[u32],
     work: impl FnOnce(&mut D::Pass<'_>),
 ) -> Result<(), DecoderError> {
-    let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 })?;
+    let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1)?;
     let mut pass = device.begin(Batch { ids, ..Batch::default() }, &mut pages, None)?;
     work(&mut pass);
     pass.submit()?.wait()?;

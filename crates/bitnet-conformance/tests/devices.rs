@@ -65,8 +65,9 @@ fn a_device_that_rounds_otherwise_is_found() {
     assert!(report.differences.iter().all(wrong), "{:?}", report.differences);
     // The bound of a device that promises less than bits is told, and is kept or not.
     let near = |part| check(&cpu(best(), 1, KvType::F16), KvType::F32, Exactness::Within(part)).unwrap();
-    let of_attention = |report: &Report| report.differences.iter().any(|d| d.case.starts_with("attention"));
-    assert!(!of_attention(&near(0.5)) && of_attention(&near(1e-6)));
+    let of_attention =
+        |report: &Report| report.differences.iter().any(|d| d.case.starts_with("attention of"));
+    assert!(!of_attention(&near(2.0)) && of_attention(&near(1e-6)));
 }
 
 fn runner(device: &Recording<Cpu>, source: &Made) -> Runner<Recording<Cpu>> {

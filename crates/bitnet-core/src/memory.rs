@@ -116,6 +116,19 @@ impl HybridMemoryPool {
         Ok(Buffer { region, offset, len, purpose, pool: self.clone(), element: PhantomData })
     }
 
+    /// Whether the system could map `bytes` for `purpose`: address space, which most systems refuse only where it is far more
+    /// than there is memory. Nothing is taken.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the system refuses.
+    pub fn could_hold(&self, purpose: Purpose, bytes: usize) -> Result<(), Error> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let map = memmap2::MmapMut::map_anon(bytes);
+        map.map(drop).map_err(|source| Error::OutOfMemory { bytes, purpose, source })
+    }
+
     /// Takes `room` bytes (a multiple of [`ALIGNMENT`]) that no other buffer has had.
     fn cut(&self, purpose: Purpose, room: usize) -> Result<(Arc<MmapRaw>, usize), Error> {
         let mut arena = self.inner.arenas[purpose as usize].lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! What a decoder asks of a device, asked of the processor.
 
 use bitnet_core::{Buffer, Purpose};
-use bitnet_device::{Batch, Device, DeviceError, KvShape, Observe, PageId};
+use bitnet_device::{Batch, Device, DeviceError, KvShape, Observe, PAGE, PageId};
 use bitnet_model::{MatrixForm, Part, Weight};
 use bitnet_quant::QuantizedRows;
 
@@ -51,8 +51,11 @@ impl Device for Cpu {
         Ok(QuantizedRows::new(&self.pool, capacity, width)?)
     }
 
-    fn pages(&self, shape: KvShape) -> Result<KvPages, DeviceError> {
-        KvPages::new(shape, self.kv)
+    fn pages(&self, shape: KvShape, context: usize) -> Result<KvPages, DeviceError> {
+        let pages = KvPages::new(shape, self.kv)?;
+        let whole = context.div_ceil(PAGE).saturating_mul(pages.page_bytes());
+        self.pool.could_hold(Purpose::KvCache, whole)?;
+        Ok(pages)
     }
 
     fn page_bytes(&self, pages: &KvPages) -> usize {

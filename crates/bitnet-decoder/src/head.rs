@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::{Model, state::State};
+use crate::{
+    Model,
+    state::{SCREENED, State},
+};
 use bitnet_device::{Choose, Device, DeviceError, Job, Pass, Screening, Stage};
 
 impl<D: Device> Model<D> {
@@ -43,7 +46,7 @@ impl<D: Device> Model<D> {
             return Ok(());
         };
         for output in 0..outputs as u32 {
-            let screened = choose.need(output as usize).is_some();
+            let screened = head.screened.len() < SCREENED && choose.need(output as usize).is_some();
             if screened { &mut head.screened } else { &mut head.full }.push(output);
         }
         let count = head.screened.len();

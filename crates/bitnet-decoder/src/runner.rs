@@ -2,7 +2,7 @@
 
 use crate::{
     DecoderError, Model,
-    state::{LOGITS, State},
+    state::{State, logits_at_once},
 };
 use bitnet_device::{
     Batch, Choose, Device, DeviceError, Observe, PageId, PageStore, PageUse, Pass, Pending, ScreenCounts,
@@ -53,7 +53,7 @@ impl<D: Device> Runner<D> {
     /// When the device has no room.
     pub fn new(model: Model<D>, options: RunnerOptions) -> Result<Self, DecoderError> {
         let RunnerOptions { tokens, context, kv_bytes } = options;
-        let pages = model.device.pages(model.kv_shape())?;
+        let pages = model.device.pages(model.kv_shape(), context)?;
         Ok(Self {
             sequences: Sequences::new(context, model.device.page_bytes(&pages), kv_bytes),
             state: model.state(tokens.max(1), context)?,
@@ -73,7 +73,7 @@ impl<D: Device> Runner<D> {
     /// When the device has no room; nothing has changed then.
     pub fn resize(&mut self, options: RunnerOptions) -> Result<(), DecoderError> {
         let RunnerOptions { tokens, context, kv_bytes } = options;
-        let pages = self.model.device.pages(self.model.kv_shape())?;
+        let pages = self.model.device.pages(self.model.kv_shape(), context)?;
         let sequences = Sequences::new(context, self.model.device.page_bytes(&pages), kv_bytes);
         let state = self.model.state(tokens.max(1), context)?;
         (self.pages, self.sequences, self.state) = (pages, sequences, state);
@@ -149,7 +149,10 @@ fn run<D: Device>(
 ) -> Result<(), DecoderError> {
     let (device, tokens) = (&model.device, batch.ids.len());
     if tokens > state.capacity {
-        *state = model.state(tokens, context)?;
+        // To twice the size at least, so that steps which grow one by one do not make all buffers anew each time.
+        let counts = state.head.screen_counts(model.weights.screen.as_ref());
+        *state = model.state(tokens.next_power_of_two(), context)?;
+        state.head.counts = counts;
     }
     // Later passes compute logits only, which nobody observes.
     let mut pass = match observer {
@@ -161,7 +164,7 @@ fn run<D: Device>(
     model.screen(&mut pass, state, batch.outputs.len(), choose)?;
     let mut done = 0;
     loop {
-        let end = state.head.full.len().min(done + LOGITS);
+        let end = state.head.full.len().min(done + logits_at_once(model.config.vocab));
         model.logits(&mut pass, state, done..end, batch.outputs.len())?;
         pass.submit()?.wait()?;
         model.tell(state, done..end, choose);

@@ -5,8 +5,16 @@ use bitnet_model::Config;
 
 use crate::{Activated, linear::SideRooms};
 
-/// Rows of logits that are made at once: more are made in turns, so that many outputs take no more memory.
-pub(crate) const LOGITS: usize = 16;
+/// Bytes of logits that are made at once: more are made in turns, so that many outputs take no more memory than this.
+const LOGITS_BYTES: usize = 32 << 20;
+/// Outputs whose logits are looked for with the screen in one step. With more than that, computing all logits of the others
+/// reads the head no more often.
+pub(crate) const SCREENED: usize = 64;
+
+/// How many rows of logits are made at once.
+pub(crate) fn logits_at_once(vocab: usize) -> usize {
+    (LOGITS_BYTES / size_of::<f32>() / vocab).max(16)
+}
 
 /// The buffers of a step, made once for up to `capacity` tokens. One set serves all sequences.
 pub(crate) struct State<D: Device> {
@@ -41,7 +49,7 @@ pub(crate) struct OwnNorms<D: Device> {
 
 /// The buffers of the head, which grow with what is asked of it.
 pub(crate) struct HeadState<D: Device> {
-    /// Some of the head's input rows, `[LOGITS, hidden]`.
+    /// Some of the head's input rows, `[logits_at_once, hidden]`.
     pub(crate) picked: Activated<D>,
     /// `[logits_capacity, vocab]`.
     pub(crate) logits: D::Rows,
@@ -92,7 +100,7 @@ impl<D: Device> State<D> {
                 }
             },
             head: HeadState {
-                picked: Activated::new(d, LOGITS.min(capacity), c.hidden)?,
+                picked: Activated::new(d, logits_at_once(c.vocab).min(capacity), c.hidden)?,
                 logits: d.rows(0, c.vocab)?,
                 logits_capacity: 0,
                 room: None,
@@ -122,8 +130,10 @@ impl<D: Device> HeadState<D> {
         rows: usize,
     ) -> Result<(), DeviceError> {
         if rows > self.room_capacity {
+            let capacity = rows.next_power_of_two().min(SCREENED);
+            let room = screen.room(device, capacity)?;
             self.counts = self.screen_counts(Some(screen));
-            (self.room, self.room_capacity) = (Some(screen.room(device, rows)?), rows);
+            (self.room, self.room_capacity) = (Some(room), capacity);
         }
         Ok(())
     }

@@ -86,11 +86,11 @@ pub trait Device: Send + Sync + Sized {
     /// When the device has no room.
     fn codes(&self, capacity: usize, width: usize) -> Result<Self::Codes, DeviceError>;
 
-    /// Keys and values of a model of `shape`: no page yet.
+    /// Keys and values of a model of `shape` whose sequences hold up to `context` positions: no page yet.
     ///
     /// # Errors
-    /// When the device cannot keep keys and values of that shape.
-    fn pages(&self, shape: KvShape) -> Result<Self::Pages, DeviceError>;
+    /// When the device cannot keep keys and values of that shape, or never has the memory for one whole sequence.
+    fn pages(&self, shape: KvShape, context: usize) -> Result<Self::Pages, DeviceError>;
 
     /// Bytes of one page of [`crate::PAGE`] positions.
     fn page_bytes(&self, pages: &Self::Pages) -> usize;

@@ -1,5 +1,7 @@
 //! Which pages hold the keys and values of which sequence. Kept by the host; devices know pages only.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use crate::{Batch, DeviceError, PAGE, PageId, Place, SequenceId, Span};
 
 /// Why a step over these sequences cannot be made. Nothing has changed then.
@@ -80,6 +82,8 @@ struct Sequence {
 
 /// The open sequences of a model and the pages they hold.
 pub struct Sequences {
+    /// Tells its sequences from those of another model.
+    book: u32,
     slots: Vec<Sequence>,
     closed: Vec<u32>,
     /// How many sequences hold each page.
@@ -103,7 +107,9 @@ impl Sequences {
     /// None yet. A sequence holds up to `capacity` positions; all together hold up to `budget` bytes, a page taking
     /// `page_bytes`.
     pub fn new(capacity: usize, page_bytes: usize, budget: Option<usize>) -> Self {
+        static BOOKS: AtomicU32 = AtomicU32::new(0);
         Self {
+            book: BOOKS.fetch_add(1, Ordering::Relaxed),
             slots: Vec::new(),
             closed: Vec::new(),
             holders: Vec::with_capacity(FEW_PAGES),
@@ -136,7 +142,7 @@ impl Sequences {
         sequence.open = true;
         // So that a step which enters a page allocates nothing beside it; more than this grows when it is needed.
         sequence.pages.reserve(self.capacity.div_ceil(PAGE).min(FEW_PAGES));
-        SequenceId { slot, opened: sequence.opened }
+        SequenceId { book: self.book, slot, opened: sequence.opened }
     }
 
     /// Opens a sequence that holds the first `at` positions of `id`, at most all of them. It shares their pages; whoever
@@ -153,7 +159,8 @@ impl Sequences {
         }
         let fork = self.open();
         let sequence = &mut self.slots[fork.slot as usize];
-        (sequence.pages, sequence.len) = (pages, len);
+        sequence.pages.extend_from_slice(&pages);
+        sequence.len = len;
         Ok(fork)
     }
 
@@ -213,6 +220,12 @@ impl Sequences {
         store: &mut impl PageStore,
     ) -> Result<(), E> {
         assert_eq!(ids.len(), spans.iter().map(|s| s.tokens).sum::<usize>(), "spans and ids disagree");
+        // A step that panicked has left pages without positions.
+        for span in spans {
+            if let Ok(kept) = self.get(span.sequence).map(|s| s.len.div_ceil(PAGE)) {
+                self.give_back(span.sequence.slot, kept);
+            }
+        }
         self.check(spans)?;
         let taken = spans.iter().try_for_each(|span| self.take_pages(span, store));
         if let Err(error) = taken {
@@ -257,7 +270,10 @@ impl Sequences {
     }
 
     fn get(&self, id: SequenceId) -> Result<&Sequence, SequenceError> {
-        let sequence = self.slots.get(id.slot as usize).filter(|s| s.open && s.opened == id.opened);
+        let sequence = self
+            .slots
+            .get(id.slot as usize)
+            .filter(|s| s.open && s.opened == id.opened && id.book == self.book);
         sequence.ok_or(SequenceError::Closed)
     }
 
@@ -274,11 +290,22 @@ impl Sequences {
                 return Err(SequenceError::ContextFull { needed, capacity });
             }
             let whole = (sequence.len + span.tokens).div_ceil(PAGE);
-            needed += whole - sequence.pages.len() + usize::from(self.writes_shared(span).is_some());
+            needed += whole - sequence.pages.len() + usize::from(self.copies(spans, i));
         }
         let Some(budget) = self.budget else { return Ok(()) };
         let free = budget.saturating_sub(self.holders.len()) + self.free.len();
         if needed > free { Err(SequenceError::NoPages { needed, free, budget }) } else { Ok(()) }
+    }
+
+    /// Whether span `i` needs a copy of the page that it begins in: all but the last holder do.
+    fn copies(&self, spans: &[Span], i: usize) -> bool {
+        let page = |span: &Span| {
+            let at = self.writes_shared(span)?;
+            Some(self.slots[span.sequence.slot as usize].pages[at])
+        };
+        let Some(shared) = page(&spans[i]) else { return false };
+        let before = spans[..i].iter().filter(|other| page(other) == Some(shared)).count();
+        before + 1 < self.holders[shared.0 as usize] as usize
     }
 
     /// Which of its sequence's pages a span begins in, when others hold that page too.

@@ -156,8 +156,8 @@ impl<D: Device, W: Watch> Device for Watched<D, W> {
         self.inner.codes(capacity, width)
     }
 
-    fn pages(&self, shape: KvShape) -> Result<Self::Pages, DeviceError> {
-        self.inner.pages(shape)
+    fn pages(&self, shape: KvShape, context: usize) -> Result<Self::Pages, DeviceError> {
+        self.inner.pages(shape, context)
     }
 
     fn page_bytes(&self, pages: &Self::Pages) -> usize {

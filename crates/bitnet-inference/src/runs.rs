@@ -26,7 +26,8 @@ pub trait Runs: Send + Sync {
     fn close(&self, sequence: SequenceId);
 
     /// Runs one step: `ids` are the next tokens of the spans' sequences, one span after another. `choose` is given the logits
-    /// of every position that the spans want logits of; `observer` sees the stages that it wants.
+    /// of every position that the spans want logits of; `observer` sees the stages that it wants. Neither may call this model: it
+    /// is in the middle of a step.
     ///
     /// # Errors
     /// As [`Runner::step`]: every sequence is then as it was.

@@ -81,7 +81,7 @@ impl Sampler {
         let options = SamplingOptions { temperature, ..options };
         Self {
             rng: Pcg32::seed_from_u64(options.seed),
-            window: Window::new(&options, prompt, more),
+            window: Window::new(&options, vocab, prompt, more),
             options,
             vocab,
         }

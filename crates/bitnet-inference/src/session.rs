@@ -106,7 +106,8 @@ impl Session {
         self.feed_and_look(ids, None)
     }
 
-    /// [`Session::feed`], with a look at the rows of the stages that `observer` wants, step by step.
+    /// [`Session::feed`], with a look at the rows of the stages that `observer` wants, step by step. An observer must not ask
+    /// the engine or its sessions for anything: they are in the middle of a step.
     ///
     /// # Errors
     /// As [`Session::feed`].
@@ -128,16 +129,18 @@ impl Session {
             logits.clear();
             logits.extend_from_slice(row);
         };
-        while fed < ids.len() {
+        let mut result = Ok(());
+        while result.is_ok() && fed < ids.len() {
             let (tokens, output) = prompt::cut(ids.len() - fed, self.prefill);
             let observer = observer.as_mut().map(|observer| &mut **observer as &mut dyn Observe);
-            if let Err(error) = self.step(&ids[fed..fed + tokens], output, &mut keep, observer) {
-                self.truncate(before);
-                return Err(error);
-            }
+            result = self.step(&ids[fed..fed + tokens], output, &mut keep, observer);
             fed += tokens;
         }
         self.logits = logits;
+        if let Err(error) = result {
+            self.truncate(before);
+            return Err(error);
+        }
         Ok(&self.logits)
     }
 
@@ -159,21 +162,27 @@ impl Session {
     pub(crate) fn feed_turn(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
         let before = self.len();
         let engine = self.engine.clone();
-        let mut memory = engine.inner.sampling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ids = std::mem::take(&mut self.ids);
-        while !turn.pending().is_empty() {
+        let mut result = Ok(());
+        while result.is_ok() && !turn.pending().is_empty() {
             let (tokens, output) = prompt::cut(turn.pending().len(), self.prefill);
             ids.clear();
             ids.extend_from_slice(&turn.pending()[..tokens]);
             let turns = std::slice::from_mut(turn);
+            // Once a step, so that other sessions' steps come between those of a long prompt.
+            let mut memory = engine.inner.sampling.lock().unwrap_or_else(PoisonError::into_inner);
             let mut choices = Choices { turns, outputs: &[0], memory: &mut memory };
-            if let Err(error) = self.step(&ids, output, &mut choices, None) {
-                self.truncate(before);
-                return Err(error);
+            result = self.step(&ids, output, &mut choices, None);
+            drop(memory);
+            if result.is_ok() {
+                turn.fed(tokens);
             }
-            turn.fed(tokens);
         }
         self.ids = ids;
+        if result.is_err() {
+            self.truncate(before);
+            return result;
+        }
         turn.refusal().map_or(Ok(()), Err)
     }
 
@@ -186,7 +195,8 @@ impl Session {
         common
     }
 
-    /// Appends tokens and calls `visit` with the logits behind each, `[vocab]`, in order.
+    /// Appends tokens and calls `visit` with the logits behind each, `[vocab]`, in order. `visit` must not ask the engine or its
+    /// sessions for anything: they are in the middle of a step.
     ///
     /// # Errors
     /// As [`Session::feed`]; tokens before the failing batch stay.

@@ -141,7 +141,7 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
     let (weights, states_table) = (matrix(&values, dtype), matrix(&hiddens, DType::F32));
     let screen = <Cpu as Device>::Screen::of(&cpu, &weights, None).unwrap().unwrap();
     let mut room = screen.room(&cpu, tokens).unwrap();
-    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }).unwrap();
+    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1).unwrap();
     let mut memory = SamplingMemory::new(VOCAB);
     let (mut x, mut logits) = (cpu.rows(tokens, HIDDEN).unwrap(), cpu.rows(tokens, VOCAB).unwrap());
     let codes = cpu.codes(tokens, HIDDEN).unwrap();

@@ -225,6 +225,42 @@ fn a_budget_refuses_a_step_and_leaves_everything_as_it_was() {
     assert_eq!((engine.pages().in_use, engine.pages().free), (0, 3));
 }
 
+/// Both of a page's two holders continue it in one step: the first takes a copy, the page is the other's then.
+#[test]
+fn the_last_holder_of_a_page_needs_no_copy() {
+    let page = load("scalar", 1, KvType::F16, None).pages().page_bytes;
+    let engine = load("scalar", 1, KvType::F16, Some(2 * page));
+    let runs = engine.runs();
+    let a = runs.open();
+    feed(runs, a, &[1, 2, 3], Output::None);
+    let b = runs.fork(a, 3).unwrap();
+    let spans = [a, b].map(|sequence| Span { sequence, tokens: 1, output: Output::Last });
+    let mut rows = Vec::new();
+    runs.step(&[4, 4], &spans, &mut |_: usize, row: &[f32]| rows.push(bits(row)), None).unwrap();
+    assert!(rows[0] == rows[1]);
+    assert_eq!((engine.pages().in_use, engine.pages().shared), (2, 0));
+    // A third one has no page left.
+    let c = runs.fork(a, 2).unwrap();
+    let span = [Span { sequence: c, tokens: 1, output: Output::None }];
+    runs.step(&[4], &span, &mut |_: usize, _: &[f32]| {}, None).unwrap_err();
+}
+
+/// A caller that panics in the middle of a step leaves the sequences as they were, and usable.
+#[test]
+fn a_panic_in_a_step_changes_no_sequence() {
+    let engine = load("scalar", 1, KvType::F16, Some(usize::MAX));
+    let runs = engine.runs();
+    let (a, b) = (runs.open(), runs.open());
+    let ids: Vec<u32> = (0..PAGE as u32 + 44).map(|i| i * 7 % 300 + 1).collect();
+    let span = [Span { sequence: a, tokens: ids.len(), output: Output::Last }];
+    let panics = std::panic::AssertUnwindSafe(|| {
+        runs.step(&ids, &span, &mut |_: usize, _: &[f32]| panic!("a caller's own"), None)
+    });
+    std::panic::catch_unwind(panics).unwrap_err();
+    assert!(feed(runs, a, &[5], Output::Last) == feed(runs, b, &[5], Output::Last));
+    assert_eq!(engine.pages().in_use, 2);
+}
+
 #[test]
 fn a_thousand_sequences_leave_nothing_behind() {
     let engine = load("scalar", 1, KvType::F16, None);
@@ -275,6 +311,9 @@ fn sequences_that_cannot_go_on_are_refused() {
     assert!(matches!(refused(&[long]), SequenceError::ContextFull { needed: 1025, capacity: 1024 }));
     runs.close(sequence);
     assert!(matches!(refused(&[span]), SequenceError::Closed));
+    // Nor is another model's sequence taken for one of this model.
+    let stranger = load("scalar", 1, KvType::F16, None).runs().open();
+    assert!(matches!(refused(&[Span { sequence: stranger, ..span }]), SequenceError::Closed));
     // Its place is another's now.
     let other = runs.open();
     assert!(matches!(refused(&[span]), SequenceError::Closed));

@@ -56,7 +56,7 @@ fn product(cpu: &Cpu, weight: Weight, tokens: usize, form: Activations) -> Vec<f
         .unwrap();
     let mut x = cpu.rows(tokens, cols).unwrap();
     let ids: Vec<u32> = (0..tokens as u32).collect();
-    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }).unwrap();
+    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1).unwrap();
     let mut pass = cpu.begin(Batch { ids: &ids, ..Batch::default() }, &mut pages, None).unwrap();
     pass.embed(&table, &mut x);
     let mut codes = cpu.codes(tokens, cols).unwrap();

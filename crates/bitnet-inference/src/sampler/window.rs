@@ -2,6 +2,9 @@
 
 use super::SamplingOptions;
 
+/// So many tokens are taken in without an allocation; more make room now and then.
+const FEW_TOKENS: usize = 1 << 16;
+
 /// A token seen before.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -32,11 +35,12 @@ pub(super) struct Window {
 
 impl Window {
     /// What `prompt` leaves in the window, with room for `more` tokens, so that they allocate nothing.
-    pub(super) fn new(options: &SamplingOptions, prompt: &[u32], more: usize) -> Self {
-        let room = if options.penalizes() { prompt.len().saturating_add(more) } else { 0 };
+    pub(super) fn new(options: &SamplingOptions, vocab: usize, prompt: &[u32], more: usize) -> Self {
+        let history = if options.penalizes() { prompt.len() + more.min(FEW_TOKENS) } else { 0 };
+        let room = history.min(vocab);
         let biases = options.logit_bias.len();
         let mut window = Self {
-            history: Vec::with_capacity(room),
+            history: Vec::with_capacity(history),
             counts: Vec::with_capacity(room),
             lowered: Vec::with_capacity(room + biases),
             raised: Vec::with_capacity(room + biases),
