@@ -137,6 +137,15 @@ pub(crate) fn transpose(rows: [&Block; STRIP]) -> [Block; STRIP] {
     out
 }
 
+/// A block in base 3 whose trits are all 0: 121 is `11111` in base 3.
+static NO_TRITS: Block = [121; 64];
+
+/// Up to four blocks; those that are missing are blocks of zeros.
+#[inline(always)]
+pub(crate) fn four(blocks: &[Block]) -> [&Block; TAKEN] {
+    std::array::from_fn(|i| blocks.get(i).unwrap_or(&NO_TRITS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,13 +158,4 @@ mod tests {
             assert_eq!((low, high), (digit(0) | digit(1) << 2 | digit(2) << 4 | digit(3) << 6, digit(4)));
         }
     }
-}
-
-/// A block in base 3 whose trits are all 0: 121 is `11111` in base 3.
-static NO_TRITS: Block = [121; 64];
-
-/// Up to four blocks; those that are missing are blocks of zeros.
-#[inline(always)]
-pub(crate) fn four(blocks: &[Block]) -> [&Block; TAKEN] {
-    std::array::from_fn(|i| blocks.get(i).unwrap_or(&NO_TRITS))
 }
