@@ -29,7 +29,7 @@ fn options(which: usize) -> GenerateOptions {
     GenerateOptions {
         max_new_tokens: 5 + which * 3,
         sampling,
-        ignore_eos: which % 2 == 0,
+        ignore_eos: which.is_multiple_of(2),
         logprobs,
         ..Default::default()
     }
