@@ -1,6 +1,6 @@
 //! Whether a device computes what the CPU does.
 //!
-//! Who writes a [`Device`] calls [`check`] in a test: it runs every operation over hostile shapes, several spans and page
+//! Who writes a [`bitnet_device::Device`] calls [`check`] in a test: it runs every operation over hostile shapes, several spans and page
 //! edges, then whole small models, on that device and on the CPU's scalar kernel, and lists every difference. A device of
 //! [`Exactness::Bits`] must give the same bits; one of [`Exactness::Within`] states how far floats may be off.
 //!
