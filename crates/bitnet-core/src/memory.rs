@@ -32,7 +32,8 @@ pub const ALIGNMENT: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 /// Address space reserved at once for small buffers. Larger ones get a region of their own. The last huge page of a region is
 /// rarely full: with regions of 32 MiB that took 21 MB beside 1.5 GB of weights (2026-11-21).
-const REGION: usize = 128 << 20;
+/// (Miri touches all of a region when it makes one; two huge pages are enough to open a second region.)
+const REGION: usize = if cfg!(miri) { 2 * HUGE_PAGE } else { 128 << 20 };
 
 /// What pages large regions are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +178,8 @@ fn map_region(pages: Pages, purpose: Purpose, room: usize) -> Result<Arc<MmapRaw
     let size = room.max(REGION).checked_next_multiple_of(HUGE_PAGE);
     let size = size.ok_or(Error::SizeOverflow { what: "region", count: room, size: 1 })?;
     let map = memmap2::MmapMut::map_anon(size).map_err(refused)?;
-    #[cfg(target_os = "linux")]
+    // Miri has no pages to advise.
+    #[cfg(all(target_os = "linux", not(miri)))]
     {
         // Only advice: without huge pages everything still works, at up to a third less bandwidth.
         let _ = map.advise(match pages {
@@ -185,7 +187,7 @@ fn map_region(pages: Pages, purpose: Purpose, room: usize) -> Result<Arc<MmapRaw
             Pages::Small => memmap2::Advice::NoHugePage,
         });
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(miri))))]
     let _ = pages;
     Ok(Arc::new(MmapRaw::from(map)))
 }

@@ -5,8 +5,10 @@ use super::*;
 #[test]
 fn buffers_are_zeroed_aligned_and_disjoint() {
     let pool = HybridMemoryPool::new();
+    // Miri interprets every element: the long buffer is one among others there, too.
+    let long = if cfg!(miri) { 1_000 } else { 100_000 };
     let mut buffers: Vec<Buffer<u32>> =
-        [1, 15, 16, 17, 0, 100_000].map(|n| pool.allocate(Purpose::State, n).unwrap()).into();
+        [1, 15, 16, 17, 0, long].map(|n| pool.allocate(Purpose::State, n).unwrap()).into();
     for (i, buffer) in buffers.iter_mut().enumerate() {
         assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
         assert!(buffer.iter().all(|&x| x == 0));
@@ -36,7 +38,10 @@ fn impossible_sizes_are_refused() {
     let pool = HybridMemoryPool::new();
     assert!(matches!(pool.allocate::<u64>(Purpose::State, usize::MAX), Err(Error::SizeOverflow { .. })));
     assert!(matches!(pool.allocate::<u8>(Purpose::State, usize::MAX - 10), Err(Error::SizeOverflow { .. })));
-    assert!(matches!(pool.allocate::<u8>(Purpose::State, 1 << 60), Err(Error::OutOfMemory { .. })));
+    // Miri's `mmap` ends the program where a system's refuses.
+    if !cfg!(miri) {
+        assert!(matches!(pool.allocate::<u8>(Purpose::State, 1 << 60), Err(Error::OutOfMemory { .. })));
+    }
 }
 
 #[test]
