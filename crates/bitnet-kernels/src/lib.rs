@@ -20,6 +20,9 @@
 //! # Panics
 //! Operations check the lengths of their slices and panic when they disagree: that is a bug of the caller.
 
+// Where no instruction set is known, only the scalar kernel is compiled: what the sets share has no user.
+#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code, unused_imports))]
+
 #[cfg(target_arch = "aarch64")]
 mod aarch64_dotprod;
 #[cfg(target_arch = "aarch64")]
