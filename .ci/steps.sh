@@ -66,7 +66,11 @@ step_if_changed() {
             return
         fi
     fi
+    local unchecked
+    unchecked=$(grep -c '^NOT CHECKED: ' "$log" || true)
     step "$name" "$@"
+    # What this machine could not check has not passed, and runs again.
+    [ "$(grep -c '^NOT CHECKED: ' "$log" || true)" = "$unchecked" ] || return 0
     touch "$cache/passed/$digest"
     digests+=("$digest $name")
 }
