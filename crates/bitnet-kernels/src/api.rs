@@ -21,6 +21,7 @@ use crate::{
 mod attention;
 mod blocks;
 mod layouts;
+mod recurrent;
 
 pub use attention::ATTENTION_CHUNK;
 

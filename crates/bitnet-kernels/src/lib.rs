@@ -58,6 +58,7 @@ pub use blocks::{BlockType, Blocks};
 pub use float::{
     attention::{KvChunk, Queries, layout::KvChunkMut},
     exp::exp,
+    recurrent::DeltaStep,
 };
 pub use screen::{StripBounds, StripPeaks};
 pub use select::{KERNEL_VARIABLE, select};

@@ -12,7 +12,7 @@ use bitnet_quant::{
 use half::{bf16, f16};
 
 use crate::{
-    ATTENTION_CHUNK, BlockType, Blocks, KvChunk, KvChunkMut, Queries,
+    ATTENTION_CHUNK, BlockType, Blocks, DeltaStep, KvChunk, KvChunkMut, Queries,
     table::{Kernel, KernelError},
 };
 
@@ -41,7 +41,7 @@ const HEADS: usize = 2;
 type Run = fn(&Material, &Kernel) -> Vec<u32>;
 
 /// What is run, and in which words its failure is told.
-const CHECKS: [(&str, Run); 10] = [
+const CHECKS: [(&str, Run); 11] = [
     ("the integer product of one token", |m, k| m.products(k, 1)),
     ("the integer product of several tokens", |m, k| [m.products(k, FEW), m.products(k, TOKENS)].concat()),
     ("the product with scales by group", Material::groups),
@@ -51,6 +51,7 @@ const CHECKS: [(&str, Run); 10] = [
     ("the product of floats", Material::dense),
     ("the product of blocks", Material::blocks_of_integers),
     ("attention", Material::attention),
+    ("the operations of recurrent blocks", Material::recurrent),
     ("a float operation", Material::floats),
 ];
 
@@ -240,6 +241,25 @@ impl Material {
             all.extend(bits(&out));
         }
         all
+    }
+
+    fn recurrent(&self, kernel: &Kernel) -> Vec<u32> {
+        // Values for registers side by side, for one alone, and some beside.
+        let (keys, values, taps) = (6, 85, 3);
+        let mut state = self.x[..keys * values].to_vec();
+        let [q, k, v] = [0, keys, 2 * keys].map(|from| &self.x[COLS + from..]);
+        let step = DeltaStep { q: &q[..keys], k: &k[..keys], v: &v[..values], decay: 0.9, beta: 0.4 };
+        let mut out = vec![0.0; values];
+        kernel.delta_rule(&mut state, step, &mut out);
+        let rows: [&[f32]; 6] = std::array::from_fn(|i| &self.x[i * values..][..values]);
+        let mut mixed = vec![0.0; values];
+        kernel.convolve_silu(&rows[..taps], &rows[taps..], &mut mixed);
+        kernel.l2_norm(&mut mixed, 1e-6, 0.25);
+        kernel.sigmoid_mul(&mut mixed, &out);
+        let mut turned = self.x[..256].to_vec();
+        kernel.multiply(&mut turned, &self.x[256..512]);
+        kernel.hadamard(&mut turned, 64);
+        [bits(&state), bits(&out), bits(&mixed), bits(&turned)].concat()
     }
 
     fn floats(&self, kernel: &Kernel) -> Vec<u32> {

@@ -84,6 +84,40 @@ impl Op for Add<'_> {
     }
 }
 
+/// `x = x * y`
+pub(crate) struct Multiply<'a> {
+    pub(crate) x: &'a mut [f32],
+    pub(crate) y: &'a [f32],
+}
+
+impl Op for Multiply<'_> {
+    type Output = ();
+    const FLOATS: bool = true;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        self.x.iter_mut().zip(self.y).for_each(|(x, &y)| *x *= y);
+    }
+}
+
+/// `gate = 1 / (1 + e^-gate) * x`
+pub(crate) struct SigmoidMul<'a> {
+    pub(crate) gate: &'a mut [f32],
+    pub(crate) x: &'a [f32],
+}
+
+impl Op for SigmoidMul<'_> {
+    type Output = ();
+    const FLOATS: bool = true;
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        for (g, &x) in self.gate.iter_mut().zip(self.x) {
+            *g = 1.0 / (1.0 + exp(-*g)) * x;
+        }
+    }
+}
+
 /// `x = x * factor`, each element rounded once.
 pub(crate) struct Scale<'a> {
     pub(crate) x: &'a mut [f32],
