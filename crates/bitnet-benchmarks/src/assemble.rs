@@ -105,9 +105,10 @@ impl Bench<'_> {
 
     fn operations(&self, test: Test) -> f64 {
         let config = self.subject.model().config();
-        let block: usize = Projection::ALL.iter().map(|p| p.shape(config).iter().product::<usize>()).sum();
+        let matrices = (0..config.layers).flat_map(|layer| Projection::of(config, layer));
+        let blocks: usize = matrices.map(|p| p.shape(config).iter().product::<usize>()).sum();
         let head = if test == Test::Generation { config.vocab * config.hidden } else { 0 };
-        2.0 * (block * config.layers + head) as f64
+        2.0 * (blocks + head) as f64
     }
 
     fn memory(&self, case: Case, plan: &BenchmarkPlan, peak: Option<u64>) -> RowMemory {

@@ -127,11 +127,13 @@ fn name(operation: Operation) -> &'static str {
     match operation {
         Operation::Embed => "embedding",
         Operation::Norm => "norms",
+        Operation::Transform => "hadamard",
         Operation::Quantize => "quantize",
         Operation::Qkv => "qkv",
         Operation::Rope => "rope",
         Operation::Append => "kv append",
         Operation::Attend => "attention",
+        Operation::Recur => "recurrence",
         Operation::Output => "o",
         Operation::GateUp => "gate/up",
         Operation::Gate => "gate activation",

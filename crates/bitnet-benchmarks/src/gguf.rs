@@ -37,7 +37,8 @@ pub fn write_gguf(
 ) -> Result<u64, BenchmarkError> {
     let source = Synthetic::new(shape, bitnet_core::HybridMemoryPool::new(), threads);
     let config = source.config();
-    let norms = (0..config.layers).flat_map(|layer| Norm::of(config).map(move |n| Part::Norm(layer, n)));
+    let norms =
+        (0..config.layers).flat_map(|layer| Norm::of(config, layer).map(move |n| Part::Norm(layer, n)));
     let parts: Vec<Part> = Part::matrices(config).chain(norms).chain([Part::FinalNorm]).collect();
     let specs: Vec<TensorSpec> = parts.iter().map(|&part| spec(part, config)).collect();
     let mut writer = GgufWriter::create(path, &keys(shape, config), &specs)?;

@@ -117,6 +117,10 @@ impl<'a> Bench<'a> {
             let fork = self.subject.runner.sequences().fork(sequence, depth);
             self.sequences.push(fork.map_err(bitnet_decoder::DecoderError::from)?);
         }
+        // So that a model with recurrent blocks can be rewound.
+        for &sequence in &self.sequences {
+            self.subject.runner.sequences().keep(sequence).map_err(bitnet_decoder::DecoderError::from)?;
+        }
         Ok(())
     }
 

@@ -201,6 +201,10 @@ impl ModelShape {
             heads: self.heads[0],
             kv_heads: self.heads[1],
             head_dim: self.head_dim,
+            rotary_dim: self.head_dim,
+            gated_attention: false,
+            recurrent: None,
+            fold: None,
             vocab: self.vocab,
             context: self.context,
             norm_eps: 1e-5,
@@ -240,7 +244,7 @@ mod tests {
     fn the_common_shape_has_its_published_size() {
         let c = ModelShape::named("2b4t").unwrap().config();
         let trits: usize =
-            bitnet_model::Projection::ALL.iter().map(|p| p.shape(&c).iter().product::<usize>()).sum();
+            bitnet_model::Projection::PLAIN.iter().map(|p| p.shape(&c).iter().product::<usize>()).sum();
         assert_eq!((trits * c.layers, c.vocab * c.hidden), (2_084_044_800, 328_335_360));
     }
 }

@@ -95,7 +95,20 @@ impl PartSource for Synthetic<'_> {
         Ok(match part {
             Part::FinalNorm => Some(vec![1.0; self.config.hidden]),
             Part::Norm(_, norm) => Some(vec![1.0; norm.len(&self.config)]),
+            Part::Convolution(_) | Part::DecayRate(_) | Part::DecayBias(_) => self.recurrent(part),
             _ => None,
+        })
+    }
+}
+
+impl Synthetic<'_> {
+    /// A vector of a recurrent block: a convolution that takes the mean of what it sees, and heads that forget slowly.
+    fn recurrent(&self, part: Part) -> Option<Vec<f32>> {
+        let sizes = self.config.recurrent.as_ref()?.sizes;
+        Some(match part {
+            Part::Convolution(_) => vec![1.0 / sizes.taps as f32; sizes.taps * sizes.channels()],
+            Part::DecayRate(_) => vec![-0.1; sizes.value_heads],
+            _ => vec![0.0; sizes.value_heads],
         })
     }
 }
@@ -106,15 +119,35 @@ pub(crate) fn seed(part: Part) -> u64 {
         Part::Embedding => 0,
         Part::Head => 1,
         Part::FinalNorm => 2,
-        Part::Weight(layer, p) => 16 * (layer + 1) + place(&Projection::ALL, p),
+        Part::Weight(layer, p) => 16 * (layer + 1) + place(p),
         Part::Norm(layer, Norm::Attention) => 16 * (layer + 1) + 8,
-        Part::Norm(layer, _) | Part::Bias(layer, _) | Part::InputNorm(layer, _) => 16 * (layer + 1) + 9,
+        Part::Norm(layer, _)
+        | Part::Bias(layer, _)
+        | Part::InputNorm(layer, _)
+        | Part::Convolution(layer)
+        | Part::DecayRate(layer)
+        | Part::DecayBias(layer) => 16 * (layer + 1) + 9,
     };
     (number as u64 + 1).wrapping_mul(0xd129_0d3a_55b1_74b9)
 }
 
-fn place<T: PartialEq>(all: &[T], one: T) -> usize {
-    all.iter().position(|x| *x == one).unwrap_or(0)
+/// The number of a projection within its block.
+fn place(projection: Projection) -> usize {
+    match projection {
+        Projection::Query => 0,
+        Projection::Key => 1,
+        Projection::Value => 2,
+        Projection::Output => 3,
+        Projection::Gate => 4,
+        Projection::Up => 5,
+        Projection::Down => 6,
+        Projection::AttentionGate => 10,
+        Projection::DeltaInput => 11,
+        Projection::DeltaGate => 12,
+        Projection::DeltaBeta => 13,
+        Projection::DeltaDecay => 14,
+        Projection::DeltaOutput => 15,
+    }
 }
 
 /// splitmix64 (Steele, Lea, Flood, 2014).

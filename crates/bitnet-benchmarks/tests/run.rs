@@ -69,7 +69,7 @@ fn the_bytes_of_a_token_are_those_of_the_model() {
     let rows = run(&mut tiny(), &plan, &Nobody, |_| {}).unwrap();
     let config = ModelShape::named("tiny").unwrap().config();
     let trits: usize =
-        bitnet_model::Projection::ALL.iter().map(|p| p.shape(&config).iter().product::<usize>()).sum();
+        bitnet_model::Projection::PLAIN.iter().map(|p| p.shape(&config).iter().product::<usize>()).sum();
     let head = config.vocab * config.hidden;
     for row in rows {
         let batch = row.batch as f64;

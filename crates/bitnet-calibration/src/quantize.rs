@@ -96,6 +96,7 @@ pub fn quantize(
     options: &QuantizeOptions,
     progress: QuantizeProgress<'_>,
 ) -> Result<QuantizeReport, QuantizeError> {
+    source.must_be_plain("quantization")?;
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let threads = Arc::new(ThreadPool::new(threads));

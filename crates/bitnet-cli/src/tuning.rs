@@ -178,9 +178,8 @@ pub fn is_large(config: &Config) -> bool {
 }
 
 fn ternary_bytes(config: &Config) -> usize {
-    let block: usize =
-        Projection::ALL.map(|p| p.shape(config)).iter().map(|[rows, cols]| rows * cols / 4).sum();
-    block * config.layers
+    let matrices = (0..config.layers).flat_map(|layer| Projection::of(config, layer));
+    matrices.map(|p| p.shape(config).iter().product::<usize>() / 4).sum()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use bitnet_cpu::KvType;
 use bitnet_decoder::DecoderError;
 use bitnet_device::{
-    Batch, Device, DeviceError, KvShape, Output, PAGE, PageId, PageStore, Pass, Pending, Sequences, Span,
+    Batch, Device, DeviceError, KvShape, Output, PAGE, PageId, PageStore, Pass, Pending, SequenceShape,
+    SequenceSizes, Sequences, Span,
 };
 
 use crate::{
@@ -18,7 +19,8 @@ pub(crate) fn run_batch<D: Device>(
     batch: Batch<'_>,
     work: impl FnOnce(&mut D::Pass<'_>),
 ) -> Result<(), DecoderError> {
-    let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1)?;
+    let kv = KvShape { layers: 1, heads: 1, head_dim: 8 };
+    let mut pages = device.pages(SequenceShape { kv, recurrent: None }, 1)?;
     let mut pass = device.begin(batch, &mut pages, None)?;
     work(&mut pass);
     pass.submit()?.wait()?;
@@ -56,7 +58,8 @@ pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderEr
     Ok(())
 }
 
-struct Store<'a, D: Device>(&'a D, &'a mut D::Pages);
+/// The pages of a device, by number.
+pub(crate) struct Store<'a, D: Device>(pub(crate) &'a D, pub(crate) &'a mut D::Pages);
 
 impl<D: Device> PageStore for Store<'_, D> {
     fn add(&mut self) -> Result<(), DeviceError> {
@@ -66,12 +69,17 @@ impl<D: Device> PageStore for Store<'_, D> {
     fn copy(&mut self, from: PageId, to: PageId) -> Result<(), DeviceError> {
         self.0.copy_page(self.1, from, to)
     }
+
+    fn add_state(&mut self) -> Result<(), DeviceError> {
+        self.0.add_state(self.1)
+    }
 }
 
 /// All steps, the third sequence forked from the first in the middle of a page.
 fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32>, DecoderError> {
-    let mut pages = device.pages(shape, 4 * PAGE)?;
-    let mut sequences = Sequences::new(4 * PAGE, device.page_bytes(&pages), None);
+    let mut pages = device.pages(SequenceShape { kv: shape, recurrent: None }, 4 * PAGE)?;
+    let (capacity, page_bytes) = (4 * PAGE, device.page_bytes(&pages));
+    let mut sequences = Sequences::new(SequenceSizes { capacity, page_bytes, ..Default::default() });
     let (first, second) = (sequences.open(), sequences.open());
     let mut third = sequences.open();
     let (mut results, mut seed) = (Vec::new(), 10);

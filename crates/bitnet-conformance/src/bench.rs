@@ -2,7 +2,7 @@
 
 use bitnet_core::{DType, tensor::DenseMatrix};
 use bitnet_decoder::DecoderError;
-use bitnet_device::{Batch, Device, DeviceError, KvShape, Pass, Pending};
+use bitnet_device::{Batch, Device, DeviceError, KvShape, Pass, Pending, SequenceShape};
 use bitnet_model::{MatrixForm, ModelError, Part, Table, Weight};
 
 /// Numbers that follow from `seed`, of many sizes and both signs, some of them 0.
@@ -43,7 +43,8 @@ pub(crate) fn run<D: Device>(
     ids: &[u32],
     work: impl FnOnce(&mut D::Pass<'_>),
 ) -> Result<(), DecoderError> {
-    let mut pages = device.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1)?;
+    let kv = KvShape { layers: 1, heads: 1, head_dim: 8 };
+    let mut pages = device.pages(SequenceShape { kv, recurrent: None }, 1)?;
     let mut pass = device.begin(Batch { ids, ..Batch::default() }, &mut pages, None)?;
     work(&mut pass);
     pass.submit()?.wait()?;

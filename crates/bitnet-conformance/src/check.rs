@@ -8,7 +8,7 @@ use bitnet_decoder::DecoderError;
 use bitnet_device::{Device, DeviceError};
 use bitnet_kernels::KernelError;
 
-use crate::{Exactness, Report, attention, model, operations, products, suite::Suite};
+use crate::{Exactness, Report, attention, model, operations, products, recurrent, suite::Suite};
 
 /// Runs every operation and every small model on `device` and on the CPU's scalar kernel. Keys and values of `device` are kept
 /// as `kv`.
@@ -28,6 +28,7 @@ pub fn check<D: Device + Clone>(
     operations::check(&mut suite)?;
     products::check(&mut suite)?;
     attention::check(&mut suite)?;
+    recurrent::check(&mut suite)?;
     model::check(&mut suite)?;
     Ok(suite.report)
 }

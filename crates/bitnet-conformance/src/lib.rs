@@ -18,6 +18,7 @@ mod model;
 mod operations;
 mod products;
 mod recording;
+mod recurrent;
 mod suite;
 
 pub use check::check;

@@ -4,8 +4,8 @@ use bitnet_core::ThreadPool;
 use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
 use bitnet_device::{Choose, Device, Need, Output, PAGE, Span, Support};
 use bitnet_model::{
-    ActivationChoice, Config, GateActivation, Layout, ModelError, Norm, Part, PartSource, Projection, Rope,
-    RopeScaling, Sparsity, Weight, Wishes,
+    ActivationChoice, Config, DeltaNet, GateActivation, HadamardFold, Layout, ModelError, Norm, Part,
+    PartSource, Projection, Recurrent, Rope, RopeScaling, Sparsity, Weight, Wishes,
 };
 use bitnet_quant::Granularity;
 
@@ -34,13 +34,17 @@ pub struct Shape {
     pub sides: bool,
     /// A head of its own.
     pub own_head: bool,
+    /// Gated DeltaNet in the first block, and gated attention that rotates half of each head in the second.
+    pub hybrid: bool,
+    /// Weights in the basis of a Walsh-Hadamard transform.
+    pub folded: bool,
     /// Runs of weights with a scale.
     pub granularity: Granularity,
 }
 
 impl Shape {
     /// Models of the families that the engine runs.
-    pub const ALL: [Self; 5] = {
+    pub const ALL: [Self; 7] = {
         let plain = Self {
             activation: GateActivation::SquaredRelu,
             sub_norms: true,
@@ -49,6 +53,8 @@ impl Shape {
             biases: false,
             sides: false,
             own_head: false,
+            hybrid: false,
+            folded: false,
             granularity: Granularity::Tensor,
         };
         let silu = Self { activation: GateActivation::Silu, sub_norms: false, own_head: true, ..plain };
@@ -58,6 +64,8 @@ impl Shape {
             Self { input_norms: true, granularity: Granularity::Row, ..silu },
             Self { biases: true, ..silu },
             Self { sides: true, biases: true, ..plain },
+            Self { hybrid: true, qk_norms: true, granularity: Granularity::Group(64), ..silu },
+            Self { hybrid: true, folded: true, granularity: Granularity::Group(128), ..silu },
         ]
     };
 
@@ -70,6 +78,12 @@ impl Shape {
             heads: 4,
             kv_heads: 2,
             head_dim: 32,
+            rotary_dim: if self.hybrid { 16 } else { 32 },
+            gated_attention: self.hybrid,
+            recurrent: self.hybrid.then(|| Recurrent { sizes: DELTA_NET, blocks: vec![true, false] }),
+            fold: self
+                .folded
+                .then(|| HadamardFold { block: 32, signs: vec![(128, signs(128)), (256, signs(256))] }),
             vocab: VOCAB,
             context: 4 * PAGE,
             norm_eps: 1e-5,
@@ -79,11 +93,18 @@ impl Shape {
             qk_norms: self.qk_norms,
             input_norm_eps: self.input_norms.then_some(1e-6),
             tied_head: !self.own_head,
-            trained_int8: true,
+            trained_int8: !self.hybrid,
             bos: None,
             eos: Vec::new(),
         }
     }
+}
+
+/// The sizes of its recurrent block.
+const DELTA_NET: DeltaNet = DeltaNet { key_heads: 2, value_heads: 4, key_dim: 24, value_dim: 32, taps: 4 };
+
+fn signs(width: usize) -> Vec<f32> {
+    numbers(width, 19).iter().map(|x| if *x < 0.0 { -1.0 } else { 1.0 }).collect()
 }
 
 /// A model whose numbers follow from its shape.
@@ -132,6 +153,9 @@ impl PartSource for Made {
         Ok(match part {
             Part::FinalNorm => Some(near_one(self.config.hidden, 13)),
             Part::Norm(layer, norm) => Some(near_one(Norm::len(norm, &self.config), 14 + layer)),
+            Part::Convolution(layer) => Some(numbers(DELTA_NET.taps * DELTA_NET.channels(), 21 + layer)),
+            Part::DecayRate(_) => Some(vec![-0.5, -1.0, -0.01, -3.0]),
+            Part::DecayBias(layer) => Some(numbers(DELTA_NET.value_heads, 22 + layer)),
             Part::InputNorm(layer, projection) => {
                 Some(near_one(projection.shape(&self.config)[1], 15 + layer))
             }
@@ -142,6 +166,11 @@ impl PartSource for Made {
             }
             _ => None,
         })
+    }
+
+    fn is_folded(&self, part: Part) -> bool {
+        let plain = [Projection::DeltaBeta, Projection::DeltaDecay];
+        self.shape.folded && !matches!(part, Part::Weight(_, projection) if plain.contains(&projection))
     }
 
     fn side_rank(&self) -> usize {
@@ -242,11 +271,25 @@ pub(crate) fn steps<D: Device>(runner: &mut Runner<D>) -> Result<Vec<f32>, Decod
     let span = |sequence, tokens, output| Span { sequence, tokens, output };
     step(runner, &[span(a, PAGE - 1, Output::None), span(b, 3, Output::All)], 1)?;
     step(runner, &[span(b, 1, Output::Last), span(a, 1, Output::Last)], 2)?;
-    let fork = runner.sequences().fork(a, PAGE - 5)?;
-    step(runner, &[span(fork, 2, Output::All), span(a, 2, Output::All), span(b, 0, Output::None)], 3)?;
+    // A model with recurrent blocks goes back to what was kept, or to the beginning.
+    runner.sequences().keep(a)?;
+    let (fork, twin) = (runner.sequences().fork(a, PAGE - 5)?, runner.sequences().fork(a, PAGE)?);
+    let spans = [
+        span(fork, 2, Output::All),
+        span(a, 2, Output::All),
+        span(b, 0, Output::None),
+        span(twin, 1, Output::Last),
+    ];
+    step(runner, &spans, 3)?;
     runner.sequences().truncate(a, PAGE)?;
-    step(runner, &[span(a, 19, Output::All), span(fork, 1, Output::Last), span(b, 1, Output::Last)], 4)?;
-    for sequence in [a, b, fork] {
+    let spans = [
+        span(a, 19, Output::All),
+        span(fork, 1, Output::Last),
+        span(b, 1, Output::Last),
+        span(twin, 3, Output::All),
+    ];
+    step(runner, &spans, 4)?;
+    for sequence in [a, b, fork, twin] {
         runner.sequences().close(sequence);
     }
     Ok(all)

@@ -1,7 +1,7 @@
 //! Operations on floats, row by row.
 
 use bitnet_decoder::DecoderError;
-use bitnet_device::{Device, Pass, Place};
+use bitnet_device::{Device, Pass, Place, Transform};
 use bitnet_model::{GateActivation, MatrixForm, Part};
 
 use crate::{
@@ -23,7 +23,7 @@ pub(crate) fn check<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderEr
             heads_of(suite, head_dim, heads)?;
         }
     }
-    Ok(())
+    transforms(suite)
 }
 
 /// Embedding, gathering, norms, gates and sums.
@@ -57,12 +57,37 @@ fn rows<D: Device>(suite: &mut Suite<'_, D>, width: usize, tokens: usize) -> Res
         run(device, &[], |pass| pass.add(&mut x, &y, tokens))?;
         download(device, &mut x, tokens)
     });
+    both!(suite, told("sigmoid_gate"), width, |device| {
+        let (mut gate, x) = (upload(device, &a, width)?, upload(device, &b, width)?);
+        run(device, &[], |pass| pass.sigmoid_gate(&mut gate, &x, tokens))?;
+        download(device, &mut gate, tokens)
+    });
     for activation in [GateActivation::Silu, GateActivation::SquaredRelu] {
         both!(suite, told(&format!("gate {activation:?}")), width, |device| {
             let (mut gate, up) = (upload(device, &a, width)?, upload(device, &b, width)?);
             run(device, &[], |pass| pass.gate(activation, &mut gate, &up, tokens))?;
             download(device, &mut gate, tokens)
         });
+    }
+    Ok(())
+}
+
+/// Walsh-Hadamard transforms with and without signs, both ways.
+fn transforms<D: Device>(suite: &mut Suite<'_, D>) -> Result<(), DecoderError> {
+    for (width, block) in [(1, 1), (6, 2), (96, 32), (384, 128), (2048, 1024)] {
+        let x = numbers(3 * width, 6);
+        let signs: Vec<f32> = numbers(width, 7).iter().map(|x| if *x < 0.0 { -1.0 } else { 1.0 }).collect();
+        for how in [Transform::Fold, Transform::Unfold] {
+            for signed in [false, true] {
+                let case = format!("transform {how:?} of {width} in blocks of {block}, signs: {signed}");
+                both!(suite, case, width, |device| {
+                    let (x, mut out) = (upload(device, &x, width)?, device.rows(3, width)?);
+                    let signs = signed.then(|| device.vector(&signs)).transpose()?;
+                    run(device, &[], |pass| pass.transform(&x, 3, how, block, signs.as_ref(), &mut out))?;
+                    download(device, &mut out, 3)
+                });
+            }
+        }
     }
     Ok(())
 }
@@ -83,18 +108,22 @@ fn heads_of<D: Device>(suite: &mut Suite<'_, D>, head_dim: usize, heads: usize) 
         tokens,
         position,
         table: 0,
+        recurrence: None,
     });
-    let frequencies: Vec<f32> = (0..head_dim / 2).map(|i| 1.0 / (i as f32 * 3.7 + 1.0)).collect();
-    both!(suite, told("angles and rope"), width, |device| {
-        let mut x = upload(device, &values, width)?;
-        let mut angles = device.rows(tokens, head_dim)?;
-        let frequencies = device.vector(&frequencies)?;
-        let batch = bitnet_device::Batch { ids: &[0; 8], places: &places, ..Default::default() };
-        crate::attention::run_batch(device, batch, |pass| {
-            pass.angles(&frequencies, 1.25, &mut angles);
-            pass.rope(&mut x, tokens, &angles);
-        })?;
-        download(device, &mut x, tokens)
-    });
+    // Whole heads, and the first half of each, rounded to whole pairs.
+    for rotated in [head_dim, (head_dim / 2).next_multiple_of(2)] {
+        let frequencies: Vec<f32> = (0..rotated / 2).map(|i| 1.0 / (i as f32 * 3.7 + 1.0)).collect();
+        both!(suite, told(&format!("angles and rope of {rotated} dimensions")), width, |device| {
+            let mut x = upload(device, &values, width)?;
+            let mut angles = device.rows(tokens, rotated)?;
+            let frequencies = device.vector(&frequencies)?;
+            let batch = bitnet_device::Batch { ids: &[0; 8], places: &places, ..Default::default() };
+            crate::attention::run_batch(device, batch, |pass| {
+                pass.angles(&frequencies, 1.25, &mut angles);
+                pass.rope(&mut x, tokens, head_dim, &angles);
+            })?;
+            download(device, &mut x, tokens)
+        });
+    }
     Ok(())
 }

@@ -1,98 +1,18 @@
 //! A device that records operations and runs them on another one when the pass is submitted.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use bitnet_device::{
-    Batch, Device, DeviceError, Gated, Job, KvShape, Need, Needs, Observe, PageId, Pass, ScreenCounts,
-    Screening, Skipping, Stage, Support,
+    Batch, Device, DeviceError, Job, KvShape, Observe, PageId, Pass, Recur, SequenceShape, Stage, Transform,
 };
 use bitnet_model::{GateActivation, MatrixForm, Part, Weight};
-use bitnet_quant::{Activations, ScreenTable};
+use bitnet_quant::Activations;
 
-/// Records operations and runs them on `D` when the pass is submitted: until then nothing has been computed, so whoever reads
-/// a result in the middle of a pass finds none. Any operation can be made to fail.
-#[derive(Clone)]
-pub struct Recording<D> {
-    inner: D,
-    operations: Arc<AtomicUsize>,
-    /// The operation that fails, counted from the first; none when it is `usize::MAX`.
-    failing: Arc<AtomicUsize>,
-}
+mod abilities;
+mod parts;
 
-impl<D> Recording<D> {
-    /// Records for `inner`.
-    pub fn new(inner: D) -> Self {
-        Self { inner, operations: Arc::default(), failing: Arc::new(AtomicUsize::new(usize::MAX)) }
-    }
-
-    /// Lets the operation that comes after `after` others fail; `None` lets none.
-    pub fn fail(&self, after: Option<usize>) {
-        let at = after.map_or(usize::MAX, |after| self.operations() + after);
-        self.failing.store(at, Ordering::Relaxed);
-    }
-
-    /// How many operations have been called, pages added and copied among them.
-    pub fn operations(&self) -> usize {
-        self.operations.load(Ordering::Relaxed)
-    }
-
-    /// Counts an operation, and fails if it is its turn.
-    fn count(&self, operation: &'static str) -> Result<(), DeviceError> {
-        let number = self.operations.fetch_add(1, Ordering::Relaxed);
-        if number == self.failing.load(Ordering::Relaxed) {
-            return Err(DeviceError::Failed { operation, reason: "it was told to".into() });
-        }
-        Ok(())
-    }
-}
-
-/// Something on the device that the host holds a handle of.
-pub struct Handle<T>(Arc<Mutex<T>>);
-
-impl<T> Handle<T> {
-    fn new(value: T) -> Self {
-        Self(Arc::new(Mutex::new(value)))
-    }
-
-    fn share(&self) -> Self {
-        Self(self.0.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Rows on the device, and what the host has fetched of them.
-pub struct RecordedRows<R> {
-    rows: Handle<R>,
-    fetched: Arc<OnceLock<Vec<f32>>>,
-}
-
-type Operation<'a, D> = Box<dyn FnOnce(&mut <D as Device>::Pass<'a>) + 'a>;
-
-/// A pass of which nothing has been computed yet.
-pub struct RecordedPass<'a, D: Device + 'a> {
-    device: &'a Recording<D>,
-    batch: Batch<'a>,
-    pages: &'a mut D::Pages,
-    observer: Option<&'a mut (dyn Observe + 'a)>,
-    operations: Vec<Operation<'a, D>>,
-    failure: Option<DeviceError>,
-}
-
-impl<'a, D: Device> RecordedPass<'a, D> {
-    fn record(&mut self, name: &'static str, operation: impl FnOnce(&mut D::Pass<'a>) + 'a) {
-        match self.device.count(name) {
-            Ok(()) if self.failure.is_none() => self.operations.push(Box::new(operation)),
-            Ok(()) => {}
-            Err(error) => self.failure = Some(error),
-        }
-    }
-}
+pub use abilities::{RecordedRoom, RecordedScreen, RecordedSkip};
+pub use parts::{Handle, RecordedPass, RecordedRows, Recording};
 
 impl<D: Device + 'static> Device for Recording<D> {
     type Matrix = Arc<D::Matrix>;
@@ -136,7 +56,7 @@ impl<D: Device + 'static> Device for Recording<D> {
         Ok(Handle::new(self.inner.codes(capacity, width)?))
     }
 
-    fn pages(&self, shape: KvShape, context: usize) -> Result<Self::Pages, DeviceError> {
+    fn pages(&self, shape: SequenceShape, context: usize) -> Result<Self::Pages, DeviceError> {
         self.inner.pages(shape, context)
     }
 
@@ -147,6 +67,15 @@ impl<D: Device + 'static> Device for Recording<D> {
     fn add_page(&self, pages: &mut Self::Pages) -> Result<(), DeviceError> {
         self.count("adding a page")?;
         self.inner.add_page(pages)
+    }
+
+    fn state_bytes(&self, pages: &Self::Pages) -> usize {
+        self.inner.state_bytes(pages)
+    }
+
+    fn add_state(&self, pages: &mut Self::Pages) -> Result<(), DeviceError> {
+        self.count("adding a state")?;
+        self.inner.add_state(pages)
     }
 
     fn copy_page(&self, pages: &mut Self::Pages, from: PageId, to: PageId) -> Result<(), DeviceError> {
@@ -261,9 +190,47 @@ impl<'a, D: Device + 'static> Pass<'a, Recording<D>> for RecordedPass<'a, D> {
         self.record("angles", move |pass| pass.angles(&frequencies, factor, &mut out.lock()));
     }
 
-    fn rope(&mut self, x: &mut RecordedRows<D::Rows>, tokens: usize, angles: &RecordedRows<D::Rows>) {
+    fn transform(
+        &mut self,
+        x: &RecordedRows<D::Rows>,
+        tokens: usize,
+        how: Transform,
+        block: usize,
+        signs: Option<&Arc<D::Vector>>,
+        out: &mut RecordedRows<D::Rows>,
+    ) {
+        let (x, signs, out) = (x.rows.share(), signs.cloned(), out.rows.share());
+        self.record("transform", move |pass| {
+            pass.transform(&x.lock(), tokens, how, block, signs.as_deref(), &mut out.lock());
+        });
+    }
+
+    fn rope(
+        &mut self,
+        x: &mut RecordedRows<D::Rows>,
+        tokens: usize,
+        head_dim: usize,
+        angles: &RecordedRows<D::Rows>,
+    ) {
         let (x, angles) = (x.rows.share(), angles.rows.share());
-        self.record("rope", move |pass| pass.rope(&mut x.lock(), tokens, &angles.lock()));
+        self.record("rope", move |pass| pass.rope(&mut x.lock(), tokens, head_dim, &angles.lock()));
+    }
+
+    fn convolve(&mut self, layer: usize, x: &mut RecordedRows<D::Rows>, weights: &Arc<D::Vector>) {
+        let (x, weights) = (x.rows.share(), weights.clone());
+        self.record("convolve", move |pass| pass.convolve(layer, &mut x.lock(), &weights));
+    }
+
+    fn recur(&mut self, layer: usize, inputs: Recur<'_, Recording<D>>, out: &mut RecordedRows<D::Rows>) {
+        let Recur { mixed, beta, decay, rate, bias } = inputs;
+        let (mixed, beta, decay) = (mixed.rows.share(), beta.rows.share(), decay.rows.share());
+        let (rate, bias, out) = (rate.clone(), bias.clone(), out.rows.share());
+        self.record("recur", move |pass| {
+            let (mut mixed, beta, decay) = (mixed.lock(), beta.lock(), decay.lock());
+            let inputs =
+                Recur { mixed: &mut *mixed, beta: &*beta, decay: &*decay, rate: &*rate, bias: &*bias };
+            pass.recur(layer, inputs, &mut out.lock());
+        });
     }
 
     fn append(&mut self, layer: usize, k: &RecordedRows<D::Rows>, v: &RecordedRows<D::Rows>) {
@@ -293,6 +260,11 @@ impl<'a, D: Device + 'static> Pass<'a, Recording<D>> for RecordedPass<'a, D> {
     ) {
         let (gate, up) = (gate.rows.share(), up.rows.share());
         self.record("gate", move |pass| pass.gate(activation, &mut gate.lock(), &up.lock(), tokens));
+    }
+
+    fn sigmoid_gate(&mut self, gate: &mut RecordedRows<D::Rows>, x: &RecordedRows<D::Rows>, tokens: usize) {
+        let (gate, x) = (gate.rows.share(), x.rows.share());
+        self.record("sigmoid_gate", move |pass| pass.sigmoid_gate(&mut gate.lock(), &x.lock(), tokens));
     }
 
     fn add(&mut self, x: &mut RecordedRows<D::Rows>, y: &RecordedRows<D::Rows>, tokens: usize) {
@@ -327,110 +299,5 @@ impl<'a, D: Device + 'static> Pass<'a, Recording<D>> for RecordedPass<'a, D> {
             Some(error) => Err(error),
             None => pass.submit(),
         }
-    }
-}
-
-/// How a recording device leaves out rows.
-pub struct RecordedSkip;
-
-impl<D: Device + 'static> Skipping<Recording<D>> for RecordedSkip {
-    fn applies(matrix: &Arc<D::Matrix>) -> bool {
-        D::Skip::applies(matrix)
-    }
-
-    fn gate(pass: &mut RecordedPass<'_, D>, gated: Gated<'_, Recording<D>>, tokens: usize) {
-        let Gated { up, x, codes, gate, spare } = gated;
-        let (up, x, codes) = (up.clone(), x.rows.share(), codes.share());
-        let (gate, spare) = (gate.rows.share(), spare.rows.share());
-        pass.record("gated values", move |pass| {
-            let (x, codes, mut gate, mut spare) = (x.lock(), codes.lock(), gate.lock(), spare.lock());
-            let gated = Gated { up: &*up, x: &*x, codes: &*codes, gate: &mut *gate, spare: &mut *spare };
-            D::Skip::gate(pass, gated, tokens);
-        });
-    }
-}
-
-/// A need whose lists are its own.
-struct OwnNeed {
-    best: usize,
-    within: f32,
-    lowered: Vec<u32>,
-    raised: Vec<u32>,
-}
-
-/// What a screen found for one position: ids, logits and floor.
-type Found = Option<(Vec<u32>, Vec<f32>, f32)>;
-
-/// A recording device's screen.
-pub struct RecordedScreen<S>(Arc<S>);
-
-/// Its results, when they are there.
-pub struct RecordedRoom<R> {
-    room: Handle<R>,
-    found: Arc<OnceLock<Vec<Found>>>,
-}
-
-impl<D: Device + 'static> Screening<Recording<D>> for RecordedScreen<D::Screen>
-where
-    D::Screen: 'static,
-{
-    type Room = RecordedRoom<<D::Screen as Screening<D>>::Room>;
-
-    fn of(
-        device: &Recording<D>,
-        head: &Arc<D::Matrix>,
-        stored: Option<ScreenTable>,
-    ) -> Result<Option<Self>, DeviceError> {
-        Ok(D::Screen::of(&device.inner, head, stored)?.map(|screen| Self(Arc::new(screen))))
-    }
-
-    fn bytes_read(&self) -> usize {
-        self.0.bytes_read()
-    }
-
-    fn room(&self, device: &Recording<D>, capacity: usize) -> Result<Self::Room, DeviceError> {
-        let room = Handle::new(self.0.room(&device.inner, capacity)?);
-        Ok(RecordedRoom { room, found: Arc::default() })
-    }
-
-    fn find(
-        &self,
-        pass: &mut RecordedPass<'_, D>,
-        head: &Arc<D::Matrix>,
-        x: &RecordedRows<D::Rows>,
-        (count, needs): (usize, Needs<'_>),
-        room: &mut Self::Room,
-    ) {
-        let needs: Vec<OwnNeed> = (0..count)
-            .map(needs)
-            .map(|need| OwnNeed {
-                best: need.best,
-                within: need.within,
-                lowered: need.lowered.to_vec(),
-                raised: need.raised.to_vec(),
-            })
-            .collect();
-        room.found = Arc::default();
-        let (screen, head, x) = (self.0.clone(), head.clone(), x.rows.share());
-        let (room, found) = (room.room.share(), room.found.clone());
-        pass.record("the search for logits that matter", move |pass| {
-            let need = |i: usize| {
-                let OwnNeed { best, within, lowered, raised } = &needs[i];
-                Need { best: *best, within: *within, lowered, raised }
-            };
-            let mut room = room.lock();
-            screen.find(pass, &head, &x.lock(), (count, &need), &mut room);
-            let own = |s: Support<'_>| (s.ids.to_vec(), s.logits.to_vec(), s.floor);
-            let _ = found.set((0..count).map(|i| screen.found(&room, i).map(own)).collect());
-        });
-    }
-
-    fn found<'a>(&self, room: &'a Self::Room, position: usize) -> Option<Support<'a>> {
-        let (ids, logits, floor) = room.found.get()?.get(position)?.as_ref()?;
-        Some(Support { ids, logits, floor: *floor })
-    }
-
-    fn counts(&self, room: &Self::Room) -> ScreenCounts {
-        self.0.counts(&room.room.lock())
     }
 }

@@ -60,6 +60,7 @@ pub fn convert(
     let files: Vec<PathBuf> = checkpoint.files().map(Path::to_path_buf).collect();
     place::check(&files, input, output, target, options.force)?;
     let source = Source::new(checkpoint)?;
+    source.must_be_plain("conversion")?;
     let mut meter = Meter::new(&source, options.progress.clone());
     let survey = Survey::new(&source, target, |part| meter.count(&source, part))?;
     check_losses(&survey, target)?;

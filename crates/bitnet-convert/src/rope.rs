@@ -16,8 +16,8 @@ pub(crate) fn divisors(config: &Config) -> Option<Vec<f32>> {
         RopeScaling::Llama3 { .. } => {}
         RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Yarn(_) => return None,
     }
-    let plain = Rope { theta: config.rope.theta, scaling: RopeScaling::None }.frequencies(config.head_dim);
-    let bent = config.rope.frequencies(config.head_dim);
+    let plain = Rope { theta: config.rope.theta, scaling: RopeScaling::None }.frequencies(config.rotary_dim);
+    let bent = config.rope.frequencies(config.rotary_dim);
     let divisor = |(&frequency, &want): (&f32, &f32)| {
         let guess = frequency / want;
         let around = [guess, guess.next_up(), guess.next_down()];
@@ -28,7 +28,7 @@ pub(crate) fn divisors(config: &Config) -> Option<Vec<f32>> {
 
 /// The largest relative difference of the frequencies of two configurations.
 pub(crate) fn difference(a: &Config, b: &Config) -> f32 {
-    let (a, b) = (a.rope.frequencies(a.head_dim), b.rope.frequencies(b.head_dim));
+    let (a, b) = (a.rope.frequencies(a.rotary_dim), b.rope.frequencies(b.rotary_dim));
     if a.len() != b.len() {
         return f32::INFINITY;
     }
@@ -77,6 +77,10 @@ mod tests {
             heads: 1,
             kv_heads: 1,
             head_dim: 128,
+            rotary_dim: 128,
+            gated_attention: false,
+            recurrent: None,
+            fold: None,
             vocab: 8,
             context: 64,
             norm_eps: 1e-5,

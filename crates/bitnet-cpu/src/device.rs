@@ -1,18 +1,18 @@
 //! What a decoder asks of a device, asked of the processor.
 
 use bitnet_core::{Buffer, Purpose};
-use bitnet_device::{Batch, Device, DeviceError, KvShape, Observe, PAGE, PageId};
+use bitnet_device::{Batch, Device, DeviceError, KvShape, Observe, PageId, SequenceShape};
 use bitnet_model::{MatrixForm, Part, Weight};
 use bitnet_quant::QuantizedRows;
 
-use crate::{AttentionScratch, Cpu, CpuPass, CpuSkip, KvPages, Matrix, Rows, Screen};
+use crate::{AttentionScratch, Cpu, CpuPass, CpuSkip, Matrix, RecurrentStates, Rows, Screen, SequenceMemory};
 
 impl Device for Cpu {
     type Matrix = Matrix;
     type Vector = Buffer<f32>;
     type Rows = Rows;
     type Codes = QuantizedRows;
-    type Pages = KvPages;
+    type Pages = SequenceMemory;
     type Scratch = AttentionScratch;
     type Pass<'a> = CpuPass<'a>;
     type Screen = Screen;
@@ -51,23 +51,28 @@ impl Device for Cpu {
         Ok(QuantizedRows::new(&self.pool, capacity, width)?)
     }
 
-    fn pages(&self, shape: KvShape, context: usize) -> Result<KvPages, DeviceError> {
-        let pages = KvPages::new(shape, self.kv)?;
-        let whole = context.div_ceil(PAGE).saturating_mul(pages.page_bytes());
-        self.pool.could_hold(Purpose::KvCache, whole)?;
-        Ok(pages)
+    fn pages(&self, shape: SequenceShape, context: usize) -> Result<SequenceMemory, DeviceError> {
+        SequenceMemory::new(&self.pool, shape, self.kv, context)
     }
 
-    fn page_bytes(&self, pages: &KvPages) -> usize {
-        pages.page_bytes()
+    fn page_bytes(&self, pages: &SequenceMemory) -> usize {
+        pages.kv.page_bytes()
     }
 
-    fn add_page(&self, pages: &mut KvPages) -> Result<(), DeviceError> {
-        pages.add(&self.pool)
+    fn state_bytes(&self, pages: &SequenceMemory) -> usize {
+        pages.recurrent.as_ref().map_or(0, RecurrentStates::state_bytes)
     }
 
-    fn copy_page(&self, pages: &mut KvPages, from: PageId, to: PageId) -> Result<(), DeviceError> {
-        pages.copy(from, to);
+    fn add_state(&self, pages: &mut SequenceMemory) -> Result<(), DeviceError> {
+        pages.recurrent.as_mut().map_or(Ok(()), |states| states.add(&self.pool))
+    }
+
+    fn add_page(&self, pages: &mut SequenceMemory) -> Result<(), DeviceError> {
+        pages.kv.add(&self.pool)
+    }
+
+    fn copy_page(&self, pages: &mut SequenceMemory, from: PageId, to: PageId) -> Result<(), DeviceError> {
+        pages.kv.copy(from, to);
         Ok(())
     }
 
@@ -84,7 +89,7 @@ impl Device for Cpu {
     fn begin<'a>(
         &'a self,
         batch: Batch<'a>,
-        pages: &'a mut KvPages,
+        pages: &'a mut SequenceMemory,
         observer: Option<&'a mut (dyn Observe + 'a)>,
     ) -> Result<CpuPass<'a>, DeviceError> {
         Ok(CpuPass { cpu: self, batch, pages, observer })

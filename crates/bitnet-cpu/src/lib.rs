@@ -13,8 +13,10 @@ mod matrix;
 mod options;
 mod pages;
 mod pass;
+mod recurrent;
 mod rows;
 mod screen;
+mod sequences;
 mod stock;
 
 pub use attention::AttentionScratch;
@@ -24,5 +26,7 @@ pub use matrix::Matrix;
 pub use options::{HeadChoice, KvType};
 pub use pages::KvPages;
 pub use pass::CpuPass;
+pub use recurrent::RecurrentStates;
 pub use rows::Rows;
 pub use screen::{Screen, ScreenRoom};
+pub use sequences::SequenceMemory;

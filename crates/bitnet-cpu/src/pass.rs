@@ -5,15 +5,17 @@ use std::ops::Range;
 use bitnet_core::Buffer;
 use bitnet_quant::{Activations, Axis, QuantizedRows};
 
-use crate::{AttentionScratch, Cpu, KvPages, Matrix, Rows, attention, cpu::ELEMENTS_PER_CHUNK};
-use bitnet_device::{Batch, DeviceError, Finished, Job, Observe, Pass, Stage};
+use crate::{
+    AttentionScratch, Cpu, Matrix, Rows, SequenceMemory, attention, cpu::ELEMENTS_PER_CHUNK, recurrent,
+};
+use bitnet_device::{Batch, DeviceError, Finished, Job, Observe, Pass, Recur, Stage, Transform};
 use bitnet_model::GateActivation;
 
 /// A step on the CPU: references, no state of its own.
 pub struct CpuPass<'a> {
     pub(crate) cpu: &'a Cpu,
     pub(crate) batch: Batch<'a>,
-    pub(crate) pages: &'a mut KvPages,
+    pub(crate) pages: &'a mut SequenceMemory,
     pub(crate) observer: Option<&'a mut (dyn Observe + 'a)>,
 }
 
@@ -83,24 +85,66 @@ impl<'a> Pass<'a, Cpu> for CpuPass<'a> {
         }
     }
 
-    fn rope(&mut self, x: &mut Rows, tokens: usize, angles: &Rows) {
-        let (width, head_dim) = (x.width, angles.width);
+    fn transform(
+        &mut self,
+        x: &Rows,
+        tokens: usize,
+        how: Transform,
+        block: usize,
+        signs: Option<&Buffer<f32>>,
+        out: &mut Rows,
+    ) {
+        let (width, kernel) = (x.width, self.cpu.kernel);
+        self.cpu.each_row(out.of_mut(tokens), width, |token, row| {
+            let sign = |row: &mut [f32]| {
+                if let Some(signs) = signs {
+                    kernel.multiply(row, signs);
+                }
+            };
+            row.copy_from_slice(x.row(token));
+            match how {
+                Transform::Fold => {
+                    sign(row);
+                    kernel.hadamard(row, block);
+                }
+                Transform::Unfold => {
+                    kernel.hadamard(row, block);
+                    sign(row);
+                }
+            }
+        });
+    }
+
+    fn rope(&mut self, x: &mut Rows, tokens: usize, head_dim: usize, angles: &Rows) {
+        let width = x.width;
         self.cpu.each_row(x.of_mut(tokens), width, |token, row| {
-            let (cos, sin) = angles.row(token).split_at(head_dim / 2);
+            let (cos, sin) = angles.row(token).split_at(angles.width / 2);
             row.chunks_exact_mut(head_dim).for_each(|head| self.cpu.kernel.rope(head, cos, sin));
         });
+    }
+
+    fn convolve(&mut self, layer: usize, x: &mut Rows, weights: &Buffer<f32>) {
+        if let Some(states) = &mut self.pages.recurrent {
+            recurrent::convolve(self.cpu, (layer, self.batch, states), x, weights);
+        }
+    }
+
+    fn recur(&mut self, layer: usize, inputs: Recur<'_, Cpu>, out: &mut Rows) {
+        if let Some(states) = &mut self.pages.recurrent {
+            recurrent::recur(self.cpu, (layer, self.batch, states), inputs, out);
+        }
     }
 
     fn append(&mut self, layer: usize, k: &Rows, v: &Rows) {
         for place in self.batch.places {
             let of = |rows: &'_ Rows| place.row * rows.width..(place.row + place.tokens) * rows.width;
             let rows = (&k.data[of(k)], &v.data[of(v)]);
-            self.pages.append((self.cpu.kernel, &self.cpu.threads), layer, (&self.batch, place), rows);
+            self.pages.kv.append((self.cpu.kernel, &self.cpu.threads), layer, (&self.batch, place), rows);
         }
     }
 
     fn attend(&mut self, layer: usize, q: &Rows, scratch: &mut AttentionScratch, out: &mut Rows) {
-        attention::attend(self.cpu, (layer, self.batch, self.pages), q, scratch, out);
+        attention::attend(self.cpu, (layer, self.batch, &self.pages.kv), q, scratch, out);
     }
 
     fn gate(&mut self, activation: GateActivation, gate: &mut Rows, up: &Rows, tokens: usize) {
@@ -111,6 +155,13 @@ impl<'a> Pass<'a, Cpu> for CpuPass<'a> {
                 GateActivation::Silu => cpu.kernel.silu_mul(gate, up),
                 GateActivation::SquaredRelu => cpu.kernel.relu2_mul(gate, up),
             }
+        });
+    }
+
+    fn sigmoid_gate(&mut self, gate: &mut Rows, x: &Rows, tokens: usize) {
+        let cpu = self.cpu;
+        cpu.threads.for_each_chunk_mut(gate.of_mut(tokens), ELEMENTS_PER_CHUNK, |chunk, gate| {
+            cpu.kernel.sigmoid_mul(gate, &x.data[chunk * ELEMENTS_PER_CHUNK..][..gate.len()]);
         });
     }
 

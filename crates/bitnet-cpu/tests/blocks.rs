@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bitnet_core::{HybridMemoryPool, ThreadPool, tensor::DenseMatrix};
 use bitnet_cpu::Cpu;
-use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending};
+use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending, SequenceShape};
 use bitnet_kernels::{BlockType, Kernel, available};
 use bitnet_model::{MatrixForm, Part, Projection, Table, Weight};
 use bitnet_quant::Activations;
@@ -50,7 +50,9 @@ fn product(cpu: &Cpu, table: Table, tokens: usize) -> Vec<f32> {
     let values = cpu.matrix(Part::Embedding, "x", Weight::Table(values), MatrixForm::Strips).unwrap();
     let mut x = cpu.rows(tokens, COLS).unwrap();
     let ids: Vec<u32> = (0..tokens as u32).collect();
-    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1).unwrap();
+    let kv = KvShape { layers: 1, heads: 1, head_dim: 8 };
+    let shape = SequenceShape { kv, recurrent: None };
+    let mut pages = cpu.pages(shape, 1).unwrap();
     let mut pass = cpu.begin(Batch { ids: &ids, ..Batch::default() }, &mut pages, None).unwrap();
     pass.embed(&values, &mut x);
     let (codes, mut out) = (cpu.codes(tokens, COLS).unwrap(), cpu.rows(tokens, ROWS).unwrap());

@@ -86,9 +86,9 @@ impl<D: Device> Model<D> {
             pass.gather(&s.x.rows, &s.head.full[part], s.head.picked.fresh());
             &mut s.head.picked
         };
-        input.quantize(pass, rows, form);
         let job = Job { weight: self.head(), bias: None, out: &mut s.head.logits };
-        pass.project(&input.rows, &input.codes, form, rows, &mut [job]);
+        let (x, codes) = input.input(pass, rows, (form, self.weights.folded.head));
+        pass.project(x, codes, form, rows, &mut [job]);
         pass.fetch(&mut s.head.logits, rows);
         Ok(())
     }

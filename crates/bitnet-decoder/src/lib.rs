@@ -9,8 +9,11 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod decoder;
+mod delta_net;
 mod error;
+mod feed_forward;
 mod head;
 mod linear;
 mod load;

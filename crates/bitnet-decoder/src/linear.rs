@@ -2,8 +2,8 @@
 
 use bitnet_quant::Activations;
 
-use bitnet_device::{Device, DeviceError, Job, Pass, Skipping};
-use bitnet_model::GateActivation;
+use bitnet_device::{Device, DeviceError, Job, Pass, Skipping, Transform};
+use bitnet_model::{GateActivation, HadamardFold};
 
 /// Activations with their quantized form, which is made once for all projections that read them.
 pub struct Activated<D: Device> {
@@ -12,17 +12,47 @@ pub struct Activated<D: Device> {
     pub(crate) codes: D::Codes,
     /// The form that `codes` holds now.
     form: Option<Activations>,
+    folded: Option<Folded<D>>,
+}
+
+/// The same activations in the basis of folded weights.
+struct Folded<D: Device> {
+    block: usize,
+    signs: Option<D::Vector>,
+    rows: D::Rows,
+    codes: D::Codes,
+    /// Whether `rows` are those of the activations as they are now.
+    made: bool,
+    form: Option<Activations>,
 }
 
 impl<D: Device> Activated<D> {
-    /// Room for `capacity` tokens.
-    pub(crate) fn new(device: &D, capacity: usize, width: usize) -> Result<Self, DeviceError> {
-        Ok(Self { rows: device.rows(capacity, width)?, codes: device.codes(capacity, width)?, form: None })
+    /// Room for `capacity` tokens of a model whose weights may be folded.
+    pub(crate) fn new(
+        device: &D,
+        capacity: usize,
+        width: usize,
+        fold: Option<&HadamardFold>,
+    ) -> Result<Self, DeviceError> {
+        let folded = |fold: &HadamardFold| {
+            let signs = fold.signs(width).map(|signs| device.vector(signs)).transpose()?;
+            let (rows, codes) = (device.rows(capacity, width)?, device.codes(capacity, width)?);
+            Ok::<_, DeviceError>(Folded { block: fold.block, signs, rows, codes, made: false, form: None })
+        };
+        Ok(Self {
+            rows: device.rows(capacity, width)?,
+            codes: device.codes(capacity, width)?,
+            form: None,
+            folded: fold.map(folded).transpose()?,
+        })
     }
 
     /// The rows, about to be replaced.
     pub(crate) fn fresh(&mut self) -> &mut D::Rows {
         self.form = None;
+        if let Some(folded) = &mut self.folded {
+            (folded.made, folded.form) = (false, None);
+        }
         &mut self.rows
     }
 
@@ -31,6 +61,37 @@ impl<D: Device> Activated<D> {
         if form != Activations::Float && self.form != Some(form) {
             pass.quantize(&self.rows, tokens, form, &mut self.codes);
             self.form = Some(form);
+        }
+    }
+
+    /// What a product with a matrix reads that takes `form` and may be folded: rows and codes.
+    pub(crate) fn input(
+        &mut self,
+        pass: &mut D::Pass<'_>,
+        tokens: usize,
+        (form, is_folded): (Activations, bool),
+    ) -> (&D::Rows, &D::Codes) {
+        let Self { rows: plain, codes: plain_codes, form: plain_form, folded } = self;
+        let (rows, codes, has) = match folded {
+            Some(Folded { block, signs, rows, codes, made, form }) if is_folded => {
+                if !std::mem::replace(made, true) {
+                    pass.transform(plain, tokens, Transform::Fold, *block, signs.as_ref(), rows);
+                }
+                (&*rows, codes, form)
+            }
+            _ => (&*plain, plain_codes, plain_form),
+        };
+        if form != Activations::Float && *has != Some(form) {
+            pass.quantize(rows, tokens, form, codes);
+            *has = Some(form);
+        }
+        (rows, codes)
+    }
+
+    /// The rows, which are in the basis of folded weights, out of it.
+    pub(crate) fn unfold(&self, pass: &mut D::Pass<'_>, tokens: usize, out: &mut D::Rows) {
+        if let Some(Folded { block, signs, .. }) = &self.folded {
+            pass.transform(&self.rows, tokens, Transform::Unfold, *block, signs.as_ref(), out);
         }
     }
 }
@@ -46,6 +107,8 @@ pub struct BitLinear<D: Device> {
     pub(crate) input_norm_eps: f32,
     /// What the weight is multiplied with; float for dense weights.
     pub(crate) form: Activations,
+    /// Whether the weight is stored in the basis of the model's fold.
+    pub(crate) folded: bool,
     pub(crate) side: Option<SidePath<D>>,
 }
 
@@ -88,6 +151,7 @@ impl<D: Device> BitLinear<D> {
             && self.bias.is_none()
             && self.input_norm.is_none()
             && self.side.is_none()
+            && !self.folded
             && D::Skip::applies(&self.weight)
     }
 
@@ -127,12 +191,13 @@ pub(crate) fn project<'a, const N: usize, D: Device>(
     tokens: usize,
     pairs: [(&'a BitLinear<D>, &'a mut D::Rows); N],
 ) {
-    let form = pairs[0].0.form;
-    if pairs.iter().all(|(layer, _)| layer.input_norm.is_none() && layer.form == form) {
-        x.quantize(pass, tokens, form);
+    let reads = |layer: &BitLinear<D>| (layer.form, layer.folded);
+    let (form, folded) = reads(pairs[0].0);
+    if pairs.iter().all(|(layer, _)| layer.input_norm.is_none() && reads(layer) == (form, folded)) {
         let layers = pairs.each_ref().map(|(layer, _)| *layer);
         let mut jobs = pairs.map(|(layer, out)| layer.job(out));
-        pass.project(&x.rows, &x.codes, form, tokens, &mut jobs);
+        let (rows, codes) = x.input(pass, tokens, (form, folded));
+        pass.project(rows, codes, form, tokens, &mut jobs);
         let outs = layers.into_iter().zip(jobs);
         return outs.for_each(|(layer, job)| layer.add_side(pass, x, sides, tokens, job.out));
     }
@@ -144,8 +209,8 @@ pub(crate) fn project<'a, const N: usize, D: Device>(
             }
             None => &mut *x,
         };
-        input.quantize(pass, tokens, layer.form);
-        pass.project(&input.rows, &input.codes, layer.form, tokens, &mut [layer.job(&mut *out)]);
+        let (rows, codes) = input.input(pass, tokens, reads(layer));
+        pass.project(rows, codes, layer.form, tokens, &mut [layer.job(&mut *out)]);
         layer.add_side(pass, x, sides, tokens, out);
     }
 }

@@ -8,11 +8,18 @@ use std::sync::{
 use bitnet_core::ThreadPool;
 use bitnet_quant::Activations;
 
-use crate::{BitLinear, Block, DecoderError, Model, Weights, linear::SidePath};
+use crate::{
+    BitLinear, Block, DecoderError, Model, Weights,
+    attention::Attention,
+    decoder::{Ends, Mixer},
+    delta_net::DeltaNet,
+    feed_forward::FeedForward,
+    linear::SidePath,
+};
 use bitnet_device::{Device, Screening};
 use bitnet_model::{
-    ActivationChoice, Facts, LayoutPlan, MatrixForm, ModelError, Norm, Part, PartSource, Projection, Weight,
-    Wishes,
+    self as model, ActivationChoice, Facts, LayoutPlan, MatrixForm, ModelError, Norm, Part, PartSource,
+    Projection, Weight, Wishes,
 };
 
 /// Called with the bytes read so far and in all.
@@ -60,17 +67,23 @@ impl<D: Device> Model<D> {
         };
         let embedding = matrix(Part::Embedding)?;
         let reader = Reader { source, device: &device, form };
-        let blocks =
-            (0..config.layers).map(|layer| reader.block(layer, &mut matrix)).collect::<Result<_, _>>()?;
+        let blocks = reader.blocks(&mut matrix)?;
         let head = if config.tied_head { None } else { Some(matrix(Part::Head)?) };
         let head_form = reader.form_of(head.as_ref().unwrap_or(&embedding));
-        let screen = D::Screen::of(&device, head.as_ref().unwrap_or(&embedding), source.screen()?)?;
+        let head_part = if config.tied_head { Part::Embedding } else { Part::Head };
+        let folded = Ends { embedding: source.is_folded(Part::Embedding), head: source.is_folded(head_part) };
+        // A screen reads the rows as they are.
+        let screen = match folded.head {
+            true => None,
+            false => D::Screen::of(&device, head.as_ref().unwrap_or(&embedding), source.screen()?)?,
+        };
         let weights = Weights {
             side_rank: source.side_rank(),
             screen,
             head_form,
             final_norm: reader.vector(Part::FinalNorm)?,
-            frequencies: device.vector(&config.rope.frequencies(config.head_dim))?,
+            frequencies: device.vector(&config.rope.frequencies(config.rotary_dim))?,
+            folded,
             embedding,
             blocks,
             head,
@@ -116,52 +129,123 @@ impl<D: Device> Reader<'_, D> {
         if self.device.is_ternary(matrix) { self.form } else { Activations::Float }
     }
 
-    fn block(
+    /// All blocks; `matrix` gives their matrices in the order of `Part::matrices`.
+    fn blocks(
         &self,
-        layer: usize,
         matrix: &mut impl FnMut(Part) -> Result<D::Matrix, DecoderError>,
-    ) -> Result<Block<D>, DecoderError> {
+    ) -> Result<Vec<Block<D>>, DecoderError> {
         let config = self.source.config();
-        let norm = |norm| self.vector(Part::Norm(layer, norm));
-        let mut linear = |projection: Projection| -> Result<BitLinear<D>, DecoderError> {
-            let weight = matrix(Part::Weight(layer, projection))?;
-            let input_norm = match config.input_norm_eps {
-                Some(_) => Some(self.vector(Part::InputNorm(layer, projection))?),
-                None => None,
-            };
-            let side = match self.source.side_path(layer, projection) {
-                Some([down, up]) => {
-                    let (part, outputs) = (Part::Weight(layer, projection), up.shape()[0]);
-                    let place = |weight| {
-                        self.device.matrix(part, &self.source.name(part), weight, MatrixForm::default())
-                    };
-                    Some(SidePath { down: place(down)?, up: place(up)?, outputs })
+        let (mut attention, mut recurrent) = (0, 0);
+        let block = |layer| {
+            let mut linear =
+                |projection| self.linear(matrix(Part::Weight(layer, projection))?, layer, projection);
+            let mixer = match config.mixer(layer) {
+                model::Mixer::Attention => {
+                    attention += 1;
+                    Mixer::Attention(self.attention(attention - 1, layer, &mut linear)?)
                 }
-                None => None,
+                model::Mixer::DeltaNet(_) => {
+                    recurrent += 1;
+                    Mixer::DeltaNet(self.delta_net(recurrent - 1, layer, &mut linear)?)
+                }
             };
-            Ok(BitLinear {
-                side,
-                form: self.form_of(&weight),
-                bias: self.optional(Part::Bias(layer, projection))?,
-                input_norm,
-                input_norm_eps: config.input_norm_eps.unwrap_or(0.0),
-                weight,
+            Ok(Block {
+                mixer,
+                mixer_norm: self.vector(Part::Norm(layer, Norm::Attention))?,
+                ffn_norm: self.vector(Part::Norm(layer, Norm::Ffn))?,
+                ffn: FeedForward {
+                    gate: linear(Projection::Gate)?,
+                    up: linear(Projection::Up)?,
+                    sub_norm: self.norm_if(config.sub_norms, layer, Norm::FfnSub)?,
+                    down: linear(Projection::Down)?,
+                },
             })
         };
-        // In the order of `Projection::ALL`, which is that of `Part::matrices`.
-        Ok(Block {
+        (0..config.layers).map(block).collect()
+    }
+
+    fn norm_if(&self, there: bool, layer: usize, norm: Norm) -> Result<Option<D::Vector>, DecoderError> {
+        there.then(|| self.vector(Part::Norm(layer, norm))).transpose()
+    }
+
+    /// The attention of block `layer`, the one number `index`.
+    fn attention(
+        &self,
+        index: usize,
+        layer: usize,
+        linear: &mut impl FnMut(Projection) -> Result<BitLinear<D>, DecoderError>,
+    ) -> Result<Attention<D>, DecoderError> {
+        let c = self.source.config();
+        let qk_norms = match c.qk_norms {
+            true => {
+                let norm = |norm| self.vector(Part::Norm(layer, norm));
+                Some((norm(Norm::Query)?, norm(Norm::Key)?))
+            }
+            false => None,
+        };
+        Ok(Attention {
+            index,
             query: linear(Projection::Query)?,
             key: linear(Projection::Key)?,
             value: linear(Projection::Value)?,
+            gate: c.gated_attention.then(|| linear(Projection::AttentionGate)).transpose()?,
+            qk_norms,
+            sub_norm: self.norm_if(c.sub_norms, layer, Norm::AttentionSub)?,
             output: linear(Projection::Output)?,
-            gate: linear(Projection::Gate)?,
-            up: linear(Projection::Up)?,
-            down: linear(Projection::Down)?,
-            attention_norm: norm(Norm::Attention)?,
-            ffn_norm: norm(Norm::Ffn)?,
-            qk_norms: if config.qk_norms { Some((norm(Norm::Query)?, norm(Norm::Key)?)) } else { None },
-            attention_sub_norm: if config.sub_norms { Some(norm(Norm::AttentionSub)?) } else { None },
-            ffn_sub_norm: if config.sub_norms { Some(norm(Norm::FfnSub)?) } else { None },
+        })
+    }
+
+    /// The Gated DeltaNet of block `layer`, the one number `index`.
+    fn delta_net(
+        &self,
+        index: usize,
+        layer: usize,
+        linear: &mut impl FnMut(Projection) -> Result<BitLinear<D>, DecoderError>,
+    ) -> Result<DeltaNet<D>, DecoderError> {
+        Ok(DeltaNet {
+            index,
+            input: linear(Projection::DeltaInput)?,
+            gate: linear(Projection::DeltaGate)?,
+            beta: linear(Projection::DeltaBeta)?,
+            decay: linear(Projection::DeltaDecay)?,
+            convolution: self.vector(Part::Convolution(layer))?,
+            rate: self.vector(Part::DecayRate(layer))?,
+            bias: self.vector(Part::DecayBias(layer))?,
+            norm: self.vector(Part::Norm(layer, Norm::DeltaOutput))?,
+            output: linear(Projection::DeltaOutput)?,
+        })
+    }
+
+    /// The projection of which `weight` is the matrix.
+    fn linear(
+        &self,
+        weight: D::Matrix,
+        layer: usize,
+        projection: Projection,
+    ) -> Result<BitLinear<D>, DecoderError> {
+        let config = self.source.config();
+        let part = Part::Weight(layer, projection);
+        let input_norm = match config.input_norm_eps {
+            Some(_) => Some(self.vector(Part::InputNorm(layer, projection))?),
+            None => None,
+        };
+        let side = match self.source.side_path(layer, projection) {
+            Some([down, up]) => {
+                let outputs = up.shape()[0];
+                let place =
+                    |weight| self.device.matrix(part, &self.source.name(part), weight, MatrixForm::default());
+                Some(SidePath { down: place(down)?, up: place(up)?, outputs })
+            }
+            None => None,
+        };
+        Ok(BitLinear {
+            side,
+            form: self.form_of(&weight),
+            folded: self.source.is_folded(part),
+            bias: self.optional(Part::Bias(layer, projection))?,
+            input_norm,
+            input_norm_eps: config.input_norm_eps.unwrap_or(0.0),
+            weight,
         })
     }
 }

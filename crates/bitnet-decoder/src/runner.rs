@@ -6,7 +6,7 @@ use crate::{
 };
 use bitnet_device::{
     Batch, Choose, Device, DeviceError, Observe, PageId, PageStore, PageUse, Pass, Pending, ScreenCounts,
-    Sequences, Span,
+    SequenceSizes, Sequences, Span,
 };
 
 /// How large a [`Runner`] is.
@@ -16,7 +16,7 @@ pub struct RunnerOptions {
     pub tokens: usize,
     /// Positions that a sequence may hold.
     pub context: usize,
-    /// Bytes of keys and values that all sequences together may hold; as many as memory has room for when `None`.
+    /// Bytes of keys, values and recurrent states that all sequences together may hold; as many as memory has room for when `None`.
     pub kv_bytes: Option<usize>,
 }
 
@@ -44,6 +44,10 @@ impl<D: Device> PageStore for Store<'_, D> {
     fn copy(&mut self, from: PageId, to: PageId) -> Result<(), DeviceError> {
         self.device.copy_page(self.pages, from, to)
     }
+
+    fn add_state(&mut self) -> Result<(), DeviceError> {
+        self.device.add_state(self.pages)
+    }
 }
 
 impl<D: Device> Runner<D> {
@@ -52,14 +56,8 @@ impl<D: Device> Runner<D> {
     /// # Errors
     /// When the device has no room.
     pub fn new(model: Model<D>, options: RunnerOptions) -> Result<Self, DecoderError> {
-        let RunnerOptions { tokens, context, kv_bytes } = options;
-        let pages = model.device.pages(model.kv_shape(), context)?;
-        Ok(Self {
-            sequences: Sequences::new(context, model.device.page_bytes(&pages), kv_bytes),
-            state: model.state(tokens.max(1), context)?,
-            pages,
-            model,
-        })
+        let (pages, sequences, state) = rooms(&model, options)?;
+        Ok(Self { model, sequences, pages, state })
     }
 
     /// The model.
@@ -72,11 +70,7 @@ impl<D: Device> Runner<D> {
     /// # Errors
     /// When the device has no room; nothing has changed then.
     pub fn resize(&mut self, options: RunnerOptions) -> Result<(), DecoderError> {
-        let RunnerOptions { tokens, context, kv_bytes } = options;
-        let pages = self.model.device.pages(self.model.kv_shape(), context)?;
-        let sequences = Sequences::new(context, self.model.device.page_bytes(&pages), kv_bytes);
-        let state = self.model.state(tokens.max(1), context)?;
-        (self.pages, self.sequences, self.state) = (pages, sequences, state);
+        (self.pages, self.sequences, self.state) = rooms(&self.model, options)?;
         Ok(())
     }
 
@@ -137,6 +131,22 @@ impl<D: Device> Runner<D> {
     }
 }
 
+/// What a runner of `model` works in: pages, sequences and the buffers of a step.
+fn rooms<D: Device>(
+    model: &Model<D>,
+    options: RunnerOptions,
+) -> Result<(D::Pages, Sequences, State<D>), DecoderError> {
+    let RunnerOptions { tokens, context, kv_bytes } = options;
+    let pages = model.device.pages(model.sequence_shape(), context)?;
+    let sequences = Sequences::new(SequenceSizes {
+        capacity: context,
+        page_bytes: model.device.page_bytes(&pages),
+        state_bytes: model.device.state_bytes(&pages),
+        budget: kv_bytes,
+    });
+    Ok((pages, sequences, model.state(tokens.max(1), context)?))
+}
+
 /// One step over a planned batch.
 fn run<D: Device>(
     model: &Model<D>,
@@ -149,7 +159,7 @@ fn run<D: Device>(
 ) -> Result<(), DecoderError> {
     let (device, tokens) = (&model.device, batch.ids.len());
     if tokens > state.capacity {
-        // To twice the size at least, so that steps which grow one by one do not make all buffers anew each time.
+        // To the next power of two, so that steps which grow one by one do not make all buffers anew each time.
         let counts = state.head.screen_counts(model.weights.screen.as_ref());
         *state = model.state(tokens.next_power_of_two(), context)?;
         state.head.counts = counts;

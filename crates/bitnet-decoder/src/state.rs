@@ -1,6 +1,6 @@
 //! The buffers of a step.
 
-use bitnet_device::{Device, DeviceError, KvShape, ScreenCounts, Screening};
+use bitnet_device::{Device, DeviceError, RecurrentShape, ScreenCounts, Screening, SequenceShape};
 use bitnet_model::Config;
 
 use crate::{Activated, linear::SideRooms};
@@ -25,12 +25,8 @@ pub(crate) struct State<D: Device> {
     pub(crate) x: Activated<D>,
     /// Cosines and sines of the positions, `[tokens, head_dim]`.
     pub(crate) angles: D::Rows,
-    pub(crate) q: D::Rows,
-    pub(crate) k: D::Rows,
-    pub(crate) v: D::Rows,
-    pub(crate) scratch: D::Scratch,
-    /// Attention's result, `[tokens, heads * head_dim]`.
-    pub(crate) attention: Activated<D>,
+    pub(crate) attention: AttentionRooms<D>,
+    pub(crate) recurrent: Option<RecurrentRooms<D>>,
     /// Gated values, `[tokens, ffn]`.
     pub(crate) gate: Activated<D>,
     pub(crate) up: D::Rows,
@@ -40,10 +36,37 @@ pub(crate) struct State<D: Device> {
     pub(crate) head: HeadState<D>,
 }
 
+/// The buffers of attention.
+pub(crate) struct AttentionRooms<D: Device> {
+    pub(crate) q: D::Rows,
+    pub(crate) k: D::Rows,
+    pub(crate) v: D::Rows,
+    /// The gate of the result, `[tokens, heads * head_dim]`, where there is one.
+    pub(crate) gate: Option<D::Rows>,
+    pub(crate) scratch: D::Scratch,
+    /// `[tokens, heads * head_dim]`.
+    pub(crate) result: Activated<D>,
+}
+
+/// The buffers of recurrent blocks.
+pub(crate) struct RecurrentRooms<D: Device> {
+    /// Queries, keys and values side by side, `[tokens, channels]`.
+    pub(crate) mixed: D::Rows,
+    /// `[tokens, value_width]`.
+    pub(crate) gate: D::Rows,
+    /// `[tokens, value_heads]`.
+    pub(crate) beta: D::Rows,
+    /// `[tokens, value_heads]`.
+    pub(crate) decay: D::Rows,
+    /// `[tokens, value_width]`.
+    pub(crate) result: Activated<D>,
+}
+
 /// Inputs of projections with norms of their own, by width.
 pub(crate) struct OwnNorms<D: Device> {
     pub(crate) hidden: Activated<D>,
     pub(crate) attention: Activated<D>,
+    pub(crate) recurrent: Activated<D>,
     pub(crate) ffn: Activated<D>,
 }
 
@@ -68,29 +91,44 @@ impl<D: Device> State<D> {
     /// `side_rank`, 0 for none.
     pub(crate) fn new(
         d: &D,
-        c: &Config,
+        (c, shape): (&Config, SequenceShape),
         side_rank: usize,
         capacity: usize,
         context: usize,
     ) -> Result<Self, DeviceError> {
-        let shape = KvShape { layers: c.layers, heads: c.kv_heads, head_dim: c.head_dim };
         let own = if c.input_norm_eps.is_some() { capacity } else { 0 };
+        let value_width = c.recurrent.as_ref().map_or(0, |r| r.sizes.value_width());
+        let activated = |capacity, width| Activated::new(d, capacity, width, c.fold.as_ref());
         Ok(Self {
             capacity,
             h: d.rows(capacity, c.hidden)?,
-            x: Activated::new(d, capacity, c.hidden)?,
-            angles: d.rows(capacity, c.head_dim)?,
-            q: d.rows(capacity, c.q_width())?,
-            k: d.rows(capacity, c.kv_width())?,
-            v: d.rows(capacity, c.kv_width())?,
-            scratch: d.scratch(shape, c.heads, context, capacity)?,
-            attention: Activated::new(d, capacity, c.q_width())?,
-            gate: Activated::new(d, capacity, c.ffn)?,
+            x: activated(capacity, c.hidden)?,
+            angles: d.rows(capacity, c.rotary_dim)?,
+            attention: AttentionRooms {
+                q: d.rows(capacity, c.q_width())?,
+                k: d.rows(capacity, c.kv_width())?,
+                v: d.rows(capacity, c.kv_width())?,
+                gate: c.gated_attention.then(|| d.rows(capacity, c.q_width())).transpose()?,
+                scratch: d.scratch(shape.kv, c.heads, context, capacity)?,
+                result: activated(capacity, c.q_width())?,
+            },
+            recurrent: match shape.recurrent {
+                None => None,
+                Some(RecurrentShape { sizes, .. }) => Some(RecurrentRooms {
+                    mixed: d.rows(capacity, sizes.channels())?,
+                    gate: d.rows(capacity, value_width)?,
+                    beta: d.rows(capacity, sizes.value_heads)?,
+                    decay: d.rows(capacity, sizes.value_heads)?,
+                    result: activated(capacity, value_width)?,
+                }),
+            },
+            gate: activated(capacity, c.ffn)?,
             up: d.rows(capacity, c.ffn)?,
             own: OwnNorms {
-                hidden: Activated::new(d, own, c.hidden)?,
-                attention: Activated::new(d, own, c.q_width())?,
-                ffn: Activated::new(d, own, c.ffn)?,
+                hidden: activated(own, c.hidden)?,
+                attention: activated(own, c.q_width())?,
+                recurrent: activated(own.min(value_width), value_width.max(1))?,
+                ffn: activated(own, c.ffn)?,
             },
             sides: match side_rank {
                 0 => None,
@@ -100,7 +138,7 @@ impl<D: Device> State<D> {
                 }
             },
             head: HeadState {
-                picked: Activated::new(d, logits_at_once(c.vocab).min(capacity), c.hidden)?,
+                picked: activated(logits_at_once(c.vocab).min(capacity), c.hidden)?,
                 logits: d.rows(0, c.vocab)?,
                 logits_capacity: 0,
                 room: None,

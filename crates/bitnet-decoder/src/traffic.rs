@@ -1,6 +1,6 @@
 //! What a forward pass must read at least, which bounds its speed.
 
-use crate::Model;
+use crate::{BitLinear, Model};
 use bitnet_device::{Device, Screening};
 
 /// Bytes that one token reads, by what they are. Vectors (norms, biases) are left out: they are a thousandth.
@@ -23,12 +23,10 @@ impl<D: Device> Model<D> {
         let mut traffic = Traffic { head: device.bytes_read(self.head()), ..Traffic::default() };
         traffic.screen = w.screen.as_ref().map_or(0, D::Screen::bytes_read);
         for block in &w.blocks {
-            let all =
-                [&block.query, &block.key, &block.value, &block.output, &block.gate, &block.up, &block.down];
-            for side in all.into_iter().filter_map(|layer| layer.side.as_ref()) {
-                traffic.dense += device.bytes_read(&side.down) + device.bytes_read(&side.up);
-            }
-            for weight in all.map(|layer| &layer.weight) {
+            for BitLinear { weight, side, .. } in block.projections() {
+                if let Some(side) = side {
+                    traffic.dense += device.bytes_read(&side.down) + device.bytes_read(&side.up);
+                }
                 let ternary = device.is_ternary(weight);
                 *if ternary { &mut traffic.ternary } else { &mut traffic.dense } += device.bytes_read(weight);
             }

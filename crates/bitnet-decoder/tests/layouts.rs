@@ -28,6 +28,10 @@ fn config(activation: GateActivation) -> Config {
         heads: 3,
         kv_heads: 1,
         head_dim: 128,
+        rotary_dim: 128,
+        gated_attention: false,
+        recurrent: None,
+        fold: None,
         vocab: VOCAB,
         context: 64,
         norm_eps: 1e-5,
@@ -133,7 +137,7 @@ fn no_form_changes_a_result() {
         (&[Projection::Down], &[]),
         (&[Projection::Up], &[]),
         (&[], &[Projection::Up]),
-        (&Projection::ALL, &[Projection::Down, Projection::Gate]),
+        (&Projection::PLAIN, &[Projection::Down, Projection::Gate]),
     ];
     for (bias, side) in cases {
         let source = Made { config: config(GateActivation::SquaredRelu), bias, side, scale: 0.05 };

@@ -1,6 +1,6 @@
 //! The tokens of one step, and where each of them stands.
 
-use crate::{PageId, SequenceId};
+use crate::{PageId, SequenceId, StateId};
 
 /// Which positions of a span get logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,16 @@ impl Span {
     }
 }
 
+/// Between which states a span's tokens lead the recurrent blocks. A state is never written after its step, so that it can be
+/// shared, returned to, and kept where a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recurrence {
+    /// Behind the positions before the span; `None` for an empty sequence, whose state is zeros.
+    pub from: Option<StateId>,
+    /// Behind the span.
+    pub to: StateId,
+}
+
 /// Where a span's tokens stand: in the batch, in their sequence, and in the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -46,6 +56,8 @@ pub struct Place {
     pub position: usize,
     /// Where the numbers of its sequence's pages begin in [`Batch::pages`].
     pub table: usize,
+    /// Its states, in a model that has recurrent blocks; `None` also for a span without tokens.
+    pub recurrence: Option<Recurrence>,
 }
 
 impl Place {
@@ -56,7 +68,7 @@ impl Place {
             row: from,
             tokens: to - from,
             position: self.position + from - self.row,
-            table: self.table,
+            ..*self
         })
     }
 }
@@ -100,7 +112,7 @@ mod tests {
 
     #[test]
     fn rows_are_found_in_their_spans_past_empty_ones() {
-        let place = |row, tokens, position| Place { row, tokens, position, table: 0 };
+        let place = |row, tokens, position| Place { row, tokens, position, table: 0, recurrence: None };
         let places = [place(0, 0, 9), place(0, 2, 7), place(2, 0, 5), place(2, 3, 255), place(5, 0, 1)];
         let batch = Batch { ids: &[0; 5], places: &places, ..Batch::default() };
         let rows =

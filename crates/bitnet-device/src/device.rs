@@ -1,14 +1,32 @@
 //! The device, its passes, and the abilities that it may have.
 
-use bitnet_model::{GateActivation, MatrixForm, Part, Weight};
+use bitnet_model::{DeltaNet, GateActivation, MatrixForm, Part, Weight};
 use bitnet_quant::{Activations, ScreenTable};
 
 use crate::{Batch, DeviceError, Need, Observe, PageId, ScreenCounts, Stage, Support};
 
+/// Sizes of what the sequences of a model hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceShape {
+    /// Of keys and values.
+    pub kv: KvShape,
+    /// Of recurrent states, where there are any.
+    pub recurrent: Option<RecurrentShape>,
+}
+
+/// Sizes of the states of a model's recurrent blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecurrentShape {
+    /// Recurrent blocks of the model.
+    pub layers: usize,
+    /// Their heads and convolutions.
+    pub sizes: DeltaNet,
+}
+
 /// Sizes of the keys and values of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
-    /// Blocks of the model.
+    /// Blocks of the model that have attention.
     pub layers: usize,
     /// Key heads.
     pub heads: usize,
@@ -26,6 +44,29 @@ pub struct Job<'a, D: Device> {
     pub out: &'a mut D::Rows,
 }
 
+/// What a [`Pass::recur`] step reads besides the states.
+pub struct Recur<'a, D: Device> {
+    /// Queries, keys and values side by side, `[tokens, channels]`. Queries and keys are normed in place.
+    pub mixed: &'a mut D::Rows,
+    /// Before its sigmoid, `[tokens, value_heads]`: how much each head takes in.
+    pub beta: &'a D::Rows,
+    /// Before its nonlinearity, `[tokens, value_heads]`: how much each head forgets.
+    pub decay: &'a D::Rows,
+    /// [`bitnet_model::Part::DecayRate`].
+    pub rate: &'a D::Vector,
+    /// [`bitnet_model::Part::DecayBias`].
+    pub bias: &'a D::Vector,
+}
+
+/// Which way [`Pass::transform`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// `H (s x)`: inputs of folded weights.
+    Fold,
+    /// `s (H x)`: rows of a folded embedding.
+    Unfold,
+}
+
 /// Where a model's matrices, activations, keys and values are, and who computes with them.
 pub trait Device: Send + Sync + Sized {
     /// A projection, an embedding or a head.
@@ -36,7 +77,7 @@ pub trait Device: Send + Sync + Sized {
     type Rows: Send;
     /// Quantized activations of up to `capacity` tokens.
     type Codes: Send;
-    /// Keys and values of all sequences, in pages.
+    /// Keys and values of all sequences, in pages, and their recurrent states.
     type Pages: Send;
     /// Working memory of attention: partial results.
     type Scratch: Send;
@@ -86,11 +127,11 @@ pub trait Device: Send + Sync + Sized {
     /// When the device has no room.
     fn codes(&self, capacity: usize, width: usize) -> Result<Self::Codes, DeviceError>;
 
-    /// Keys and values of a model of `shape` whose sequences hold up to `context` positions: no page yet.
+    /// What sequences of up to `context` positions of a model of `shape` hold: no page and no state yet.
     ///
     /// # Errors
     /// When the device cannot keep keys and values of that shape, or never has the memory for one whole sequence.
-    fn pages(&self, shape: KvShape, context: usize) -> Result<Self::Pages, DeviceError>;
+    fn pages(&self, shape: SequenceShape, context: usize) -> Result<Self::Pages, DeviceError>;
 
     /// Bytes of one page of [`crate::PAGE`] positions.
     fn page_bytes(&self, pages: &Self::Pages) -> usize;
@@ -100,6 +141,15 @@ pub trait Device: Send + Sync + Sized {
     /// # Errors
     /// When the device has no room.
     fn add_page(&self, pages: &mut Self::Pages) -> Result<(), DeviceError>;
+
+    /// Bytes of what the recurrent blocks keep of a sequence; 0 where there are none.
+    fn state_bytes(&self, pages: &Self::Pages) -> usize;
+
+    /// Adds one recurrent state; its number is how many there were.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn add_state(&self, pages: &mut Self::Pages) -> Result<(), DeviceError>;
 
     /// Copies what a page holds into another one.
     ///
@@ -166,22 +216,47 @@ pub trait Pass<'a, D: Device> {
         jobs: &mut [Job<'_, D>],
     );
 
-    /// Cosines and sines of every token's position, each times `factor`, `[tokens, head_dim]` (cosines, then sines); made
+    /// `x` in the basis of folded weights, or out of it: a normalized Walsh-Hadamard transform (Sylvester's order) of every
+    /// `block` numbers of a row, and signs, `[width]`, +1 where there are none.
+    fn transform(
+        &mut self,
+        x: &D::Rows,
+        tokens: usize,
+        how: Transform,
+        block: usize,
+        signs: Option<&D::Vector>,
+        out: &mut D::Rows,
+    );
+
+    /// Cosines and sines of every token's position, each times `factor`, `[tokens, rotary_dim]` (cosines, then sines); made
     /// once a step. `frequencies` are radians per position.
     fn angles(&mut self, frequencies: &D::Vector, factor: f32, out: &mut D::Rows);
 
-    /// Rotates every head of rows of queries or keys: `(a, b) -> (a cos - b sin, b cos + a sin)` for dimension `i`
-    /// and `i + head_dim / 2`.
-    fn rope(&mut self, x: &mut D::Rows, tokens: usize, angles: &D::Rows);
+    /// Rotates the first `rotary_dim` dimensions of every head of `head_dim` in rows of queries or keys:
+    /// `(a, b) -> (a cos - b sin, b cos + a sin)` for dimension `i` and `i + rotary_dim / 2`.
+    fn rope(&mut self, x: &mut D::Rows, tokens: usize, head_dim: usize, angles: &D::Rows);
 
-    /// Puts keys and values of a block behind what each sequence of the batch holds.
+    /// Puts keys and values of the attention block number `layer` behind what each sequence of the batch holds.
     fn append(&mut self, layer: usize, k: &D::Rows, v: &D::Rows);
+
+    /// Causal depthwise convolution of every channel over its own sequence, then SiLU, in place, in the recurrent block number
+    /// `layer`. Positions before the first are 0; `weights` are `[taps, channels]`, the oldest position first.
+    fn convolve(&mut self, layer: usize, x: &mut D::Rows, weights: &D::Vector);
+
+    /// The gated delta rule of the recurrent block number `layer`, token by token along each sequence of the batch
+    /// (arXiv:2412.06464): with `q` and `k` of length 1 (epsilon 1e-6 under the root), `q` then divided by `sqrt(key_dim)`,
+    /// `g = exp(rate * softplus(decay + bias))` and `b = sigmoid(beta)`,
+    /// `S = g S; S = S + k (b (v - S^T k))^T; out = S^T q`, one state `S [key_dim, value_dim]` for each value head.
+    fn recur(&mut self, layer: usize, inputs: Recur<'_, D>, out: &mut D::Rows);
 
     /// Causal attention of each query over its own sequence: `softmax(q k / sqrt(head_dim)) v`.
     fn attend(&mut self, layer: usize, q: &D::Rows, scratch: &mut D::Scratch, out: &mut D::Rows);
 
     /// `gate = activation(gate) * up`.
     fn gate(&mut self, activation: GateActivation, gate: &mut D::Rows, up: &D::Rows, tokens: usize);
+
+    /// `gate = x / (1 + e^-gate)`: the gate of attention's result.
+    fn sigmoid_gate(&mut self, gate: &mut D::Rows, x: &D::Rows, tokens: usize);
 
     /// `x = x + y`.
     fn add(&mut self, x: &mut D::Rows, y: &D::Rows, tokens: usize);

@@ -1,6 +1,8 @@
-//! Why a device could not do its work.
+//! Why a device could not do its work, or a step cannot be made.
 
 use bitnet_model::ModelError;
+
+use crate::PAGE;
 
 /// Why a device could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -19,5 +21,38 @@ pub enum DeviceError {
         operation: &'static str,
         /// What it says.
         reason: String,
+    },
+}
+
+/// Why a step over these sequences cannot be made. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SequenceError {
+    /// A sequence that was closed, or is another model's.
+    #[error("the sequence has been closed, or belongs to another model")]
+    Closed,
+    /// Two spans of one step continue the same sequence.
+    #[error("one step was to continue a sequence twice: put its tokens into one span")]
+    Twice,
+    /// More positions than a sequence may hold.
+    #[error("the context is full: {needed} positions are needed, {capacity} are there")]
+    ContextFull {
+        /// Positions needed.
+        needed: usize,
+        /// Positions there are.
+        capacity: usize,
+    },
+    /// More pages than the budget allows.
+    #[error(
+        "sequences have used up their memory: {needed} pages of {PAGE} positions are needed, {free} of {budget} are \
+         free; close sequences, or raise the budget"
+    )]
+    NoPages {
+        /// Pages that the step needs.
+        needed: usize,
+        /// Pages that nobody uses.
+        free: usize,
+        /// Pages there may be.
+        budget: usize,
     },
 }

@@ -14,22 +14,27 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod counted;
 mod device;
 mod error;
 mod observe;
 mod page;
 mod sequences;
 mod stage;
+mod states;
 mod support;
 mod watched;
 mod without;
 
-pub use batch::{Batch, Output, Place, Span};
-pub use device::{Device, Finished, Gated, Job, KvShape, Needs, Pass, Pending, Screening, Skipping};
-pub use error::DeviceError;
+pub use batch::{Batch, Output, Place, Recurrence, Span};
+pub use device::{
+    Device, Finished, Gated, Job, KvShape, Needs, Pass, Pending, Recur, RecurrentShape, Screening,
+    SequenceShape, Skipping, Transform,
+};
+pub use error::{DeviceError, SequenceError};
 pub use observe::{Looking, Observe};
-pub use page::{PAGE, PageId, SequenceId};
-pub use sequences::{PageStore, PageUse, SequenceError, Sequences};
+pub use page::{PAGE, PageId, PageUse, SequenceId, StateId};
+pub use sequences::{PageStore, SequenceSizes, Sequences};
 pub use stage::Stage;
 pub use support::{Choose, Need, ScreenCounts, Support};
 pub use watched::{Operation, Watch, Watched, WatchedPass, WatchedScreen, WatchedSkip};

@@ -1,58 +1,14 @@
-//! Which pages hold the keys and values of which sequence. Kept by the host; devices know pages only.
+//! Which pages and states hold what is kept of which sequence. Kept by the host; devices know places only.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Batch, DeviceError, PAGE, PageId, Place, SequenceId, Span};
+use crate::{
+    Batch, DeviceError, PAGE, PageId, PageUse, Place, Recurrence, SequenceError, SequenceId, Span, StateId,
+    counted::{Counted, FEW},
+    states::States,
+};
 
-/// Why a step over these sequences cannot be made. Nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SequenceError {
-    /// A sequence that was closed, or is another model's.
-    #[error("the sequence has been closed, or belongs to another model")]
-    Closed,
-    /// Two spans of one step continue the same sequence.
-    #[error("one step was to continue a sequence twice: put its tokens into one span")]
-    Twice,
-    /// More positions than a sequence may hold.
-    #[error("the context is full: {needed} positions are needed, {capacity} are there")]
-    ContextFull {
-        /// Positions needed.
-        needed: usize,
-        /// Positions there are.
-        capacity: usize,
-    },
-    /// More pages than the budget allows.
-    #[error(
-        "keys and values have used up their memory: {needed} pages of {PAGE} positions are needed, {free} of {budget} are \
-         free; close sequences, or raise the budget"
-    )]
-    NoPages {
-        /// Pages that the step needs.
-        needed: usize,
-        /// Pages that nobody uses.
-        free: usize,
-        /// Pages there may be.
-        budget: usize,
-    },
-}
-
-/// Pages of a pool, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PageUse {
-    /// Pages that sequences hold, each counted once.
-    pub in_use: usize,
-    /// Of those, pages that several sequences hold.
-    pub shared: usize,
-    /// Pages that have memory and are held by nobody: the next ones to be given out.
-    pub free: usize,
-    /// Pages there may be; `None` for as many as memory has room for.
-    pub budget: Option<usize>,
-    /// Bytes of one page.
-    pub page_bytes: usize,
-}
-
-/// The memory behind page numbers, which a device has.
+/// The memory behind the numbers of pages and states, which a device has.
 pub trait PageStore {
     /// Makes one page more; its number is how many there were.
     ///
@@ -65,10 +21,26 @@ pub trait PageStore {
     /// # Errors
     /// When the device fails.
     fn copy(&mut self, from: PageId, to: PageId) -> Result<(), DeviceError>;
+
+    /// Makes one recurrent state more; its number is how many there were.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    fn add_state(&mut self) -> Result<(), DeviceError>;
 }
 
-/// So many pages are counted without an allocation beside their own memory; more grow the lists now and then.
-const FEW_PAGES: usize = 1024;
+/// Sizes of what sequences hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SequenceSizes {
+    /// Positions that a sequence may hold.
+    pub capacity: usize,
+    /// Bytes of a page.
+    pub page_bytes: usize,
+    /// Bytes of a recurrent state; 0 for a model that has none.
+    pub state_bytes: usize,
+    /// Bytes that pages and states of all sequences may take; as many as memory has room for when `None`.
+    pub budget: Option<usize>,
+}
 
 /// What is known of one sequence.
 #[derive(Default)]
@@ -77,21 +49,19 @@ struct Sequence {
     opened: u32,
     open: bool,
     pages: Vec<PageId>,
+    states: States,
     len: usize,
 }
 
-/// The open sequences of a model and the pages they hold.
+/// The open sequences of a model, and the pages and states they hold.
 pub struct Sequences {
     /// Tells its sequences from those of another model.
     book: u32,
     slots: Vec<Sequence>,
     closed: Vec<u32>,
-    /// How many sequences hold each page.
-    holders: Vec<u32>,
-    free: Vec<PageId>,
-    budget: Option<usize>,
-    page_bytes: usize,
-    capacity: usize,
+    pages: Counted,
+    states: Counted,
+    sizes: SequenceSizes,
     step: Step,
 }
 
@@ -101,29 +71,28 @@ struct Step {
     places: Vec<Place>,
     pages: Vec<PageId>,
     outputs: Vec<u32>,
+    /// The states that the step writes, which no sequence holds yet: one for each span that has tokens.
+    states: Vec<StateId>,
 }
 
 impl Sequences {
-    /// None yet. A sequence holds up to `capacity` positions; all together hold up to `budget` bytes, a page taking
-    /// `page_bytes`.
-    pub fn new(capacity: usize, page_bytes: usize, budget: Option<usize>) -> Self {
+    /// None yet.
+    pub fn new(sizes: SequenceSizes) -> Self {
         static BOOKS: AtomicU32 = AtomicU32::new(0);
         Self {
             book: BOOKS.fetch_add(1, Ordering::Relaxed),
             slots: Vec::new(),
             closed: Vec::new(),
-            holders: Vec::with_capacity(FEW_PAGES),
-            free: Vec::with_capacity(FEW_PAGES),
-            budget: budget.map(|bytes| bytes / page_bytes.max(1)),
-            page_bytes,
-            capacity,
-            step: Step { pages: Vec::with_capacity(FEW_PAGES), ..Step::default() },
+            pages: Counted::new(),
+            states: Counted::new(),
+            sizes,
+            step: Step { pages: Vec::with_capacity(FEW), ..Step::default() },
         }
     }
 
     /// Positions that a sequence may hold.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.sizes.capacity
     }
 
     /// How many are open.
@@ -141,26 +110,34 @@ impl Sequences {
         sequence.opened = sequence.opened.wrapping_add(1);
         sequence.open = true;
         // So that a step which enters a page allocates nothing beside it; more than this grows when it is needed.
-        sequence.pages.reserve(self.capacity.div_ceil(PAGE).min(FEW_PAGES));
+        sequence.pages.reserve(self.sizes.capacity.div_ceil(PAGE).min(FEW));
+        if self.sizes.state_bytes > 0 {
+            sequence.states.reserve();
+        }
         SequenceId { book: self.book, slot, opened: sequence.opened }
     }
 
-    /// Opens a sequence that holds the first `at` positions of `id`, at most all of them. It shares their pages; whoever
-    /// continues inside a shared page gets a copy of it first.
+    /// Opens a sequence that holds the first `at` positions of `id`, or as many of them as [`Sequences::truncate`] would leave.
+    /// It shares their pages; whoever continues inside a shared page gets a copy of it first.
     ///
     /// # Errors
     /// [`SequenceError::Closed`].
     pub fn fork(&mut self, id: SequenceId, at: usize) -> Result<SequenceId, SequenceError> {
+        let len = self.reach(id, at)?;
         let from = self.get(id)?;
-        let len = at.min(from.len);
         let pages = from.pages[..len.div_ceil(PAGE)].to_vec();
-        for page in &pages {
-            self.holders[page.0 as usize] += 1;
+        let state = from.states.behind(len);
+        pages.iter().for_each(|page| self.pages.hold(page.0));
+        if let Some(state) = state {
+            self.states.hold(state.0);
         }
         let fork = self.open();
         let sequence = &mut self.slots[fork.slot as usize];
         sequence.pages.extend_from_slice(&pages);
         sequence.len = len;
+        if let Some(state) = state {
+            sequence.states.push(len, state, |_| ());
+        }
         Ok(fork)
     }
 
@@ -169,20 +146,32 @@ impl Sequences {
         if self.get(id).is_err() {
             return;
         }
-        self.give_back(id.slot, 0);
-        let sequence = &mut self.slots[id.slot as usize];
-        (sequence.open, sequence.len) = (false, 0);
+        self.cut(id.slot, 0);
+        self.slots[id.slot as usize].open = false;
         self.closed.push(id.slot);
     }
 
-    /// Forgets all positions from `len` on and gives back the pages that held none before.
+    /// Forgets positions until at most `len` are left, gives back the pages that held none before, and returns how many are
+    /// left: `len` itself, unless the model has recurrent blocks. They go back only to where a state was kept
+    /// ([`Sequences::keep`]), or to the beginning.
     ///
     /// # Errors
     /// [`SequenceError::Closed`].
-    pub fn truncate(&mut self, id: SequenceId, len: usize) -> Result<(), SequenceError> {
-        let len = len.min(self.get(id)?.len);
-        self.slots[id.slot as usize].len = len;
-        self.give_back(id.slot, len.div_ceil(PAGE));
+    pub fn truncate(&mut self, id: SequenceId, len: usize) -> Result<usize, SequenceError> {
+        let len = self.reach(id, len)?;
+        self.cut(id.slot, len);
+        Ok(len)
+    }
+
+    /// Keeps the present state of the recurrent blocks, so that the sequence can be truncated to its present length later. A
+    /// sequence keeps its newest few; a model without recurrent blocks needs none.
+    ///
+    /// # Errors
+    /// [`SequenceError::Closed`].
+    pub fn keep(&mut self, id: SequenceId) -> Result<(), SequenceError> {
+        self.get(id)?;
+        let Self { slots, states, .. } = self;
+        slots[id.slot as usize].states.keep(|state| states.release(state.0));
         Ok(())
     }
 
@@ -194,14 +183,17 @@ impl Sequences {
         Ok(self.get(id)?.len)
     }
 
-    /// What the pages are used for.
+    /// What pages and states are used for.
     pub fn pages(&self) -> PageUse {
         PageUse {
-            in_use: self.holders.len() - self.free.len(),
-            shared: self.holders.iter().filter(|&&holders| holders > 1).count(),
-            free: self.free.len(),
-            budget: self.budget,
-            page_bytes: self.page_bytes,
+            in_use: self.pages.made() - self.pages.free(),
+            shared: self.pages.shared(),
+            free: self.pages.free(),
+            budget: self.page_budget(self.states.made()),
+            page_bytes: self.sizes.page_bytes,
+            states: self.states.made() - self.states.free(),
+            free_states: self.states.free(),
+            state_bytes: self.sizes.state_bytes,
         }
     }
 
@@ -220,14 +212,10 @@ impl Sequences {
         store: &mut impl PageStore,
     ) -> Result<(), E> {
         assert_eq!(ids.len(), spans.iter().map(|s| s.tokens).sum::<usize>(), "spans and ids disagree");
-        // A step that panicked has left pages without positions.
-        for span in spans {
-            if let Ok(kept) = self.get(span.sequence).map(|s| s.len.div_ceil(PAGE)) {
-                self.give_back(span.sequence.slot, kept);
-            }
-        }
+        // A step that panicked has left pages without positions, and states without a sequence.
+        self.abandon(spans);
         self.check(spans)?;
-        let taken = spans.iter().try_for_each(|span| self.take_pages(span, store));
+        let taken = spans.iter().try_for_each(|span| self.take(span, store));
         if let Err(error) = taken {
             self.abandon(spans);
             return Err(error.into());
@@ -236,12 +224,14 @@ impl Sequences {
         step.places.clear();
         step.pages.clear();
         step.outputs.clear();
-        let mut row = 0;
+        let (mut row, mut states) = (0, step.states.iter());
         for span in spans {
-            let sequence = &slots[span.sequence.slot as usize];
+            let Sequence { len, pages, states: held, .. } = &slots[span.sequence.slot as usize];
+            let to = if span.tokens > 0 { states.next() } else { None };
+            let recurrence = to.map(|&to| Recurrence { from: held.last(), to });
             let table = step.pages.len();
-            step.places.push(Place { row, tokens: span.tokens, position: sequence.len, table });
-            step.pages.extend_from_slice(&sequence.pages);
+            step.places.push(Place { row, tokens: span.tokens, position: *len, table, recurrence });
+            step.pages.extend_from_slice(pages);
             row += span.tokens;
             step.outputs.extend((row - span.outputs()..row).map(|row| row as u32));
         }
@@ -250,23 +240,32 @@ impl Sequences {
 
     /// The batch that [`Sequences::plan`] has planned for `ids`.
     pub fn batch<'a>(&'a self, ids: &'a [u32]) -> Batch<'a> {
-        let Step { places, pages, outputs } = &self.step;
+        let Step { places, pages, outputs, .. } = &self.step;
         Batch { ids, places, pages, outputs }
     }
 
     /// All blocks have seen the spans: their sequences hold them now.
     pub fn commit(&mut self, spans: &[Span]) {
-        for span in spans {
-            self.slots[span.sequence.slot as usize].len += span.tokens;
+        let Self { slots, states, step, .. } = self;
+        for (span, place) in spans.iter().zip(&step.places) {
+            let sequence = &mut slots[span.sequence.slot as usize];
+            sequence.len += span.tokens;
+            if let Some(Recurrence { to, .. }) = place.recurrence {
+                sequence.states.push(sequence.len, to, |state| states.release(state.0));
+            }
         }
+        step.states.clear();
     }
 
-    /// Gives back the pages that [`Sequences::plan`] has taken for positions that nobody holds.
+    /// Gives back what [`Sequences::plan`] has taken for positions that nobody holds.
     pub fn abandon(&mut self, spans: &[Span]) {
         for span in spans {
-            let kept = self.slots[span.sequence.slot as usize].len.div_ceil(PAGE);
-            self.give_back(span.sequence.slot, kept);
+            if let Ok(kept) = self.get(span.sequence).map(|s| s.len.div_ceil(PAGE)) {
+                self.give_back(span.sequence.slot, kept);
+            }
         }
+        let Self { states, step, .. } = self;
+        step.states.drain(..).for_each(|state| states.release(state.0));
     }
 
     fn get(&self, id: SequenceId) -> Result<&Sequence, SequenceError> {
@@ -277,24 +276,48 @@ impl Sequences {
         sequence.ok_or(SequenceError::Closed)
     }
 
+    /// How many of the first `len` positions of a sequence it can return to.
+    fn reach(&self, id: SequenceId, len: usize) -> Result<usize, SequenceError> {
+        let sequence = self.get(id)?;
+        let len = len.min(sequence.len);
+        Ok(if self.sizes.state_bytes > 0 { sequence.states.reach(len) } else { len })
+    }
+
+    /// Pages that the budget leaves beside so many states.
+    fn page_budget(&self, states: usize) -> Option<usize> {
+        let SequenceSizes { page_bytes, state_bytes, budget, .. } = self.sizes;
+        Some(budget?.saturating_sub(states.saturating_mul(state_bytes)) / page_bytes.max(1))
+    }
+
     /// Everything that can be said against the spans before anything is done.
     fn check(&self, spans: &[Span]) -> Result<(), SequenceError> {
-        let mut needed = 0;
+        let (mut needed, mut states) = (0, 0);
         for (i, span) in spans.iter().enumerate() {
             let sequence = self.get(span.sequence)?;
             if spans[..i].iter().any(|other| other.sequence == span.sequence) {
                 return Err(SequenceError::Twice);
             }
-            if span.tokens > self.capacity - sequence.len {
-                let (needed, capacity) = (sequence.len.saturating_add(span.tokens), self.capacity);
+            let capacity = self.sizes.capacity;
+            if span.tokens > capacity - sequence.len {
+                let needed = sequence.len.saturating_add(span.tokens);
                 return Err(SequenceError::ContextFull { needed, capacity });
             }
             let whole = (sequence.len + span.tokens).div_ceil(PAGE);
             needed += whole - sequence.pages.len() + usize::from(self.copies(spans, i));
+            states += usize::from(self.takes_state(span));
         }
-        let Some(budget) = self.budget else { return Ok(()) };
-        let free = budget.saturating_sub(self.holders.len()) + self.free.len();
-        if needed > free { Err(SequenceError::NoPages { needed, free, budget }) } else { Ok(()) }
+        let states = self.states.made().max(self.states.made() - self.states.free() + states);
+        let Some(budget) = self.page_budget(states) else { return Ok(()) };
+        let free = (budget + self.pages.free()).saturating_sub(self.pages.made());
+        // Where states alone are more than the budget, no page may be held either.
+        let SequenceSizes { state_bytes, budget: bytes, .. } = self.sizes;
+        let over = bytes.is_some_and(|bytes| states.saturating_mul(state_bytes) > bytes);
+        if needed > free || over { Err(SequenceError::NoPages { needed, free, budget }) } else { Ok(()) }
+    }
+
+    /// Whether a span needs a state to write.
+    fn takes_state(&self, span: &Span) -> bool {
+        self.sizes.state_bytes > 0 && span.tokens > 0
     }
 
     /// Whether span `i` needs a copy of the page that it begins in: all but the last holder do.
@@ -305,7 +328,7 @@ impl Sequences {
         };
         let Some(shared) = page(&spans[i]) else { return false };
         let before = spans[..i].iter().filter(|other| page(other) == Some(shared)).count();
-        before + 1 < self.holders[shared.0 as usize] as usize
+        before + 1 < self.pages.holders(shared.0)
     }
 
     /// Which of its sequence's pages a span begins in, when others hold that page too.
@@ -313,58 +336,48 @@ impl Sequences {
         let sequence = &self.slots[span.sequence.slot as usize];
         let first = sequence.len / PAGE;
         let page = sequence.pages.get(first).filter(|_| span.tokens > 0)?;
-        (self.holders[page.0 as usize] > 1).then_some(first)
+        (self.pages.holders(page.0) > 1).then_some(first)
     }
 
-    /// A page of its own where the span begins inside a shared one, and empty ones behind.
-    fn take_pages(&mut self, span: &Span, store: &mut impl PageStore) -> Result<(), DeviceError> {
+    /// A page of its own where the span begins inside a shared one, empty ones behind, and a state to write.
+    fn take(&mut self, span: &Span, store: &mut impl PageStore) -> Result<(), DeviceError> {
         let slot = span.sequence.slot as usize;
         if let Some(at) = self.writes_shared(span) {
-            let own = self.take_page(store)?;
+            let own = PageId(self.pages.take(|| store.add())?);
             let shared = std::mem::replace(&mut self.slots[slot].pages[at], own);
             if let Err(error) = store.copy(shared, own) {
                 self.slots[slot].pages[at] = shared;
-                self.release(own);
+                self.pages.release(own.0);
                 return Err(error);
             }
-            self.release(shared);
+            self.pages.release(shared.0);
         }
         let Sequence { len, ref pages, .. } = self.slots[slot];
         for _ in pages.len()..(len + span.tokens).div_ceil(PAGE) {
-            let page = self.take_page(store)?;
+            let page = PageId(self.pages.take(|| store.add())?);
             self.slots[slot].pages.push(page);
+        }
+        if self.takes_state(span) {
+            self.step.states.push(StateId(self.states.take(|| store.add_state())?));
         }
         Ok(())
     }
 
-    fn take_page(&mut self, store: &mut impl PageStore) -> Result<PageId, DeviceError> {
-        let page = match self.free.pop() {
-            Some(page) => page,
-            None => {
-                store.add()?;
-                self.holders.push(0);
-                PageId(self.holders.len() as u32 - 1)
-            }
-        };
-        self.holders[page.0 as usize] = 1;
-        Ok(page)
+    /// Leaves the first `len` positions of a sequence, which it can return to.
+    fn cut(&mut self, slot: u32, len: usize) {
+        self.give_back(slot, len.div_ceil(PAGE));
+        let Self { slots, states, .. } = self;
+        let sequence = &mut slots[slot as usize];
+        sequence.len = len;
+        sequence.states.truncate(len, |state| states.release(state.0));
     }
 
     /// Takes all pages but the first `kept` from a sequence.
     fn give_back(&mut self, slot: u32, kept: usize) {
         while self.slots[slot as usize].pages.len() > kept {
             if let Some(page) = self.slots[slot as usize].pages.pop() {
-                self.release(page);
+                self.pages.release(page.0);
             }
-        }
-    }
-
-    /// One holder fewer.
-    fn release(&mut self, page: PageId) {
-        let holders = &mut self.holders[page.0 as usize];
-        *holders -= 1;
-        if *holders == 0 {
-            self.free.push(page);
         }
     }
 }

@@ -19,7 +19,17 @@ pub enum Stage {
     QueryNorm(usize),
     /// Keys after their norm (Qwen3).
     KeyNorm(usize),
-    /// What the output projection takes: attention, after the sub-norm where there is one.
+    /// The gate of attention's result, before its sigmoid (Qwen3.5).
+    AttentionGate(usize),
+    /// Queries, keys and values of a recurrent block, before its convolution.
+    DeltaInput(usize),
+    /// The gate of a recurrent block's result, before its nonlinearity.
+    DeltaGate(usize),
+    /// What a recurrent block's output projection takes: the result, normed and gated.
+    DeltaOutputInput(usize),
+    /// A recurrent block's output projection.
+    DeltaOutput(usize),
+    /// What the output projection takes: attention, after the sub-norm or the gate where there is one.
     OutputInput(usize),
     /// The output projection.
     Output(usize),
@@ -50,6 +60,11 @@ impl fmt::Display for Stage {
             Self::Value(l) => (l, "v_proj"),
             Self::QueryNorm(l) => (l, "q_norm"),
             Self::KeyNorm(l) => (l, "k_norm"),
+            Self::AttentionGate(l) => (l, "q_proj_gate"),
+            Self::DeltaInput(l) => (l, "linear_attn.in_proj_qkv"),
+            Self::DeltaGate(l) => (l, "linear_attn.in_proj_z"),
+            Self::DeltaOutputInput(l) => (l, "linear_attn.norm"),
+            Self::DeltaOutput(l) => (l, "linear_attn.out_proj"),
             Self::OutputInput(l) => (l, "o_proj_in"),
             Self::Output(l) => (l, "o_proj"),
             Self::FfnNorm(l) => (l, "post_attention_layernorm"),

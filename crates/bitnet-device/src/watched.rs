@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use bitnet_quant::{Activations, ScreenTable};
 
 use crate::{
-    Batch, Device, DeviceError, Gated, Job, KvShape, Needs, Observe, PageId, Pass, ScreenCounts, Screening,
-    Skipping, Stage, Support,
+    Batch, Device, DeviceError, Gated, Job, KvShape, Needs, Observe, PageId, Pass, Recur, ScreenCounts,
+    Screening, SequenceShape, Skipping, Stage, Support, Transform,
 };
 use bitnet_model::{GateActivation, MatrixForm, Part, Projection, Weight};
 
@@ -18,9 +18,11 @@ pub enum Operation {
     Embed,
     /// Norms.
     Norm,
+    /// Activations into the basis of folded weights.
+    Transform,
     /// Activations to int8.
     Quantize,
-    /// Queries, keys and values.
+    /// Queries, keys, values and their gates.
     Qkv,
     /// Angles of the positions and their rotation.
     Rope,
@@ -28,6 +30,8 @@ pub enum Operation {
     Append,
     /// Attention.
     Attend,
+    /// Convolution and recurrence of the blocks that have no attention.
+    Recur,
     /// The output projection.
     Output,
     /// Gate and up.
@@ -44,14 +48,16 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in the order in which a token meets them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Embed,
         Self::Norm,
+        Self::Transform,
         Self::Quantize,
         Self::Qkv,
         Self::Rope,
         Self::Append,
         Self::Attend,
+        Self::Recur,
         Self::Output,
         Self::GateUp,
         Self::Gate,
@@ -62,10 +68,19 @@ impl Operation {
 
     fn of(part: Part) -> Self {
         match part {
-            Part::Weight(_, Projection::Query | Projection::Key | Projection::Value) => Self::Qkv,
-            Part::Weight(_, Projection::Output) => Self::Output,
-            Part::Weight(_, Projection::Gate | Projection::Up) => Self::GateUp,
-            Part::Weight(_, Projection::Down) => Self::Down,
+            Part::Weight(_, projection) => match projection {
+                Projection::Query
+                | Projection::Key
+                | Projection::Value
+                | Projection::AttentionGate
+                | Projection::DeltaInput
+                | Projection::DeltaGate
+                | Projection::DeltaBeta
+                | Projection::DeltaDecay => Self::Qkv,
+                Projection::Output | Projection::DeltaOutput => Self::Output,
+                Projection::Gate | Projection::Up => Self::GateUp,
+                Projection::Down => Self::Down,
+            },
             _ => Self::Head,
         }
     }
@@ -156,7 +171,7 @@ impl<D: Device, W: Watch> Device for Watched<D, W> {
         self.inner.codes(capacity, width)
     }
 
-    fn pages(&self, shape: KvShape, context: usize) -> Result<Self::Pages, DeviceError> {
+    fn pages(&self, shape: SequenceShape, context: usize) -> Result<Self::Pages, DeviceError> {
         self.inner.pages(shape, context)
     }
 
@@ -166,6 +181,14 @@ impl<D: Device, W: Watch> Device for Watched<D, W> {
 
     fn add_page(&self, pages: &mut Self::Pages) -> Result<(), DeviceError> {
         self.inner.add_page(pages)
+    }
+
+    fn state_bytes(&self, pages: &Self::Pages) -> usize {
+        self.inner.state_bytes(pages)
+    }
+
+    fn add_state(&self, pages: &mut Self::Pages) -> Result<(), DeviceError> {
+        self.inner.add_state(pages)
     }
 
     fn copy_page(&self, pages: &mut Self::Pages, from: PageId, to: PageId) -> Result<(), DeviceError> {
@@ -249,8 +272,31 @@ impl<'a, D: Device, W: Watch> Pass<'a, Watched<D, W>> for WatchedPass<'a, D, W> 
         self.watched.watch.run(Operation::Rope, 0, || self.inner.angles(frequencies, factor, out));
     }
 
-    fn rope(&mut self, x: &mut D::Rows, tokens: usize, angles: &D::Rows) {
-        self.watched.watch.run(Operation::Rope, 0, || self.inner.rope(x, tokens, angles));
+    fn transform(
+        &mut self,
+        x: &D::Rows,
+        tokens: usize,
+        how: Transform,
+        block: usize,
+        signs: Option<&D::Vector>,
+        out: &mut D::Rows,
+    ) {
+        let work = || self.inner.transform(x, tokens, how, block, signs, out);
+        self.watched.watch.run(Operation::Transform, 0, work);
+    }
+
+    fn rope(&mut self, x: &mut D::Rows, tokens: usize, head_dim: usize, angles: &D::Rows) {
+        self.watched.watch.run(Operation::Rope, 0, || self.inner.rope(x, tokens, head_dim, angles));
+    }
+
+    fn convolve(&mut self, layer: usize, x: &mut D::Rows, weights: &D::Vector) {
+        self.watched.watch.run(Operation::Recur, 0, || self.inner.convolve(layer, x, weights));
+    }
+
+    fn recur(&mut self, layer: usize, inputs: Recur<'_, Watched<D, W>>, out: &mut D::Rows) {
+        let Recur { mixed, beta, decay, rate, bias } = inputs;
+        let work = || self.inner.recur(layer, Recur { mixed, beta, decay, rate, bias }, out);
+        self.watched.watch.run(Operation::Recur, 0, work);
     }
 
     fn append(&mut self, layer: usize, k: &D::Rows, v: &D::Rows) {
@@ -263,6 +309,10 @@ impl<'a, D: Device, W: Watch> Pass<'a, Watched<D, W>> for WatchedPass<'a, D, W> 
 
     fn gate(&mut self, activation: GateActivation, gate: &mut D::Rows, up: &D::Rows, tokens: usize) {
         self.watched.watch.run(Operation::Gate, 0, || self.inner.gate(activation, gate, up, tokens));
+    }
+
+    fn sigmoid_gate(&mut self, gate: &mut D::Rows, x: &D::Rows, tokens: usize) {
+        self.watched.watch.run(Operation::Gate, 0, || self.inner.sigmoid_gate(gate, x, tokens));
     }
 
     fn add(&mut self, x: &mut D::Rows, y: &D::Rows, tokens: usize) {

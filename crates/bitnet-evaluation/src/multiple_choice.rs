@@ -161,7 +161,7 @@ fn cut(
 /// `ln p(ids[first..] | ids[..first])`. What the session holds already of the context is not computed again.
 fn log_likelihood(session: &mut Session, ids: &[u32], first: usize) -> Result<f64, EvaluationError> {
     let common = session.tokens().iter().zip(&ids[..first - 1]).take_while(|(a, b)| a == b).count();
-    session.truncate(common);
+    let common = session.truncate(common);
     if common < first - 1 {
         session.feed(&ids[common..first - 1])?;
     }

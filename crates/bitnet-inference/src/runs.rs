@@ -10,17 +10,31 @@ pub trait Runs: Send + Sync {
     /// Opens an empty sequence. It takes pages as it grows.
     fn open(&self) -> SequenceId;
 
-    /// Opens a sequence that holds the first `at` positions of another one, whose pages it shares.
+    /// Opens a sequence that holds the first `at` positions of another one, or as many as [`Runs::truncate`] would leave. It shares
+    /// their memory.
     ///
     /// # Errors
     /// When `sequence` is closed.
     fn fork(&self, sequence: SequenceId, at: usize) -> Result<SequenceId, DecoderError>;
 
-    /// Forgets all positions of a sequence from `len` on.
+    /// Forgets positions of a sequence until at most `len` are left, and returns how many are: `len`, or fewer where the model has
+    /// recurrent blocks and none of their states was kept there.
     ///
     /// # Errors
     /// When `sequence` is closed.
-    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<(), DecoderError>;
+    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<usize, DecoderError>;
+
+    /// Keeps what recurrent blocks know at the present end of a sequence, so that it can go back there.
+    ///
+    /// # Errors
+    /// When `sequence` is closed.
+    fn keep(&self, sequence: SequenceId) -> Result<(), DecoderError>;
+
+    /// How many positions a sequence holds.
+    ///
+    /// # Errors
+    /// When `sequence` is closed.
+    fn len(&self, sequence: SequenceId) -> Result<usize, DecoderError>;
 
     /// Closes a sequence: its pages are others' now.
     fn close(&self, sequence: SequenceId);
@@ -60,8 +74,16 @@ impl<D: Device> Runs for Mutex<Runner<D>> {
         Ok(lock(self).sequences().fork(sequence, at)?)
     }
 
-    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<(), DecoderError> {
+    fn truncate(&self, sequence: SequenceId, len: usize) -> Result<usize, DecoderError> {
         Ok(lock(self).sequences().truncate(sequence, len)?)
+    }
+
+    fn keep(&self, sequence: SequenceId) -> Result<(), DecoderError> {
+        Ok(lock(self).sequences().keep(sequence)?)
+    }
+
+    fn len(&self, sequence: SequenceId) -> Result<usize, DecoderError> {
+        Ok(lock(self).sequences().len(sequence)?)
     }
 
     fn close(&self, sequence: SequenceId) {

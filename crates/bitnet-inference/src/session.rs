@@ -41,17 +41,16 @@ impl Session {
         Self { engine: engine.clone(), sequence, tokens, prefill, ids, logits: Vec::new() }
     }
 
-    /// A session of its own that holds the first `len` tokens of this one, at most all of them. It shares their memory; whatever
-    /// either does afterwards, the other does not notice.
+    /// A session of its own that holds the first `len` tokens of this one, or as many as [`Session::truncate`] would leave. It
+    /// shares their memory; whatever either does afterwards, the other does not notice.
     ///
     /// # Errors
     /// When memory is short.
     pub fn fork(&self, len: usize) -> Result<Self, EngineError> {
-        let len = len.min(self.len());
         let mut tokens = Vec::new();
         reserve(&mut tokens, self.context())?;
-        tokens.extend_from_slice(&self.tokens[..len]);
         let sequence = self.engine.runs().fork(self.sequence, len)?;
+        tokens.extend_from_slice(&self.tokens[..self.engine.runs().len(sequence)?]);
         Ok(Self::of(&self.engine, sequence, tokens, self.prefill))
     }
 
@@ -85,11 +84,20 @@ impl Session {
         self.truncate(0);
     }
 
-    /// Forgets all tokens from `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.tokens.truncate(len);
+    /// Forgets tokens until at most `len` are left, and returns how many are: `len`, unless the model has recurrent blocks. Those
+    /// go back only to where a prompt began or ended, of the last two such places, or to the very beginning; the tokens
+    /// between have to be fed again.
+    pub fn truncate(&mut self, len: usize) -> usize {
         let truncated = self.engine.runs().truncate(self.sequence, len);
         debug_assert!(truncated.is_ok(), "a session's sequence is open as long as the session");
+        self.tokens.truncate(truncated.unwrap_or(0));
+        self.len()
+    }
+
+    /// Lets the session go back to where it is now.
+    fn keep(&self) {
+        let kept = self.engine.runs().keep(self.sequence);
+        debug_assert!(kept.is_ok(), "a session's sequence is open as long as the session");
     }
 
     /// Sets how many tokens of a prompt go through the model at once, from 1 to what the session was opened with. Results do
@@ -124,6 +132,9 @@ impl Session {
             return Err(EngineError::EmptyPrompt);
         }
         let (before, mut fed) = (self.len(), 0);
+        if ids.len() > 1 {
+            self.keep();
+        }
         let mut logits = std::mem::take(&mut self.logits);
         let mut keep = |_: usize, row: &[f32]| {
             logits.clear();
@@ -140,6 +151,9 @@ impl Session {
         if let Err(error) = result {
             self.truncate(before);
             return Err(error);
+        }
+        if ids.len() > 1 {
+            self.keep();
         }
         Ok(&self.logits)
     }
@@ -161,6 +175,11 @@ impl Session {
     /// Feeds what a turn waits for, up to the choice of its next token.
     pub(crate) fn feed_turn(&mut self, turn: &mut Turn) -> Result<(), EngineError> {
         let before = self.len();
+        // One token is one step, which leaves everything as it was where it fails.
+        let is_prompt = turn.pending().len() > 1;
+        if is_prompt {
+            self.keep();
+        }
         let engine = self.engine.clone();
         let mut ids = std::mem::take(&mut self.ids);
         let mut result = Ok(());
@@ -183,16 +202,17 @@ impl Session {
             self.truncate(before);
             return result;
         }
+        if is_prompt {
+            self.keep();
+        }
         turn.refusal().map_or(Ok(()), Err)
     }
 
-    /// Keeps what the session's tokens and `ids` have in common at their beginning, forgets the rest, and returns how many
-    /// tokens that is. The last of `ids` is never kept, so that feeding the others gives its logits: a conversation
+    /// Keeps what the session's tokens and `ids` have in common at their beginning, as far as [`Session::truncate`] can go back
+    /// to it, forgets the rest, and returns how many tokens are kept. The last of `ids` is never kept, so that feeding the others gives its logits: a conversation
     /// is continued without computing its beginning again.
     pub fn keep_prefix(&mut self, ids: &[u32]) -> usize {
-        let common = prompt::kept(&self.tokens, ids);
-        self.truncate(common);
-        common
+        self.truncate(prompt::kept(&self.tokens, ids))
     }
 
     /// Appends tokens and calls `visit` with the logits behind each, `[vocab]`, in order. `visit` must not ask the engine or its

@@ -84,7 +84,7 @@ fn adapter(directory: &std::path::Path, engine: &InferenceEngine) {
     use bitnet_source::family::huggingface::module;
     let config = engine.config();
     let mut tensors = Vec::new();
-    for (layer, projection) in (0..config.layers).flat_map(|l| Projection::ALL.map(|p| (l, p))) {
+    for (layer, projection) in (0..config.layers).flat_map(|l| Projection::PLAIN.map(|p| (l, p))) {
         if projection == Projection::Key || layer == 1 && projection == Projection::Gate {
             continue;
         }

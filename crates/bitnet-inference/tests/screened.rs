@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bitnet_core::{DType, DenseMatrix, HybridMemoryPool, SharedBytes, ThreadPool};
 use bitnet_cpu::Cpu;
-use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending, Screening};
+use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending, Screening, SequenceShape};
 use bitnet_inference::{
     GenerateOptions, HeadChoice, InferenceEngine, LoadOptions, Sampler, SamplingMemory, SamplingOptions,
     ScreenCounts,
@@ -141,7 +141,9 @@ fn compare(kernel: &'static Kernel, round: usize, states: usize, tokens: usize) 
     let (weights, states_table) = (matrix(&values, dtype), matrix(&hiddens, DType::F32));
     let screen = <Cpu as Device>::Screen::of(&cpu, &weights, None).unwrap().unwrap();
     let mut room = screen.room(&cpu, tokens).unwrap();
-    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1).unwrap();
+    let kv = KvShape { layers: 1, heads: 1, head_dim: 8 };
+    let shape = SequenceShape { kv, recurrent: None };
+    let mut pages = cpu.pages(shape, 1).unwrap();
     let mut memory = SamplingMemory::new(VOCAB);
     let (mut x, mut logits) = (cpu.rows(tokens, HIDDEN).unwrap(), cpu.rows(tokens, VOCAB).unwrap());
     let codes = cpu.codes(tokens, HIDDEN).unwrap();

@@ -2,7 +2,7 @@
 
 use bitnet_quant::Activations;
 
-use crate::{ModelError, Rope};
+use crate::{DeltaNet, HadamardFold, Mixer, ModelError, Rope};
 
 /// The nonlinearity of the feed-forward gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,15 @@ pub enum ActivationChoice {
     Int8,
 }
 
+/// Which blocks are of Gated DeltaNet, and their sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recurrent {
+    /// Sizes, the same in all of them.
+    pub sizes: DeltaNet,
+    /// For each block of the model, whether it is one of them.
+    pub blocks: Vec<bool>,
+}
+
 /// A decoder-only transformer with ternary projections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -42,6 +51,14 @@ pub struct Config {
     pub kv_heads: usize,
     /// Dimensions of a head.
     pub head_dim: usize,
+    /// Dimensions of a head that are rotated, the first ones: `head_dim` in most models.
+    pub rotary_dim: usize,
+    /// Whether attention's result is multiplied with the sigmoid of a gate (Qwen3.5).
+    pub gated_attention: bool,
+    /// The blocks that mix positions by a recurrence, where there are any: all others have attention.
+    pub recurrent: Option<Recurrent>,
+    /// The basis that some weights are stored in, where it is not the model's own.
+    pub fold: Option<HadamardFold>,
     /// Rows of the embedding.
     pub vocab: usize,
     /// Positions the model was made for.
@@ -83,6 +100,37 @@ impl Config {
     /// Width of all key heads together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// What mixes the positions of block `layer`.
+    pub fn mixer(&self, layer: usize) -> Mixer {
+        match &self.recurrent {
+            Some(Recurrent { sizes, blocks }) if blocks.get(layer) == Some(&true) => Mixer::DeltaNet(*sizes),
+            _ => Mixer::Attention,
+        }
+    }
+
+    /// A size of the recurrent blocks; 0 where there are none.
+    pub(crate) fn delta(&self, of: impl Fn(&DeltaNet) -> usize) -> usize {
+        self.recurrent.as_ref().map_or(0, |recurrent| of(&recurrent.sizes))
+    }
+
+    /// What it has beside whole rotated heads of plain attention in every block, in words, for those who know nothing else.
+    pub fn peculiarity(&self) -> Option<&'static str> {
+        if self.recurrent.is_some() {
+            Some("recurrent blocks (Gated DeltaNet)")
+        } else if self.gated_attention {
+            Some("gated attention")
+        } else if self.rotary_dim != self.head_dim {
+            Some("heads that are rotated in part")
+        } else {
+            self.fold.as_ref().map(|_| "weights in the basis of a Hadamard transform")
+        }
+    }
+
+    /// How many blocks have attention, and so keep keys and values.
+    pub fn attention_blocks(&self) -> usize {
+        (0..self.layers).filter(|&layer| self.mixer(layer) == Mixer::Attention).count()
     }
 
     /// The form of activations that ternary projections take under `choice`.
@@ -133,11 +181,22 @@ impl Config {
                 self.q_width(),
             ));
         }
+        if self.rotary_dim == 0 || self.rotary_dim > self.head_dim || !self.rotary_dim.is_multiple_of(2) {
+            let want = format!("an even number up to the head dimension {}", self.head_dim);
+            return Err(ModelError::config("rotated dimensions", want, self.rotary_dim));
+        }
+        if let Some(Recurrent { sizes, blocks }) = &self.recurrent {
+            if blocks.len() != self.layers {
+                let want = format!("{}, one for each layer", self.layers);
+                return Err(ModelError::config("number of kinds of layers", want, blocks.len()));
+            }
+            sizes.check(MAX_WIDTH)?;
+        }
         let eps_sane = |eps: f32| eps.is_finite() && eps >= 0.0;
         if !eps_sane(self.norm_eps) || !self.input_norm_eps.is_none_or(eps_sane) {
             return Err(ModelError::config("norm epsilon", "a small positive number", self.norm_eps));
         }
-        self.rope.check(self.head_dim)?;
+        self.rope.check(self.rotary_dim)?;
         Ok(self)
     }
 }

@@ -49,25 +49,53 @@ impl Table {
         }
     }
 
-    /// The same with row `order[i]` in place of row `i`, in memory of its own.
+    /// The table whose row `i` is row `order[i]` of this one, in memory of its own.
     ///
     /// # Errors
     /// When the order names a row that is not there.
-    pub fn reorder_rows(&self, order: &[usize]) -> Result<Self, ModelError> {
+    pub fn select_rows(&self, order: &[usize]) -> Result<Self, ModelError> {
         let stride = self.byte_len() / self.rows().max(1);
-        let bytes: &SharedBytes = match self {
-            Self::Dense(m) => m.bytes(),
-            Self::Blocks(m) => &m.bytes,
-        };
+        let bytes = self.bytes();
         let row = |&row: &usize| bytes.get(row * stride..(row + 1) * stride);
         let rows: Option<Vec<&[u8]>> = order.iter().map(row).collect();
-        let rows = rows.filter(|rows| rows.len() == self.rows()).ok_or_else(|| {
+        let rows = rows.ok_or_else(|| {
             ModelError::config("an order of rows", format!("each of {} rows", self.rows()), "another row")
         })?;
-        let bytes = SharedBytes::aligned(&rows);
+        self.with_bytes(order.len(), SharedBytes::aligned(&rows))
+    }
+
+    /// The table whose columns `i * unit ..` are columns `order[i] * unit ..` of this one, for each of its runs of `unit`
+    /// columns. `None` where such a run tears blocks.
+    ///
+    /// # Errors
+    /// When the bytes are not those of such a table.
+    pub(crate) fn reorder_columns(&self, unit: usize, order: &[usize]) -> Result<Option<Self>, ModelError> {
+        let (weights, size) = match self {
+            Self::Dense(m) => (1, m.dtype().size()),
+            Self::Blocks(m) => m.ty.size(),
+        };
+        if !unit.is_multiple_of(weights) {
+            return Ok(None);
+        }
+        let run = unit / weights * size;
+        let rows = self.bytes().chunks_exact(run * order.len());
+        let runs: Vec<&[u8]> =
+            rows.flat_map(|row| order.iter().map(move |&i| &row[i * run..(i + 1) * run])).collect();
+        self.with_bytes(self.rows(), SharedBytes::aligned(&runs)).map(Some)
+    }
+
+    fn bytes(&self) -> &SharedBytes {
+        match self {
+            Self::Dense(m) => m.bytes(),
+            Self::Blocks(m) => &m.bytes,
+        }
+    }
+
+    /// Other bytes of the same type and width.
+    fn with_bytes(&self, rows: usize, bytes: SharedBytes) -> Result<Self, ModelError> {
         Ok(match self {
-            Self::Dense(m) => Self::Dense(DenseMatrix::new(m.dtype(), m.rows(), m.cols(), bytes)?),
-            Self::Blocks(m) => Self::Blocks(BlockTable { bytes, ..m.clone() }),
+            Self::Dense(m) => Self::Dense(DenseMatrix::new(m.dtype(), rows, m.cols(), bytes)?),
+            Self::Blocks(m) => Self::Blocks(BlockTable { bytes, rows, ..m.clone() }),
         })
     }
 

@@ -57,7 +57,7 @@ impl Adapter {
         let mut sides = BTreeMap::new();
         let mut used = 0;
         for layer in 0..config.layers {
-            for projection in Projection::ALL {
+            for &projection in Projection::of(config, layer) {
                 let name =
                     |tail: &str| format!("{PREFIX}{}.{tail}.weight", huggingface::module(layer, projection));
                 let [down, up] = ["lora_A", "lora_B"].map(name);

@@ -24,6 +24,14 @@ pub enum SourceError {
         /// What to do instead.
         cure: String,
     },
+    /// A model that runs, and that something else than running it knows nothing of.
+    #[error("this model has {what}: it runs as it is, and {task} does not know such models yet")]
+    OnlyRuns {
+        /// What it has.
+        what: &'static str,
+        /// What was to be done with it.
+        task: &'static str,
+    },
     /// What training leaves behind beside a model.
     #[error("this is an adapter for {base}: give that model, and --adapter {directory}")]
     Adapter {

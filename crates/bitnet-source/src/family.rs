@@ -7,6 +7,9 @@
 //! | `llama` | `LlamaForCausalLM`, `MistralForCausalLM`; GGUF `llama` | SiLU | no | no | when quantized as BitNet |
 //! | `qwen2` | `Qwen2ForCausalLM`; GGUF `qwen2` | SiLU | no | no; biases of q, k, v | when quantized as BitNet |
 //! | `qwen3` | `Qwen3ForCausalLM`; GGUF `qwen3` | SiLU | no | yes | when quantized as BitNet |
+//! | `qwen35` | `Qwen3_5ForCausalLM`, the text part of `Qwen3_5ForConditionalGeneration`; GGUF `qwen35` | SiLU | no | yes | no |
+//!
+//! Blocks of `qwen35` have gated attention, or Gated DeltaNet in its place.
 
 mod arithmetic;
 pub mod bitnet_file;
@@ -23,3 +26,5 @@ pub const LLAMA: &str = "llama";
 pub const QWEN2: &str = "qwen2";
 /// Qwen3-class blocks with group-scaled projections: Ternary-Bonsai.
 pub const QWEN3: &str = "qwen3";
+/// Hybrids of gated attention and Gated DeltaNet: Qwen3.5 and its successors, Ternary-Bonsai-27B.
+pub const QWEN35: &str = "qwen35";

@@ -1,7 +1,9 @@
 //! A model's parts, read from a checkpoint through its family's table of names.
 
+use std::collections::HashSet;
+
 use bitnet_format::{Checkpoint, Metadata, TensorType, recognize_ternary};
-use bitnet_model::{Config, ModelError, Norm, Part, PartSource, Projection, Weight};
+use bitnet_model::{Config, ModelError, Part, PartSource, Projection, Weight};
 use bitnet_quant::{Scales, ScreenTable};
 
 use crate::{
@@ -16,11 +18,13 @@ use crate::{
 };
 
 mod accounts;
+mod arrangement;
 mod biases;
 mod finite;
 pub(crate) mod learned;
 mod names;
 mod projection;
+mod shapes;
 
 /// A checkpoint, its configuration, and how its tensors are named and meant.
 pub struct Source {
@@ -32,6 +36,12 @@ pub struct Source {
     /// Whether the class has biases of attention's inputs, of its output, of the feed-forward layer. GGUF has no word for them
     /// but the tensors themselves.
     biases: [bool; 3],
+    /// Names of matrices in the basis of the configuration's fold.
+    folded: HashSet<String>,
+    /// Whether the inputs of recurrent blocks' output projections stand in the model's order, whatever that of their value heads.
+    grouped_output: bool,
+    /// Blocks behind those of the decoder, which draft tokens.
+    drafting: usize,
 }
 
 /// How tensors are named and meant.
@@ -97,7 +107,14 @@ impl Source {
             Metadata::Bitnet(m) => huggingface::biases(&m.hf.config)?,
             _ => [true; 3],
         };
-        let mut source = Self { checkpoint, config, convention, prefix, biases };
+        let grouped_output = !matches!(convention, Convention::Gguf { .. });
+        let folded = HashSet::new();
+        let drafting = match checkpoint.metadata() {
+            Metadata::Gguf(m) => gguf::drafting_blocks(m)?,
+            _ => 0,
+        };
+        let mut source =
+            Self { checkpoint, config, convention, prefix, biases, folded, grouped_output, drafting };
         source.check_parts_are_here()?;
         source.tie()?;
         source.check_shapes()?;
@@ -167,6 +184,17 @@ impl Source {
         &self.config
     }
 
+    /// Refuses a model that has more than plain attention in its blocks, for `task`, which knows nothing else.
+    ///
+    /// # Errors
+    /// [`SourceError::OnlyRuns`].
+    pub fn must_be_plain(&self, task: &'static str) -> Result<(), SourceError> {
+        match self.config.peculiarity() {
+            Some(what) => Err(SourceError::OnlyRuns { what, task }),
+            None => Ok(()),
+        }
+    }
+
     /// The files underneath.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
@@ -183,7 +211,7 @@ impl Source {
     fn names(&self, part: Part) -> Vec<String> {
         match self.convention {
             Convention::HuggingFace(_) | Convention::Bitnet => names::with(&self.prefix, part),
-            Convention::Gguf { .. } => vec![gguf::name(part)],
+            Convention::Gguf { .. } => vec![gguf::name_in(self.config.family, part)],
         }
     }
 
@@ -234,65 +262,19 @@ impl Source {
 
     /// The same, whether or not the file has those that it may have.
     fn possible_vectors(&self) -> impl Iterator<Item = Part> {
-        let layers = 0..self.config.layers;
-        let norms = layers.clone().flat_map(|l| Norm::of(&self.config).map(move |n| Part::Norm(l, n)));
-        let biases = layers.clone().flat_map(|l| Projection::ALL.map(|p| Part::Bias(l, p)));
-        let biases = biases.filter(|part| matches!(part, Part::Bias(_, p) if self.biases[biases::group(*p)]));
-        let inputs = layers.flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
-        let inputs = inputs.filter(|_| self.config.input_norm_eps.is_some());
-        std::iter::once(Part::FinalNorm).chain(norms).chain(biases).chain(inputs)
+        let projections = self.projections();
+        let biases = projections.iter().filter(|(_, p)| self.biases[biases::group(*p)]);
+        let inputs = projections.iter().filter(|_| self.config.input_norm_eps.is_some());
+        let biases: Vec<Part> = biases.map(|&(l, p)| Part::Bias(l, p)).collect();
+        let inputs: Vec<Part> = inputs.map(|&(l, p)| Part::InputNorm(l, p)).collect();
+        Part::vectors(&self.config).into_iter().chain(biases).chain(inputs)
     }
 
-    fn expected(&self, part: Part) -> Vec<usize> {
-        let c = &self.config;
-        match part {
-            Part::Embedding | Part::Head => vec![c.vocab, c.hidden],
-            Part::FinalNorm => vec![c.hidden],
-            Part::Norm(_, norm) => vec![norm.len(c)],
-            Part::Weight(_, p) => p.shape(c).to_vec(),
-            Part::Bias(_, p) => vec![p.shape(c)[0]],
-            Part::InputNorm(_, p) => vec![p.shape(c)[1]],
-        }
-    }
-
-    fn check_shapes(&self) -> Result<(), SourceError> {
-        for part in self.matrices().chain(self.vectors()) {
-            let (name, expected) = (self.name(part), self.expected(part));
-            let got = match (self.entry(&name)?, self.checkpoint.info(&name)) {
-                (Some(entry), _) => vec![entry.rows, entry.cols],
-                // Packed along rows: four to a byte.
-                (_, Some(info)) if info.ty() == TensorType::U8 => {
-                    let [rows, cols] = info.shape() else {
-                        let got = format!("U8 of shape {:?}", info.shape());
-                        return Err(SourceError::config(format!("tensor '{name}'"), "floats", got));
-                    };
-                    vec![
-                        if expected.first().map(|r| r.div_ceil(4)) == Some(*rows) {
-                            expected[0]
-                        } else {
-                            *rows
-                        },
-                        *cols,
-                    ]
-                }
-                (_, Some(info)) => info.shape().to_vec(),
-                (None, None) => return Err(self.missing(part)),
-            };
-            if got != expected {
-                return Err(SourceError::shape(name, &expected, &got));
-            }
-            if let Some(entry) = self.entry(&name)? {
-                entry.check(&self.checkpoint, &name)?;
-            }
-        }
-        if self.config.input_norm_eps.is_some() {
-            let parts = (0..self.config.layers).flat_map(|l| Projection::ALL.map(|p| Part::InputNorm(l, p)));
-            let absent = parts.into_iter().find(|&part| !self.has(part));
-            if let Some(part) = absent {
-                return Err(self.missing(part));
-            }
-        }
-        Ok(())
+    /// Every projection, and the block that it belongs to.
+    fn projections(&self) -> Vec<(usize, Projection)> {
+        let of =
+            |layer| Projection::of(&self.config, layer).iter().map(move |&projection| (layer, projection));
+        (0..self.config.layers).flat_map(of).collect()
     }
 
     fn entry(&self, name: &str) -> Result<Option<Entry>, SourceError> {
@@ -311,10 +293,11 @@ impl Source {
         if self.checkpoint.info(&name).is_none() {
             return Ok(None);
         }
-        let mut values = self.checkpoint.tensor(&name)?.to_f32()?;
+        let values = self.checkpoint.tensor(&name)?.to_f32()?;
         if values.iter().any(|v| !v.is_finite()) {
             return Err(SourceError::NotFinite { name });
         }
+        let mut values = self.arranged_vector(part, values)?;
         if let Part::Bias(layer, projection) = part {
             if let Some(order) = self.row_order(projection) {
                 values = order.iter().map(|&row| values[row]).collect();
@@ -357,7 +340,7 @@ impl Source {
     /// When the tensor cannot be read, holds numbers that are not finite, or holds no trits and nothing says that it should
     /// not.
     pub fn weight(&self, part: Part) -> Result<Weight, SourceError> {
-        let weight = self.weight_as_stored(part)?;
+        let weight = self.arranged(part, self.weight_as_stored(part)?)?;
         match &weight {
             Weight::Table(table) if !finite::is_finite(table) => {
                 Err(SourceError::NotFinite { name: self.name(part) })
@@ -375,7 +358,7 @@ impl Source {
         let ty = view.info().ty();
         let weight = match (&self.convention, part) {
             (Convention::HuggingFace(quantization), _) if ty == TensorType::U8 => {
-                self.unpack(&view, &name, quantization.as_ref(), self.expected(part)[0])?
+                self.unpack(&view, &name, quantization.as_ref(), self.stored_shape(part)[0])?
             }
             (Convention::HuggingFace(q), Part::Weight(layer, p)) => {
                 self.float_projection(&view, &name, q.as_ref(), &huggingface::module(layer, p))?
@@ -418,6 +401,10 @@ impl PartSource for Source {
 
     fn vector(&self, part: Part) -> Result<Option<Vec<f32>>, ModelError> {
         Ok(self.vector(part)?)
+    }
+
+    fn is_folded(&self, part: Part) -> bool {
+        self.folded.contains(&self.name(part))
     }
 
     fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {

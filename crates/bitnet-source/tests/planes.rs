@@ -11,7 +11,7 @@ use std::{
 
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_cpu::Cpu;
-use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending};
+use bitnet_device::{Batch, Device, Job, KvShape, Pass, Pending, SequenceShape};
 use bitnet_format::{Checkpoint, SafetensorsWriter, TensorSpec, TensorType, bitnet_keys};
 use bitnet_model::{MatrixForm, Part, Projection, Weight};
 use bitnet_quant::{Activations, Granularity, PackedTernary, Scales, TernaryMatrix};
@@ -56,7 +56,9 @@ fn product(cpu: &Cpu, weight: Weight, tokens: usize, form: Activations) -> Vec<f
         .unwrap();
     let mut x = cpu.rows(tokens, cols).unwrap();
     let ids: Vec<u32> = (0..tokens as u32).collect();
-    let mut pages = cpu.pages(KvShape { layers: 1, heads: 1, head_dim: 8 }, 1).unwrap();
+    let kv = KvShape { layers: 1, heads: 1, head_dim: 8 };
+    let shape = SequenceShape { kv, recurrent: None };
+    let mut pages = cpu.pages(shape, 1).unwrap();
     let mut pass = cpu.begin(Batch { ids: &ids, ..Batch::default() }, &mut pages, None).unwrap();
     pass.embed(&table, &mut x);
     let mut codes = cpu.codes(tokens, cols).unwrap();

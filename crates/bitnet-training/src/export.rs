@@ -137,7 +137,7 @@ fn write_master(trainer: &Trainer, tokenizer: &TokenizerFiles, directory: &Path)
     // A class with sub-norms takes floats for masters unless it is told that they are none.
     let dense: Vec<String> = match quantization.weights {
         None if config.sub_norms => (0..config.layers)
-            .flat_map(|layer| Projection::ALL.map(|p| huggingface::module(layer, p)))
+            .flat_map(|layer| Projection::PLAIN.map(|p| huggingface::module(layer, p)))
             .collect(),
         _ => Vec::new(),
     };

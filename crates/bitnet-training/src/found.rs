@@ -27,10 +27,11 @@ impl Found {
     /// When it cannot be read, has biases, or mixes ternary and dense projections.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         let source = Source::new(bitnet_source::open(path, &OpenOptions::default())?)?;
+        source.must_be_plain("training")?;
         let wrong = |what: &str| TrainError::Start { path: path.into(), what: what.into() };
         let all = || {
             (0..source.config().layers)
-                .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
+                .flat_map(|layer| Projection::PLAIN.map(|projection| (layer, projection)))
         };
         if all().any(|(layer, projection)| source.has(Part::Bias(layer, projection))) {
             return Err(wrong("its projections have biases, which training has not"));
@@ -120,8 +121,8 @@ impl Found {
     ) -> Result<Parameters, TrainError> {
         Parameters::from_parts(self.config(), device, |part| match part {
             Part::Weight(layer, projection) => {
-                let at = Projection::ALL.iter().position(|p| *p == projection).unwrap_or(0);
-                match &self.projections[layer * Projection::ALL.len() + at] {
+                let at = Projection::PLAIN.iter().position(|p| *p == projection).unwrap_or(0);
+                match &self.projections[layer * Projection::PLAIN.len() + at] {
                     Learned::Floats(values) => Ok(values.clone()),
                     Learned::Trits(trits) => {
                         masters(trits, granularity).ok_or_else(|| TrainError::Contradiction {

@@ -123,7 +123,7 @@ impl TrainingJob {
         let Some(lora) = self.lora.as_ref().filter(|lora| lora.rank > 0) else { return Ok(None) };
         let find = |name: &String| {
             let of = |p: &&Projection| family::huggingface::module(0, **p).ends_with(&format!(".{name}"));
-            let found = Projection::ALL.iter().find(of).copied();
+            let found = Projection::PLAIN.iter().find(of).copied();
             found.ok_or_else(|| {
                 TrainError::Job(format!(
                     "lora.projections has \"{name}\"; it can be q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj"
@@ -167,6 +167,10 @@ impl TrainingJob {
             heads: m.heads,
             kv_heads: m.kv_heads,
             head_dim: m.hidden / m.heads,
+            rotary_dim: m.hidden / m.heads,
+            gated_attention: false,
+            recurrent: None,
+            fold: None,
             vocab,
             context: m.context,
             norm_eps: m.norm_eps,

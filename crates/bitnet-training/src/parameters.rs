@@ -83,8 +83,8 @@ pub(crate) fn shapes(config: &Config) -> Vec<(Part, Kind, [usize; 2])> {
     for layer in 0..config.layers {
         let weight = |p: Projection| (Part::Weight(layer, p), Kind::Ternary, p.shape(config));
         let norm = |n: Norm| (Part::Norm(layer, n), Kind::Norm, [1, n.len(config)]);
-        all.extend(Projection::ALL.map(weight));
-        all.extend(Norm::of(config).map(norm));
+        all.extend(Projection::PLAIN.map(weight));
+        all.extend(Norm::of(config, layer).map(norm));
     }
     all.push((Part::FinalNorm, Kind::Norm, [1, hidden]));
     if !config.tied_head {
@@ -140,7 +140,7 @@ impl Parameters {
         self.list.iter_mut().for_each(|p| p.frozen = true);
         let (mut random, device) = (Random::new(seed ^ 0x51de_9a78), self.list[0].values.device());
         for layer in 0..config.layers {
-            for &projection in Projection::ALL.iter().filter(|p| side.projections.contains(p)) {
+            for &projection in Projection::PLAIN.iter().filter(|p| side.projections.contains(p)) {
                 let [outputs, inputs] = projection.shape(config);
                 let bound = 1.0 / (inputs as f32).sqrt();
                 let down = (0..side.rank * inputs).map(|_| (2.0 * random.unit() as f32 - 1.0) * bound);

@@ -145,7 +145,7 @@ fn budget(args: &QuantizeArgs, source: &Source) -> Result<Option<u64>> {
     let Some(bits) = args.bits_per_weight else { return Ok(args.budget) };
     let config = source.config();
     let of = |p: &Projection| p.shape(config).into_iter().map(|n| n as f64).product::<f64>();
-    let weights = config.layers as f64 * Projection::ALL.iter().map(of).sum::<f64>();
+    let weights = (0..config.layers).flat_map(|layer| Projection::of(config, layer)).map(of).sum::<f64>();
     Ok(Some((weights * bits / 8.0) as u64))
 }
 

@@ -7,7 +7,6 @@ mod cursor;
 mod geometry;
 mod header;
 mod metadata;
-mod order;
 mod split;
 mod type_name;
 mod value;

@@ -28,7 +28,16 @@ impl Sample {
     /// As many blocks of `config` as exceed the caches, at most its own.
     pub(super) fn of(config: &Config) -> Result<Self, ModelError> {
         let layers = BYTES.div_ceil(block(config).max(1)).clamp(1, config.layers);
-        let config = Config { layers, vocab: VOCABULARY, tied_head: true, ..config.clone() };
+        // Blocks of plain attention: the forms of matrices are compared, and those of other blocks have no other widths.
+        let config = Config {
+            layers,
+            vocab: VOCABULARY,
+            tied_head: true,
+            gated_attention: false,
+            recurrent: None,
+            fold: None,
+            ..config.clone()
+        };
         Ok(Self { config: config.check()? })
     }
 
@@ -39,7 +48,7 @@ impl Sample {
 
 /// Bytes of a block's trits.
 fn block(config: &Config) -> usize {
-    Projection::ALL.map(|p| p.shape(config)).iter().map(|[rows, cols]| rows * cols / 4).sum()
+    Projection::PLAIN.map(|p| p.shape(config)).iter().map(|[rows, cols]| rows * cols / 4).sum()
 }
 
 impl PartSource for Sample {

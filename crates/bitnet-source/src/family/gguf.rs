@@ -3,13 +3,17 @@
 use bitnet_format::{GgufKeys, GgufMetadata};
 use bitnet_model::{Config, GateActivation, Norm, Part, Projection, Rope};
 
-use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, huggingface};
+use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, QWEN35, huggingface};
 use crate::error::SourceError;
 
+mod hybrid;
 mod refusals;
 mod rope;
+mod sizes;
 
+use hybrid::NEXTN_KEY;
 pub use rope::{LLAMA3_ROPE_KEY, YARN_ROPE_KEY};
+use sizes::to_size;
 
 /// The key under which our own converter says what activations the model was trained with.
 pub const ACTIVATIONS_KEY: &str = "bitnet.activations";
@@ -32,6 +36,7 @@ pub(crate) fn family(architecture: &str) -> Option<&'static str> {
         "llama" => Some(LLAMA),
         "qwen2" => Some(QWEN2),
         "qwen3" => Some(QWEN3),
+        "qwen35" => Some(QWEN35),
         _ => None,
     }
 }
@@ -50,7 +55,7 @@ pub(crate) fn known(metadata: &GgufMetadata) -> Result<&str, SourceError> {
         Some(_) => Ok(architecture),
         None => Err(SourceError::Unsupported {
             what: format!("a GGUF of architecture '{architecture}'"),
-            cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama, qwen2 and qwen3".into(),
+            cure: "it runs bitnet, bitnet-b1.58, bitnet-25, llama, qwen2, qwen3 and qwen35".into(),
         }),
     }
 }
@@ -115,13 +120,21 @@ pub(crate) fn config(
             ));
         }
     };
-    for (tail, what) in
-        [("attention.value_length", "value length"), ("rope.dimension_count", "rotated dimensions")]
-    {
-        if let Some(n) = optional(tail)?.filter(|&n| n != head_dim) {
+    let hybrid = family == QWEN35;
+    let rotary_dim = optional("rope.dimension_count")?.unwrap_or(head_dim);
+    let rotated = (!hybrid).then_some(("rotated dimensions", Some(rotary_dim)));
+    let sizes = [("value length", optional("attention.value_length")?)];
+    for (what, said) in sizes.into_iter().chain(rotated) {
+        if let Some(n) = said.filter(|&n| n != head_dim) {
             return Err(SourceError::config(what, format!("the head dimension, {head_dim}"), n));
         }
     }
+    // The blocks that draft tokens are counted, and stand last.
+    let drafting = drafting_blocks(metadata)?;
+    let blocks = size("block_count")?;
+    let layers = blocks.checked_sub(drafting).ok_or_else(|| {
+        SourceError::config(key(NEXTN_KEY), format!("at most the {blocks} blocks there are"), drafting)
+    })?;
     let theta = metadata.opt_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let norm_eps = metadata.f32(&key("attention.layer_norm_rms_epsilon"))?;
     let context = optional("context_length")?.unwrap_or(2048);
@@ -134,17 +147,21 @@ pub(crate) fn config(
         family,
         hidden,
         ffn: size("feed_forward_length")?,
-        layers: size("block_count")?,
+        layers,
         heads,
         kv_heads: optional("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
+        rotary_dim,
+        gated_attention: hybrid,
+        recurrent: if hybrid { Some(hybrid::recurrent(metadata, architecture, layers)?) } else { None },
+        fold: None,
         vocab,
         context,
         norm_eps,
         rope: Rope { theta, scaling: rope::scaling(metadata, architecture, rope_divisors, context)? },
         activation: activation.unwrap_or(default_activation),
         sub_norms: matches!(family, BITNET | BITNET_B158),
-        qk_norms: family == QWEN3,
+        qk_norms: matches!(family, QWEN3 | QWEN35),
         input_norm_eps: match input_norms {
             true => Some(metadata.opt_f32(INPUT_NORM_KEY)?.unwrap_or(norm_eps)),
             false => None,
@@ -156,6 +173,16 @@ pub(crate) fn config(
     };
     refusals::arithmetic(metadata, architecture, &config)?;
     Ok(config.check()?)
+}
+
+/// How many blocks at the end of the file draft tokens.
+pub(crate) fn drafting_blocks(metadata: &GgufMetadata) -> Result<usize, SourceError> {
+    let architecture = metadata.architecture()?;
+    let key = format!("{architecture}.{NEXTN_KEY}");
+    match family(architecture) {
+        Some(QWEN35) => metadata.opt_u64(&key)?.map_or(Ok(0), |n| to_size(&key, n)),
+        _ => Ok(0),
+    }
 }
 
 /// Refuses weights that a rotation of their inputs was multiplied into: computed as they stand, they give noise.
@@ -178,10 +205,6 @@ fn stop_tokens(metadata: &GgufMetadata) -> Result<Vec<u32>, SourceError> {
         ids.extend(metadata.opt_u64(key)?.and_then(|id| u32::try_from(id).ok()));
     }
     Ok(ids)
-}
-
-fn to_size(key: &str, value: u64) -> Result<usize, SourceError> {
-    usize::try_from(value).map_err(|_| SourceError::config(key, "a size that fits in memory", value))
 }
 
 /// Whether the model was trained with int8 activations. Files do not say, ours excepted: BitNet architectures were;
@@ -247,6 +270,7 @@ pub fn name(part: Part) -> String {
                 Norm::AttentionSub => "attn_sub_norm",
                 Norm::Ffn => "ffn_norm",
                 Norm::FfnSub => "ffn_sub_norm",
+                Norm::DeltaOutput => "ssm_norm",
             };
             block(layer, stem, "weight")
         }
@@ -255,6 +279,17 @@ pub fn name(part: Part) -> String {
         Part::InputNorm(layer, projection) => {
             block(layer, &format!("{}_norm_in", stem(projection)), "weight")
         }
+        Part::Convolution(layer) => block(layer, "ssm_conv1d", "weight"),
+        Part::DecayRate(layer) => format!("blk.{layer}.ssm_a"),
+        Part::DecayBias(layer) => block(layer, "ssm_dt", "bias"),
+    }
+}
+
+/// The name of a part in a file of `family`.
+pub(crate) fn name_in(family: &str, part: Part) -> String {
+    match part {
+        Part::Norm(layer, Norm::Ffn) if family == QWEN35 => format!("blk.{layer}.post_attention_norm.weight"),
+        part => name(part),
     }
 }
 
@@ -265,13 +300,19 @@ pub fn scale_name(layer: usize, projection: Projection) -> String {
 
 fn stem(projection: Projection) -> &'static str {
     match projection {
-        Projection::Query => "attn_q",
+        // Queries and their gates are rows of one matrix.
+        Projection::Query | Projection::AttentionGate => "attn_q",
         Projection::Key => "attn_k",
         Projection::Value => "attn_v",
         Projection::Output => "attn_output",
         Projection::Gate => "ffn_gate",
         Projection::Up => "ffn_up",
         Projection::Down => "ffn_down",
+        Projection::DeltaInput => "attn_qkv",
+        Projection::DeltaGate => "attn_gate",
+        Projection::DeltaBeta => "ssm_beta",
+        Projection::DeltaDecay => "ssm_alpha",
+        Projection::DeltaOutput => "ssm_out",
     }
 }
 

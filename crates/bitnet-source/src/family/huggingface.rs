@@ -4,10 +4,11 @@ use bitnet_model::{Config, GateActivation, Norm, Part, Projection};
 use regex_lite::Regex;
 use serde_json::Value;
 
-use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
+use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, QWEN35};
 use crate::{error::SourceError, json::Fields};
 
 mod class;
+pub(in crate::family) mod hybrid;
 mod refusals;
 mod rope;
 
@@ -46,7 +47,7 @@ struct Pattern {
 impl Quantization {
     /// Whether all projections stay dense: a float model of a class whose floats are masters otherwise.
     fn keeps_every_projection(&self) -> bool {
-        !self.keep.is_empty() && Projection::ALL.iter().all(|&p| self.keeps_dense(&module(0, p)))
+        !self.keep.is_empty() && Projection::PLAIN.iter().all(|&p| self.keeps_dense(&module(0, p)))
     }
 
     /// Whether the module of that name (without `.weight`) stays dense.
@@ -66,10 +67,11 @@ pub fn config(
     json: &Value,
     generation: Option<&Value>,
 ) -> Result<(Config, Option<Quantization>), SourceError> {
-    let fields = Fields::new(json, "config.json")?;
-    let architecture = architecture(&fields)?;
+    let whole = Fields::new(json, "config.json")?;
+    let architecture = architecture(&whole)?;
     let family = family(&architecture)?;
-    refusals::forms(&fields)?;
+    refusals::forms(&whole)?;
+    let fields = Fields::new(if family == QWEN35 { hybrid::text(json) } else { json }, "config.json")?;
     let quantization = quantization(&fields, &architecture)?;
     let hidden = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
@@ -77,6 +79,7 @@ pub fn config(
         Some(dim) => dim,
         // Qwen3's class has its own default; the others divide.
         None if family == QWEN3 => 128,
+        None if family == QWEN35 => 256,
         None if heads > 0 && hidden.is_multiple_of(heads) => hidden / heads,
         None if heads == 0 => return Err(SourceError::config("num_attention_heads", "1 or more", heads)),
         None => {
@@ -89,25 +92,31 @@ pub fn config(
         Some(json) => Fields::new(json, "generation_config.json")?.ids("eos_token_id")?,
         None => Vec::new(),
     };
+    let layers = fields.size("num_hidden_layers")?;
+    let hybrid = family == QWEN35;
     // The defaults of the classes in `transformers`.
     let default_theta = if family == BITNET_B158 { 500_000.0 } else { 10_000.0 };
     let config = Config {
         family,
         hidden,
         ffn: fields.size("intermediate_size")?,
-        layers: fields.size("num_hidden_layers")?,
+        layers,
         heads,
         kv_heads: fields.optional_size("num_key_value_heads")?.unwrap_or(heads),
         head_dim,
+        rotary_dim: if hybrid { hybrid::rotary_dim(&fields, head_dim)? } else { head_dim },
+        gated_attention: hybrid,
+        recurrent: if hybrid { Some(hybrid::recurrent(&fields, layers)?) } else { None },
+        fold: None,
         vocab: fields.size("vocab_size")?,
         context,
         norm_eps: fields.optional_number("rms_norm_eps")?.unwrap_or(if sub_norms { 1e-5 } else { 1e-6 }),
-        rope: rope::read(&fields, default_theta, context)?,
+        rope: rope::read(&fields, default_theta, context, hybrid)?,
         activation: gate(&fields, family)?,
         sub_norms,
-        qk_norms: family == QWEN3,
+        qk_norms: matches!(family, QWEN3 | QWEN35),
         input_norm_eps: input_norm_eps(&fields)?,
-        tied_head: fields.optional_bool("tie_word_embeddings")?.unwrap_or(family == BITNET),
+        tied_head: tied(&fields)?.or(tied(&whole)?).unwrap_or(family == BITNET),
         trained_int8: quantization.as_ref().is_some_and(|q| !q.keeps_every_projection()),
         bos: fields.ids("bos_token_id")?.first().copied(),
         eos: if eos.is_empty() { fields.ids("eos_token_id")? } else { eos },
@@ -116,13 +125,18 @@ pub fn config(
     Ok((config.check()?, quantization))
 }
 
+fn tied(fields: &Fields<'_>) -> Result<Option<bool>, SourceError> {
+    fields.optional_bool("tie_word_embeddings")
+}
+
 /// Which biases the class gives a model of this `config.json`: those of attention's inputs, of its output, of the feed-forward
 /// layer.
 pub(crate) fn biases(json: &Value) -> Result<[bool; 3], SourceError> {
-    let fields = Fields::new(json, "config.json")?;
+    let family = family(&architecture(&Fields::new(json, "config.json")?)?)?;
+    let fields = Fields::new(if family == QWEN35 { hybrid::text(json) } else { json }, "config.json")?;
     let said = |key: &str| Ok::<bool, SourceError>(fields.optional_bool(key)?.unwrap_or(false));
     let attention = said("attention_bias")?;
-    Ok(match family(&architecture(&fields)?)? {
+    Ok(match family {
         QWEN2 => [true, false, false],
         LLAMA => [attention, attention, said("mlp_bias")?],
         _ => [attention, attention, false],
@@ -222,25 +236,35 @@ pub fn names(part: Part) -> Vec<String> {
                 Norm::AttentionSub => &["self_attn.attn_sub_norm", "self_attn.inner_attn_ln"],
                 Norm::Ffn => &["post_attention_layernorm"],
                 Norm::FfnSub => &["mlp.ffn_sub_norm", "mlp.ffn_layernorm"],
+                Norm::DeltaOutput => &["linear_attn.norm"],
             };
             tails.iter().map(|tail| format!("model.layers.{layer}.{tail}.weight")).collect()
         }
         Part::Weight(layer, projection) => one(format!("{}.weight", module(layer, projection))),
         Part::Bias(layer, projection) => one(format!("{}.bias", module(layer, projection))),
         Part::InputNorm(layer, projection) => one(format!("{}.rms_norm.weight", module(layer, projection))),
+        Part::Convolution(layer) => one(format!("model.layers.{layer}.linear_attn.conv1d.weight")),
+        Part::DecayRate(layer) => one(format!("model.layers.{layer}.linear_attn.A_log")),
+        Part::DecayBias(layer) => one(format!("model.layers.{layer}.linear_attn.dt_bias")),
     }
 }
 
 /// The module of a projection, as patterns of `modules_to_not_convert` see it.
 pub fn module(layer: usize, projection: Projection) -> String {
     let tail = match projection {
-        Projection::Query => "self_attn.q_proj",
+        // Queries and their gates are rows of one matrix.
+        Projection::Query | Projection::AttentionGate => "self_attn.q_proj",
         Projection::Key => "self_attn.k_proj",
         Projection::Value => "self_attn.v_proj",
         Projection::Output => "self_attn.o_proj",
         Projection::Gate => "mlp.gate_proj",
         Projection::Up => "mlp.up_proj",
         Projection::Down => "mlp.down_proj",
+        Projection::DeltaInput => "linear_attn.in_proj_qkv",
+        Projection::DeltaGate => "linear_attn.in_proj_z",
+        Projection::DeltaBeta => "linear_attn.in_proj_b",
+        Projection::DeltaDecay => "linear_attn.in_proj_a",
+        Projection::DeltaOutput => "linear_attn.out_proj",
     };
     format!("model.layers.{layer}.{tail}")
 }

@@ -138,6 +138,9 @@ impl Source {
         }
         let Some(inner) = self.inner_name(name) else { return Kind::Beside };
         Kind::Of(match layer_of(inner) {
+            Some(layer) if (self.config.layers..self.config.layers + self.drafting).contains(&layer) => {
+                return Kind::Beside;
+            }
             Some(layer) if layer >= self.config.layers => Change::MoreLayers,
             _ if inner.contains("expert") || inner.contains("_exps") || inner.contains("router") => {
                 Change::Expert
@@ -247,8 +250,8 @@ impl Source {
             Convention::Gguf { .. } => [self.config.family == QWEN2, false, false],
             _ => self.biases,
         };
-        let biases = (0..self.config.layers).flat_map(|l| Projection::ALL.map(|p| (p, Part::Bias(l, p))));
-        match biases.into_iter().find(|&(p, part)| needed[group(p)] && !self.has(part)) {
+        let mut biases = self.projections().into_iter().map(|(l, p)| (p, Part::Bias(l, p)));
+        match biases.find(|&(p, part)| needed[group(p)] && !self.has(part)) {
             Some((_, part)) => Err(self.missing(part)),
             None => Ok(()),
         }
@@ -258,14 +261,9 @@ impl Source {
     pub(super) fn missing(&self, part: Part) -> SourceError {
         let name = self.name(part);
         let of = |layer: usize| Part::Norm(layer, bitnet_model::Norm::Attention);
-        let layer = match part {
-            Part::Norm(layer, _)
-            | Part::Weight(layer, _)
-            | Part::Bias(layer, _)
-            | Part::InputNorm(layer, _) => layer,
-            _ => return SourceError::missing(name),
-        };
-        if layer > 0 && !self.has(of(layer)) && !self.has(Part::Weight(layer, Projection::Query)) {
+        let Some(layer) = part.layer() else { return SourceError::missing(name) };
+        let first = Projection::of(&self.config, layer)[0];
+        if layer > 0 && !self.has(of(layer)) && !self.has(Part::Weight(layer, first)) {
             return SourceError::config(
                 "number of layers",
                 format!("{layer}, as many as the file has"),

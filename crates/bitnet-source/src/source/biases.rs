@@ -5,8 +5,14 @@ use bitnet_model::Projection;
 /// Which of the three switches of biases a projection belongs to.
 pub(super) fn group(projection: Projection) -> usize {
     match projection {
-        Projection::Query | Projection::Key | Projection::Value => 0,
+        Projection::Query | Projection::Key | Projection::Value | Projection::AttentionGate => 0,
         Projection::Output => 1,
         Projection::Gate | Projection::Up | Projection::Down => 2,
+        // Recurrent blocks have none whatever their attention has; as those of the feed-forward layer, they would be named.
+        Projection::DeltaInput
+        | Projection::DeltaGate
+        | Projection::DeltaBeta
+        | Projection::DeltaDecay
+        | Projection::DeltaOutput => 2,
     }
 }

@@ -1,10 +1,10 @@
 //! Projections: trits as files hold them, masters, and floats that stay as they are.
 
 use bitnet_format::{TensorView, hf_packed_to_ternary, recognize_ternary};
-use bitnet_model::{Part, Projection, Weight};
+use bitnet_model::{Projection, Weight};
 use bitnet_quant::{QuantConfig, Scales, TernaryMatrix, weights::absmean};
 
-use super::{Convention, Source};
+use super::Source;
 use crate::{
     error::SourceError,
     family::{
@@ -81,7 +81,7 @@ impl Source {
         layer: usize,
         projection: Projection,
     ) -> Result<Weight, SourceError> {
-        let (ty, order) = (view.info().ty(), self.row_order(projection));
+        let ty = view.info().ty();
         let trits = match ty {
             _ if ty.is_ternary() => Some(view.to_ternary()?),
             _ if ty.is_float() => recognize_ternary(view)?,
@@ -97,40 +97,13 @@ impl Source {
                     format!("floats in '{name}'"),
                 ));
             }
-            let dense = table(view)?;
-            return Ok(Weight::Table(match order {
-                Some(order) => dense.reorder_rows(&order)?,
-                None => dense,
-            }));
-        };
-        let trits = match order {
-            Some(order) => trits.reorder_rows(&order),
-            None => trits,
+            return Ok(Weight::Table(table(view)?));
         };
         if !scaled {
             return Ok(Weight::Ternary(trits));
         }
         let factors = self.checkpoint.tensor(&scale_name)?.to_f32()?;
         scale_by(trits, &factors).map(Weight::Ternary).map_err(SourceError::quant(&scale_name))
-    }
-
-    /// Whether the rows of `part` stand in the file in another order than in the model.
-    pub fn reorders(&self, part: Part) -> bool {
-        matches!(part, Part::Weight(_, projection) if self.row_order(projection).is_some())
-    }
-
-    /// The order that undoes a converter's permutation of this projection's rows.
-    pub(super) fn row_order(&self, projection: Projection) -> Option<Vec<usize>> {
-        let c = &self.config;
-        match (&self.convention, projection) {
-            (Convention::Gguf { interleaved: true }, Projection::Query) => {
-                Some(gguf::half_split_order(c.heads, c.head_dim))
-            }
-            (Convention::Gguf { interleaved: true }, Projection::Key) => {
-                Some(gguf::half_split_order(c.kv_heads, c.head_dim))
-            }
-            _ => None,
-        }
     }
 }
 

@@ -89,9 +89,7 @@ impl Conversation {
     fn answer(&mut self, show: impl FnMut(&Step<'_>) -> Result<()>) -> Result<Outcome> {
         let ids = self.prompt()?;
         // What the session holds already need not be read again; at least one token must be.
-        let held = self.session.tokens().iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        let held = held.min(ids.len().saturating_sub(1));
-        self.session.truncate(held);
+        let held = self.session.keep_prefix(&ids);
         generate::generate(&mut self.session, &ids[held..], &self.options, show)
     }
 

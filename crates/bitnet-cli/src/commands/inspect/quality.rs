@@ -137,6 +137,12 @@ fn projection(projection: Projection) -> &'static str {
         Projection::Gate => "gate",
         Projection::Up => "up",
         Projection::Down => "down",
+        Projection::AttentionGate => "attention gate",
+        Projection::DeltaInput => "delta q k v",
+        Projection::DeltaGate => "delta gate",
+        Projection::DeltaBeta => "delta beta",
+        Projection::DeltaDecay => "delta decay",
+        Projection::DeltaOutput => "delta o",
     }
 }
 

@@ -3,7 +3,10 @@
 use bitnet_format::{GgufMetadata, GgufValue};
 use bitnet_model::Config;
 
-use super::super::arithmetic::{GGUF, Said, Sizes};
+use super::{
+    super::arithmetic::{GGUF, Said, Sizes},
+    hybrid::OWN_KEYS,
+};
 use crate::error::SourceError;
 
 fn unsupported(what: impl Into<String>, cure: &str) -> SourceError {
@@ -54,7 +57,8 @@ pub(super) fn arithmetic(
     config: &Config,
 ) -> Result<(), SourceError> {
     let sizes = Sizes { head_dim: config.head_dim, hidden: config.hidden, layers: config.layers };
-    for rule in GGUF {
+    let own = if config.recurrent.is_some() { &OWN_KEYS[..] } else { &[] };
+    for rule in GGUF.iter().filter(|rule| !own.contains(&rule.key)) {
         let key = format!("{architecture}.{}", rule.key);
         let Some(value) = metadata.get(&key) else { continue };
         let said = said(&value);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3};
+use super::super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, QWEN35};
 use crate::{error::SourceError, json::Fields};
 
 /// What a class in `architectures` stands for.
@@ -13,11 +13,12 @@ pub(super) fn family(architecture: &str) -> Result<&'static str, SourceError> {
         "LlamaForCausalLM" | "MistralForCausalLM" => LLAMA,
         "Qwen2ForCausalLM" => QWEN2,
         "Qwen3ForCausalLM" => QWEN3,
+        "Qwen3_5ForCausalLM" | "Qwen3_5ForConditionalGeneration" => QWEN35,
         other => {
             return Err(SourceError::Unsupported {
                 what: format!("a {other}"),
                 cure: "it runs BitNetForCausalLM, BitnetForCausalLM, LlamaForCausalLM, MistralForCausalLM, \
-                       Qwen2ForCausalLM and Qwen3ForCausalLM"
+                       Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3_5ForCausalLM and Qwen3_5ForConditionalGeneration"
                     .into(),
             });
         }
@@ -34,6 +35,8 @@ pub(super) fn architecture(fields: &Fields<'_>) -> Result<String, SourceError> {
         Some("mistral") => Some("MistralForCausalLM"),
         Some("qwen2") => Some("Qwen2ForCausalLM"),
         Some("qwen3") => Some("Qwen3ForCausalLM"),
+        Some("qwen3_5_text") => Some("Qwen3_5ForCausalLM"),
+        Some("qwen3_5") => Some("Qwen3_5ForConditionalGeneration"),
         _ => None,
     };
     let named = match list.first() {
@@ -44,7 +47,7 @@ pub(super) fn architecture(fields: &Fields<'_>) -> Result<String, SourceError> {
     named.map(str::to_owned).ok_or_else(|| match model_type {
         Some(other) => SourceError::Unsupported {
             what: format!("a model of type '{other}'"),
-            cure: "config.json names no class in `architectures`; bitnet, llama, mistral, qwen2 and qwen3 are known".into(),
+            cure: "config.json names no class in `architectures`; bitnet, llama, mistral, qwen2, qwen3, qwen3_5 and qwen3_5_text are known".into(),
         },
         None => SourceError::config("architectures in config.json", "the name of a model class", "none"),
     })

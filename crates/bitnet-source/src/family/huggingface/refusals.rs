@@ -9,6 +9,7 @@ use super::{
         arithmetic::{CONFIG_JSON, Said, Sizes},
     },
     class::architecture,
+    hybrid::OWN_KEYS,
 };
 use crate::{error::SourceError, json::Fields};
 
@@ -35,7 +36,8 @@ pub(super) fn forms(fields: &Fields<'_>) -> Result<(), SourceError> {
 /// Refuses every key that changes what is computed and that `config` has no word for.
 pub(super) fn arithmetic(fields: &Fields<'_>, config: &Config) -> Result<(), SourceError> {
     let sizes = Sizes { head_dim: config.head_dim, hidden: config.hidden, layers: config.layers };
-    for rule in CONFIG_JSON {
+    let own = if config.recurrent.is_some() { &OWN_KEYS[..] } else { &[] };
+    for rule in CONFIG_JSON.iter().filter(|rule| !own.contains(&rule.key)) {
         if let Some(value) = fields.get(rule.key) {
             rule.check(&said(value), sizes, rule.key, &value.to_string())?;
         }
@@ -72,6 +74,10 @@ fn said(value: &Value) -> Said {
 /// Attention that does not see all earlier positions would silently be computed wrongly. A window as wide as the context hides
 /// nothing.
 fn windows(fields: &Fields<'_>, config: &Config) -> Result<(), SourceError> {
+    if config.recurrent.is_some() {
+        // Its kinds of layers have been read, and none of them has a window.
+        return Ok(());
+    }
     let qwen = matches!(config.family, QWEN2 | QWEN3);
     let used = fields.optional_bool("use_sliding_window")?.unwrap_or(!qwen);
     // Mistral's class has a window where nothing is said, not even null.
@@ -109,7 +115,7 @@ fn head_norms(fields: &Fields<'_>, config: &Config) -> Result<(), SourceError> {
             let what = if wanted { "with" } else { "without" };
             return Err(unsupported(
                 format!("a {} model {what} norms of queries and keys ({key} is {wanted})", config.family),
-                "Qwen3-class models have them, and no others",
+                "Qwen3- and Qwen3.5-class models have them, and no others",
             ));
         }
     }

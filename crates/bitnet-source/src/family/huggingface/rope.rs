@@ -26,14 +26,20 @@ const KNOWN: [&str; 15] = [
     "long_factor",
 ];
 
-/// Reads base and scaling; `context` is what the model is made for.
-pub(super) fn read(fields: &Fields<'_>, default_theta: f32, context: usize) -> Result<Rope, SourceError> {
+/// Reads base and scaling; `context` is what the model is made for. Of a hybrid other keys than those of the scaling stand in the
+/// same object: the share of a head that is rotated, and sections of positions in several dimensions, which are one for text.
+pub(super) fn read(
+    fields: &Fields<'_>,
+    default_theta: f32,
+    context: usize,
+    hybrid: bool,
+) -> Result<Rope, SourceError> {
     let outer = fields.optional_number("rope_theta")?;
     let Some((name, object)) = scaling(fields)? else {
         return Ok(Rope { theta: outer.unwrap_or(default_theta), scaling: RopeScaling::None });
     };
     let inner = Fields::new(object, name)?;
-    known_keys(&inner, name)?;
+    known_keys(&inner, name, hybrid)?;
     // The one inside is what newer files mean; `transformers` reads it first, too.
     let theta = inner.optional_number("rope_theta")?.or(outer).unwrap_or(default_theta);
     let kind = match (inner.optional_str("rope_type")?, inner.optional_str("type")?) {
@@ -83,15 +89,19 @@ fn plain(scaling: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// Refuses keys that mean something in code of their own.
-fn known_keys(inner: &Fields<'_>, name: &str) -> Result<(), SourceError> {
-    if let Some(factor) = inner.optional_number("partial_rotary_factor")?.filter(|&factor| factor != 1.0) {
+fn known_keys(inner: &Fields<'_>, name: &str, hybrid: bool) -> Result<(), SourceError> {
+    if !hybrid
+        && let Some(factor) = inner.optional_number("partial_rotary_factor")?.filter(|&factor| factor != 1.0)
+    {
         return Err(SourceError::Unsupported {
             what: format!("a model that rotates a part of each head (partial_rotary_factor is {factor})"),
             cure: "whole heads are rotated here".into(),
         });
     }
     let own = ["partial_rotary_factor", "finetuned"];
-    match inner.keys().find(|key| !KNOWN.contains(key) && !own.contains(key)) {
+    let sections = if hybrid { &["mrope_section", "mrope_interleaved"][..] } else { &[] };
+    let known = |key: &&str| KNOWN.contains(key) || own.contains(key) || sections.contains(key);
+    match inner.keys().find(|key| !known(key)) {
         None => Ok(()),
         Some(key) => Err(SourceError::Unsupported {
             what: format!("a model with '{key}' in {name}"),
