@@ -14,6 +14,7 @@
 mod arithmetic;
 pub mod bitnet_file;
 pub mod gguf;
+pub mod hadamard;
 pub mod huggingface;
 
 /// The names that [`bitnet_model::Config::family`] takes.
