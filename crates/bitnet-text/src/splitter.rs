@@ -9,18 +9,20 @@
 //! | LLaMA-3 | `llama-bpe`, `llama3`, `llama-v3`, `falcon3`, `falcon-h1`, `pixtral`, `midm-2.0`, `lfm2` | yes | yes |
 //! | LLaMA-3 expression only | `smaug-bpe`, `dbrx`, `chatglm-bpe` | no | no |
 //! | Qwen2 | `qwen2`, `deepseek-r1-qwen`, `stablelm2`, `megrez`, `hunyuan` | no | no |
+//! | Qwen3.5 | `qwen35` | no | no |
 //! | GPT-2 | `gpt-2`, `gpt2`, `phi-2`, `mpt`, `olmo`, `jina-es`, `jina-de`, `jais`, `trillion` | no | no |
 //! | digits, then GPT-2 | `starcoder`, `refact`, `command-r`, `smollm`, `codeshell`, `exaone` | no | no |
 //! | Falcon | `falcon` | no | no |
 //! | Falcon-E | `falcon_e`, `falcon-e` | no | no |
 //! | llama.cpp's default | `default` | no | no |
 //!
-//! `falcon3` follows upstream llama.cpp. `falcon_e` exists only in forks; it is punctuation runs, GPT-2, single digits.
+//! `qwen35` is Qwen2 with marks (`\p{M}`) among the letters. `falcon3` follows upstream llama.cpp. `falcon_e` exists only in forks; it is punctuation runs, GPT-2, single digits.
 
 use serde_json::{Value, json};
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 pub(crate) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 const PUNCTUATION_AND_BACKTICK: &str = r"[\p{P}\$\+<=>\^~\|`]+";
@@ -41,7 +43,7 @@ const fn row(names: &'static [&'static str], patterns: &'static [&'static str]) 
     Splitter { names, patterns, ignore_merges: false, adds_bos: false }
 }
 
-static TABLE: [Splitter; 8] = [
+static TABLE: [Splitter; 9] = [
     Splitter {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         patterns: &[LLAMA3],
@@ -50,6 +52,7 @@ static TABLE: [Splitter; 8] = [
     },
     row(&["smaug-bpe", "dbrx", "chatglm-bpe"], &[LLAMA3]),
     row(&["qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan"], &[QWEN2]),
+    row(&["qwen35"], &[QWEN35]),
     row(&["gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jina-es", "jina-de", "jais", "trillion"], &[GPT2]),
     row(&["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone"], &[r"\p{N}", GPT2]),
     row(&["falcon"], &[PUNCTUATION_AND_BACKTICK, GPT2, "[0-9][0-9][0-9]"]),

@@ -34,8 +34,12 @@ impl Tokenizer {
             .enumerate()
             .filter(|(at, l)| !l.is_empty() && (*at > 0 || !l.starts_with("#version")));
         let merges: Vec<&str> = lines.map(|(_, line)| line).collect();
-        let qwen = class.starts_with("Qwen2");
-        let splitter = Splitter::by_name(if qwen { "qwen2" } else { "gpt2" });
+        let (splitter, qwen) = match class {
+            _ if class.starts_with("Qwen3_5") => ("qwen35", true),
+            _ if class.starts_with("Qwen2") => ("qwen2", true),
+            _ => ("gpt2", false),
+        };
+        let splitter = Splitter::by_name(splitter);
         let file = json!({
             "version": "1.0",
             "added_tokens": tokens,

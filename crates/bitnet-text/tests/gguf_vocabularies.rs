@@ -112,6 +112,7 @@ fn each_splitter_cuts_in_its_own_way() {
         ("falcon3", "123 4|abc|Ġ 12|.`"),
         ("smaug-bpe", "123 4|ab c|Ġ 12|.`"),
         ("qwen2", "1 2 3 4|ab c|Ġ 1 2|.`"),
+        ("qwen35", "1 2 3 4|ab c|Ġ 1 2|.`"),
         ("gpt-2", "1234|ab c|Ġ12|.`"),
         ("starcoder", "1 2 3 4|ab c|Ġ 1 2|.`"),
         ("falcon", "123 4|ab c|Ġ12|.`"),
