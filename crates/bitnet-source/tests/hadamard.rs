@@ -75,10 +75,10 @@ fn through_gguf(name: &str, keys: &Map<String, Value>) -> Result<Option<Contract
 #[test]
 fn a_whole_contract_says_what_is_folded_and_how() {
     let read = through_gguf("whole", &contract()).unwrap().unwrap();
-    assert_eq!((read.block(), read.gdn_v_grouped()), (4, true));
+    assert_eq!((read.fold().block, read.gdn_v_grouped()), (4, true));
     let signs: [(usize, &[f32]); 2] =
         [(8, &[1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0]), (4, &[-1.0, 1.0, 1.0, -1.0])];
-    assert!(read.signs().iter().map(|(width, s)| (*width, &s[..])).eq(signs));
+    assert!(read.fold().signs.iter().map(|(width, s)| (*width, &s[..])).eq(signs));
     assert!(read.folds("output.weight") && read.folds("blk.1.ffn_down.weight"));
     assert!(
         !read.folds("token_embd.weight")
@@ -101,10 +101,10 @@ fn inputs_may_keep_their_signs() {
     for (key, empty) in [("sign_widths", json!([])), ("sign_values", json!([]))] {
         keys.insert(format!("prism.hadamard.{key}"), empty);
     }
-    assert!(through_gguf("identity", &keys).unwrap().unwrap().signs().is_empty());
+    assert!(through_gguf("identity", &keys).unwrap().unwrap().fold().signs.is_empty());
     keys.remove("prism.hadamard.sign_widths");
     keys.remove("prism.hadamard.sign_values");
-    assert!(through_gguf("unsigned", &keys).unwrap().unwrap().signs().is_empty());
+    assert!(through_gguf("unsigned", &keys).unwrap().unwrap().fold().signs.is_empty());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn hadamard_json_is_the_same_contract_under_the_names_of_hugging_face() {
     name("inverse_weight_names", json!(["language_model.model.embed_tokens.weight"]));
     name("sign_values", json!([1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, 1.0, 1.0, -1.0]));
     let read = Contract::of_json(&Value::Object(keys.clone()), inputs).unwrap();
-    assert_eq!(read.signs(), through_gguf("beside", &contract()).unwrap().unwrap().signs());
+    assert_eq!(read.fold(), through_gguf("beside", &contract()).unwrap().unwrap().fold());
     assert!(read.folds("language_model.lm_head.weight"));
     assert!(read.inverts("language_model.model.embed_tokens.weight"));
     // GGUF's names are none of this form's, and other keys none of this file's.

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use bitnet_format::{GgufMetadata, GgufValue};
+use bitnet_model::HadamardFold;
 use serde_json::{Map, Value};
 
 use crate::error::SourceError;
@@ -37,8 +38,7 @@ const ARRAY: u32 = 9;
 /// A contract that was checked against the tensors of its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contract {
-    block: usize,
-    signs: Vec<(usize, Vec<f32>)>,
+    fold: HadamardFold,
     weights: BTreeSet<String>,
     inverse: BTreeSet<String>,
     gdn_v_grouped: bool,
@@ -116,14 +116,9 @@ impl Contract {
         }
     }
 
-    /// Numbers that are transformed together: a power of two.
-    pub fn block(&self) -> usize {
-        self.block
-    }
-
-    /// The signs by width of the input, +1 or -1 each; empty where inputs keep their signs.
-    pub fn signs(&self) -> &[(usize, Vec<f32>)] {
-        &self.signs
+    /// The transform: its block, and its signs for the widths of all matrices that are folded, or none where inputs keep theirs.
+    pub fn fold(&self) -> &HadamardFold {
+        &self.fold
     }
 
     /// Whether the product with this matrix needs its input transformed. A table that is [inverted](Self::inverts) does too where it
@@ -176,7 +171,8 @@ impl Contract {
         if weights.is_empty() {
             return Err(keys.wrong("weight_names", "the names of the folded matrices", "none"));
         }
-        let contract = Self { block, signs, weights, inverse, gdn_v_grouped };
+        let fold = HadamardFold { block, signs };
+        let contract = Self { fold, weights, inverse, gdn_v_grouped };
         for name in &contract.weights {
             let known = stem(name).is_some_and(|stem| names.folded.contains(&stem));
             contract.check_name(&keys, "weight_names", name, known, &inputs)?;
@@ -205,10 +201,11 @@ impl Contract {
             });
         }
         let Some(width) = inputs(name) else { return wrong("names of tensors that the model has") };
-        if width == 0 || !width.is_multiple_of(self.block) {
-            return wrong(&format!("matrices whose inputs are blocks of {}", self.block));
+        let HadamardFold { block, signs } = &self.fold;
+        if width == 0 || !width.is_multiple_of(*block) {
+            return wrong(&format!("matrices whose inputs are blocks of {block}"));
         }
-        if !self.signs.is_empty() && !self.signs.iter().any(|(of, _)| *of == width) {
+        if !signs.is_empty() && !signs.iter().any(|(of, _)| *of == width) {
             return wrong(&format!("matrices with inputs of a width in {PREFIX}sign_widths, not {width}"));
         }
         Ok(())
