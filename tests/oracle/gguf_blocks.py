@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-F32, F16, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, Q2_0 = 0, 1, 8, 30, 34, 35, 36, 42
+F32, F16, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, Q2_0, PQ2_0 = 0, 1, 8, 30, 34, 35, 36, 42, 142
 
 
 def i2_s(trits, scale):
@@ -54,8 +54,8 @@ def tq1_0(trits, scale):
 
 
 def q2_0(trits, scales):
-    """Groups of 64: f16 d, then element j in byte j/4 at shift 2*(j%4)."""
-    codes = (trits + 1).astype(np.uint8).reshape(-1, 16, 4)
+    """Groups as wide as `trits` (64; 128 is PQ2_0): f16 d, then element j in byte j/4 at shift 2*(j%4)."""
+    codes = (trits + 1).astype(np.uint8).reshape(len(trits), -1, 4)
     data = codes[..., 0] | codes[..., 1] << 2 | codes[..., 2] << 4 | codes[..., 3] << 6
     d = scales.astype(np.float16).reshape(-1, 1).view(np.uint8)
     return np.concatenate([d, data], axis=1).tobytes()
@@ -105,6 +105,8 @@ class Writer:
             return struct.pack("<I", 8) + self._string(value)
         if isinstance(value[0], (str, bytes)):
             return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(self._string, value))
+        if isinstance(value[0], bool):
+            return struct.pack("<IIQ", 9, 7, len(value)) + bytes(value)
         if isinstance(value[0], float):
             return struct.pack("<IIQ", 9, 6, len(value)) + np.asarray(value, "<f4").tobytes()
         return struct.pack("<IIQ", 9, 5, len(value)) + np.asarray(value, "<i4").tobytes()

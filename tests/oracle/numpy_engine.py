@@ -41,7 +41,7 @@ def quantize(x):
 
 class Model:
     def __init__(self, directory):
-        self.config = c = json.loads((directory / "config.json").read_text())
+        self.config = c = self.text(json.loads((directory / "config.json").read_text()))
         self.tensors = read(directory)
         self.quant = c.get("quantization_config") or {}
         self.one_bit = c["architectures"][0] == "BitnetForCausalLM"
@@ -54,6 +54,11 @@ class Model:
         self.eps = 1e-6 if FAULT == "eps-1e-6" else c["rms_norm_eps"]
         self.linears = {}
         self.frequencies, self.magnitude = self.rope_frequencies()
+
+    @staticmethod
+    def text(config):
+        """The part about text, of models that see."""
+        return {**config, **config.get("text_config", {})}
 
     def rope_frequencies(self):
         c = self.config
@@ -204,13 +209,13 @@ class Model:
         return (h @ embedding.T).astype(F)
 
 
-def main(arguments):
+def main(arguments, engine=Model):
     command, directory = arguments[0], pathlib.Path(arguments[1])
     if command not in ("logits", "run") or not directory.is_dir():
         print(f"the numpy engine has no answer to {' '.join(arguments[:2])}", file=sys.stderr)
         return 2
     ids = json.loads(pathlib.Path(arguments[arguments.index("--ids-file") + 1]).read_text())
-    model = Model(directory)
+    model = engine(directory)
     if command == "logits":
         np.save(arguments[arguments.index("--out") + 1], model.logits(ids))
         return 0

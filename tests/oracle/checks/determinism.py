@@ -73,5 +73,7 @@ def same(got, want, where):
 def check_many(table, bitnet, directories, quick):
     for directory in directories:
         folder = directory / "expected" / "f32"
-        prompts = [c["prompt_ids"] for c in load_json(folder / "cases.json")][: 2 if quick else 3]
+        # The fourth prompt of a hybrid is long: states must not depend on how many positions are computed at once.
+        most = 4 if "qwen35-" in directory.name else 3
+        prompts = [c["prompt_ids"] for c in load_json(folder / "cases.json")][: 2 if quick else most]
         check(table, bitnet, directory, directory.name, prompts, quick, load_json(directory / "config.json"))
