@@ -70,9 +70,15 @@ pub struct Case {
     pub margins: Vec<f64>,
 }
 
-/// The prompts of `<dir>/expected/f32/cases.json`.
+/// A file with expected values: of a directory in `<dir>/expected/f32`, of a GGUF file in `<dir>` itself.
+fn expected(dir: &str, file: &str) -> PathBuf {
+    let of_directory = oracle(&format!("{dir}/expected/f32"));
+    if of_directory.exists() { of_directory.join(file) } else { oracle(dir).join(file) }
+}
+
+/// The prompts of `cases.json` among the expected values.
 pub fn cases(dir: &str) -> Vec<Case> {
-    let text = fs::read(oracle(&format!("{dir}/expected/f32/cases.json"))).unwrap();
+    let text = fs::read(expected(dir, "cases.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let ids =
         |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect();
@@ -84,7 +90,8 @@ pub fn cases(dir: &str) -> Vec<Case> {
     json.as_array().unwrap().iter().map(case).collect()
 }
 
-/// The expected logits of prompt `i`, if they are in the repository.
+/// The expected logits of prompt `i`, if they are in the repository: of all positions, or of the last four of a long prompt.
 pub fn expected_logits(dir: &str, i: usize) -> Option<Array> {
-    fs::read(oracle(&format!("{dir}/expected/f32/logits_{i}.npy"))).ok().map(|bytes| npy(&bytes))
+    let names = [format!("logits_{i}.npy"), format!("logits_{i}_last4.npy")];
+    names.iter().find_map(|name| fs::read(expected(dir, name)).ok()).map(|bytes| npy(&bytes))
 }
