@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bitnet_evaluation::EvaluationError;
 use bitnet_format::{Checkpoint, OpenOptions, TensorType};
-use bitnet_inference::{InferenceEngine, KvType, LoadOptions, LoadProgress, SamplingOptions, Sparsity};
+use bitnet_inference::{
+    InferenceEngine, KvType, LoadOptions, LoadProgress, SamplingDefaults, SamplingOptions, Sparsity,
+};
 
 use bitnet_model::GateActivation;
 use bitnet_source::Source;
@@ -184,21 +186,60 @@ const TOP_P: f32 = 0.9;
 const TOP_K: usize = 40;
 const PENALTY_WINDOW: usize = 64;
 
-/// The sampler's options; a seed is made up where none is given.
-pub fn sampling(args: &SamplingArgs) -> SamplingOptions {
+/// The sampler's options: what the flags say, else the model's files, else this program. What the files decide is told.
+pub fn sampling(args: &SamplingArgs, engine: &InferenceEngine) -> SamplingOptions {
+    let nothing = SamplingDefaults::default();
+    let wish = engine.sampling_defaults().unwrap_or_else(|error| {
+        terminal::warning(format_args!("{error}; what its files say of sampling is passed over"));
+        nothing
+    });
+    let options = chosen(args, wish);
+    let told = suggested(&options, &chosen(args, nothing));
+    if !told.is_empty() {
+        terminal::note(format_args!("{} by the model's own files; flags override", told.join(", ")));
+    }
+    options
+}
+
+/// A seed is made up where none is given.
+fn chosen(args: &SamplingArgs, model: SamplingDefaults) -> SamplingOptions {
     let default = SamplingOptions::default();
+    let said = |flag: Option<f32>, model: Option<f32>, otherwise| flag.or(model).unwrap_or(otherwise);
+    let count = |flag: Option<u32>, model: Option<usize>, otherwise| {
+        flag.map(|n| n as usize).or(model).unwrap_or(otherwise)
+    };
     SamplingOptions {
-        temperature: if args.greedy { 0.0 } else { args.temperature.unwrap_or(TEMPERATURE) },
-        top_k: args.top_k.map_or(TOP_K, |k| k as usize),
-        top_p: args.top_p.unwrap_or(TOP_P),
-        min_p: args.min_p.unwrap_or(default.min_p),
-        repetition_penalty: args.repetition_penalty.unwrap_or(default.repetition_penalty),
+        temperature: if args.greedy { 0.0 } else { said(args.temperature, model.temperature, TEMPERATURE) },
+        top_k: count(args.top_k, model.top_k, TOP_K),
+        top_p: said(args.top_p, model.top_p, TOP_P),
+        min_p: said(args.min_p, model.min_p, default.min_p),
+        repetition_penalty: said(
+            args.repetition_penalty,
+            model.repetition_penalty,
+            default.repetition_penalty,
+        ),
         frequency_penalty: args.frequency_penalty.unwrap_or(default.frequency_penalty),
         presence_penalty: args.presence_penalty.unwrap_or(default.presence_penalty),
-        penalty_window: args.penalty_window.map_or(PENALTY_WINDOW, |n| n as usize),
+        penalty_window: count(args.penalty_window, model.penalty_window, PENALTY_WINDOW),
         logit_bias: args.logit_bias.iter().map(|b| (b.id, b.bias)).collect(),
         seed: args.seed.unwrap_or_else(new_seed),
     }
+}
+
+/// What has an effect in `options` and is not what `otherwise` would be.
+fn suggested(options: &SamplingOptions, otherwise: &SamplingOptions) -> Vec<String> {
+    let greedy = options.temperature == 0.0;
+    let penalizes = options.repetition_penalty != 1.0;
+    let all = [
+        ("temperature", true, options.temperature, otherwise.temperature),
+        ("top-k", !greedy, options.top_k as f32, otherwise.top_k as f32),
+        ("top-p", !greedy, options.top_p, otherwise.top_p),
+        ("min-p", !greedy, options.min_p, otherwise.min_p),
+        ("repetition penalty", true, options.repetition_penalty, otherwise.repetition_penalty),
+        ("penalty window", penalizes, options.penalty_window as f32, otherwise.penalty_window as f32),
+    ];
+    let differs = all.into_iter().filter(|(_, counts, is, was)| *counts && is != was);
+    differs.map(|(name, _, value, _)| format!("{name} {value}")).collect()
 }
 
 /// Six digits that differ from run to run, short enough to be typed again.
@@ -217,9 +258,13 @@ mod tests {
     use crate::args::{Cli, Command};
 
     fn asked(options: &str) -> SamplingOptions {
+        beside(options, SamplingDefaults::default())
+    }
+
+    fn beside(options: &str, model: SamplingDefaults) -> SamplingOptions {
         let words = ["bitnet", "run"].into_iter().chain(options.split_whitespace());
         let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!("not run") };
-        sampling(&args.sampling)
+        chosen(&args.sampling, model)
     }
 
     #[test]
@@ -238,6 +283,39 @@ mod tests {
         };
         assert_eq!(asked("--seed 3"), expected);
         assert_eq!(asked("--seed 3 --greedy"), SamplingOptions { temperature: 0.0, ..expected });
+    }
+
+    #[test]
+    fn a_models_files_are_asked_before_this_program_and_after_the_flags() {
+        let model = SamplingDefaults {
+            temperature: Some(1.0),
+            top_k: Some(20),
+            top_p: Some(0.95),
+            min_p: Some(0.1),
+            repetition_penalty: Some(1.25),
+            penalty_window: Some(7),
+        };
+        let said = beside("--seed 3", model);
+        assert_eq!((said.temperature, said.top_k, said.top_p, said.min_p), (1.0, 20, 0.95, 0.1));
+        assert_eq!((said.repetition_penalty, said.penalty_window), (1.25, 7));
+        let told = [
+            "temperature 1",
+            "top-k 20",
+            "top-p 0.95",
+            "min-p 0.1",
+            "repetition penalty 1.25",
+            "penalty window 7",
+        ];
+        assert_eq!(suggested(&said, &asked("--seed 3")), told);
+        let flags = "--seed 3 --temperature 0.5 --top-k 0 --top-p 0.5 --min-p 0 --repetition-penalty 1 --penalty-window 64";
+        assert_eq!(beside(flags, model), asked(flags));
+        let greedy = beside("--seed 3 --greedy", model);
+        assert_eq!(
+            suggested(&greedy, &asked("--seed 3 --greedy")),
+            ["repetition penalty 1.25", "penalty window 7"]
+        );
+        let some = SamplingDefaults { top_k: Some(40), penalty_window: Some(7), ..Default::default() };
+        assert!(suggested(&beside("--seed 3", some), &asked("--seed 3")).is_empty());
     }
 
     #[test]

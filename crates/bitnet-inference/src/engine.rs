@@ -16,7 +16,9 @@ use bitnet_quant::Activations;
 use bitnet_source::{Adapted, Adapter, Source};
 use bitnet_text::{ChatTemplate, Tokenizer};
 
-use crate::{EngineError, Runs, SamplingMemory, Tuning, tuning::granted_threads, vocabulary};
+use crate::{
+    EngineError, Runs, SamplingDefaults, SamplingMemory, Tuning, tuning::granted_threads, vocabulary,
+};
 
 /// Bytes of matrices read so far and in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,8 @@ pub(crate) struct Inner {
     template_names: Vec<String>,
     /// What ends a generation.
     stops: Vec<u32>,
+    /// What the files suggest, or what is wrong with it, which matters to those who ask.
+    sampling_defaults: Result<SamplingDefaults, String>,
     context: usize,
     pub(crate) prefill: usize,
     activations: Activations,
@@ -161,6 +165,7 @@ impl InferenceEngine {
         let template = vocabulary::chat_template(source.checkpoint(), tokenizer.as_ref())?;
         let template_names = vocabulary::template_names(source.checkpoint()).to_vec();
         let stops = vocabulary::stop_tokens(source.checkpoint(), source.config(), tokenizer.as_ref());
+        let sampling_defaults = SamplingDefaults::of(source.checkpoint()).map_err(|e| e.to_string());
         let memory = HybridMemoryPool::new();
         let device = Cpu::new(kernel, threads.clone(), memory.clone())
             .with_kv(options.kv)
@@ -204,6 +209,7 @@ impl InferenceEngine {
                 template,
                 template_names,
                 stops,
+                sampling_defaults,
                 context,
                 prefill,
                 activations,
@@ -249,6 +255,14 @@ impl InferenceEngine {
     /// The tokens that end a generation, ascending; see [`vocabulary::stop_tokens`].
     pub fn stop_tokens(&self) -> &[u32] {
         &self.inner.stops
+    }
+
+    /// How the model's files suggest that its next token be chosen.
+    ///
+    /// # Errors
+    /// [`EngineError::Sampling`] where they suggest what cannot be.
+    pub fn sampling_defaults(&self) -> Result<SamplingDefaults, EngineError> {
+        self.inner.sampling_defaults.clone().map_err(EngineError::Sampling)
     }
 
     /// The kernel in use.

@@ -40,7 +40,9 @@ pub use error::EngineError;
 pub use generation::{Generation, Piece};
 pub use prompt::{PREFILL, cut, kept};
 pub use runs::Runs;
-pub use sampler::{LARGEST_SHIFT, Sampler, SamplingMemory, SamplingOptions, TokenLogprobs, argmax};
+pub use sampler::{
+    LARGEST_SHIFT, Sampler, SamplingDefaults, SamplingMemory, SamplingOptions, TokenLogprobs, argmax,
+};
 pub use session::Session;
 pub use tuner::{Trial, TuneOptions, Tuned, tune};
 pub use tuning::Tuning;

@@ -12,9 +12,11 @@ use bitnet_kernels::{Kernel, exp};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 
+mod defaults;
 mod options;
 mod window;
 
+pub use defaults::SamplingDefaults;
 pub use options::{LARGEST_SHIFT, SamplingOptions};
 use window::Window;
 

@@ -13,19 +13,19 @@ pub struct SamplingArgs {
     /// Always take the likeliest token; the same as --temperature 0
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
     pub greedy: bool,
-    /// Higher is more surprising; 0 is greedy [default: 0.6]
+    /// Higher is more surprising; 0 is greedy [default: what the model's files say, else 0.6]
     #[arg(long, alias = "temp", value_name = "T", value_parser = number::non_negative)]
     pub temperature: Option<f32>,
-    /// Choose among the K likeliest tokens; 0 is all, which takes longer with a large vocabulary [default: 40]
+    /// Choose among the K likeliest tokens; 0 is all, which takes longer with a large vocabulary [default: what the model's files say, else 40]
     #[arg(long, value_name = "K", value_parser = number::from_0::<u32>)]
     pub top_k: Option<u32>,
-    /// Choose among the likeliest tokens that together have this probability; 1 is all [default: 0.9]
+    /// Choose among the likeliest tokens that together have this probability; 1 is all [default: what the model's files say, else 0.9]
     #[arg(long, value_name = "P", value_parser = number::positive_probability)]
     pub top_p: Option<f32>,
-    /// Drop tokens less likely than this share of the likeliest one [default: 0]
+    /// Drop tokens less likely than this share of the likeliest one [default: what the model's files say, else 0]
     #[arg(long, value_name = "P", value_parser = number::probability)]
     pub min_p: Option<f32>,
-    /// Divide (or multiply, below zero) the logits of recent tokens by this [default: 1]
+    /// Divide (or multiply, below zero) the logits of recent tokens by this [default: what the model's files say, else 1]
     #[arg(long, alias = "repeat-penalty", value_name = "X", value_parser = number::ratio)]
     pub repetition_penalty: Option<f32>,
     /// Lower a logit by this for every recent occurrence [default: 0]

@@ -70,7 +70,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     load::warn_of_idle(&args.sampling);
     let engine = load::engine(&plan.model, &args.engine)?;
     let ids = prompt_ids(&engine, prompt, args)?;
-    let options = options(args);
+    let options = options(args, &engine);
     load::check_biases(&engine, &options.sampling)?;
     let mut session = engine.session().map_err(load::failure)?;
     let mut out = TextOut::new();
@@ -204,7 +204,7 @@ fn prompt_ids(engine: &InferenceEngine, prompt: Prompt, args: &RunArgs) -> Resul
     encode_chat(tokenizer, template, &messages, true).map_err(|e| load::failure(e.into()))
 }
 
-fn options(args: &RunArgs) -> GenerateOptions {
+fn options(args: &RunArgs, engine: &InferenceEngine) -> GenerateOptions {
     let first_look = args.first.is_none()
         && args.model.is_none()
         && args.prompt.is_none()
@@ -214,7 +214,7 @@ fn options(args: &RunArgs) -> GenerateOptions {
         max_new_tokens: args
             .max_new_tokens
             .map_or(if first_look { NEW_TOKENS_OF_BOX } else { NEW_TOKENS }, |n| n as usize),
-        sampling: load::sampling(&args.sampling),
+        sampling: load::sampling(&args.sampling, engine),
         stop: args.stop.clone(),
         ignore_eos: args.ignore_eos,
         logprobs: args.logprobs.map(usize::from),

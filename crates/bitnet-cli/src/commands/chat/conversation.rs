@@ -39,7 +39,7 @@ impl Conversation {
     pub fn new(engine: &InferenceEngine, args: &ChatArgs) -> Result<Self> {
         let options = GenerateOptions {
             max_new_tokens: args.max_new_tokens.map_or(NEW_TOKENS, |n| n as usize),
-            sampling: load::sampling(&args.sampling),
+            sampling: load::sampling(&args.sampling, engine),
             stop: args.stop.clone(),
             ignore_eos: args.ignore_eos,
             ..GenerateOptions::default()
