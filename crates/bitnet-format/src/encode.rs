@@ -67,6 +67,16 @@ pub enum EncodeError {
         /// The last column of the block.
         last: usize,
     },
+    /// A weight of 0 where a format has signs only.
+    #[error("{format} has no zeros, and the weight at row {row}, column {col} is 0")]
+    Zero {
+        /// The name of the format.
+        format: &'static str,
+        /// The row of the weight, counted from 0.
+        row: usize,
+        /// The column of the weight, counted from 0.
+        col: usize,
+    },
     /// A scale that is infinite or zero as f16.
     #[error("{format} stores scales as f16, which cannot hold {scale:e} (row {row})")]
     ScaleRange {
@@ -116,20 +126,59 @@ pub fn encode_tq2_0(matrix: &TernaryMatrix) -> Result<Encoded, EncodeError> {
 /// As [`encode_tq2_0`].
 pub fn encode_tq1_0(matrix: &TernaryMatrix) -> Result<Encoded, EncodeError> {
     blocks(matrix, "TQ1_0", 256, |codes, scale, bytes| {
-        let code = |e: usize| u16::from(codes[e / 4] >> (2 * (e % 4)) & 3);
-        // Byte m of a run of `len` holds weights m, len + m, ... as base-3 digits, the first most significant.
-        let mut run = |first: usize, len: usize, digits: usize| {
-            for m in 0..len {
-                let padded = (0..5).map(|n| if n < digits { code(first + len * n + m) } else { 0 });
-                let value = padded.fold(0, |v, digit| 3 * v + digit);
-                bytes.push((value * 256).div_ceil(243) as u8);
-            }
-        };
-        run(0, 32, 5);
-        run(160, 16, 5);
-        run(240, 4, 4);
+        base3(codes, [(0, 32, 5), (160, 16, 5), (240, 4, 4)], bytes);
         bytes.extend(scale);
     })
+}
+
+/// PTQ1_0 of PrismML's llama.cpp: five trits a byte, an f16 scale per 128.
+///
+/// # Errors
+/// As [`encode_tq2_0`], with blocks of 128.
+pub fn encode_ptq1_0(matrix: &TernaryMatrix) -> Result<Encoded, EncodeError> {
+    blocks(matrix, "PTQ1_0", 128, |codes, scale, bytes| {
+        base3(codes, [(0, 16, 5), (80, 8, 5), (120, 2, 4)], bytes);
+        bytes.extend(scale);
+    })
+}
+
+/// For each run of (first weight, bytes, digits): byte m of a run of `len` holds weights m, len + m, ... as base-3 digits, the
+/// first most significant.
+fn base3(codes: &[u8], runs: [(usize, usize, usize); 3], bytes: &mut Vec<u8>) {
+    let code = |e: usize| u16::from(codes[e / 4] >> (2 * (e % 4)) & 3);
+    for (first, len, digits) in runs {
+        for m in 0..len {
+            let padded = (0..5).map(|n| if n < digits { code(first + len * n + m) } else { 0 });
+            let value = padded.fold(0, |v, digit| 3 * v + digit);
+            bytes.push((value * 256).div_ceil(243) as u8);
+        }
+    }
+}
+
+/// Q1_0 of PrismML's llama.cpp: a bit for each sign, an f16 scale per 128. A block of zeros alone has a scale of 0.
+///
+/// # Errors
+/// As [`encode_tq2_0`] with blocks of 128, and when a weight is 0 beside others that are not.
+pub fn encode_q1_0(matrix: &TernaryMatrix) -> Result<Encoded, EncodeError> {
+    let zero = |row: usize| {
+        let blocks = matrix.row_codes(row).chunks(32).enumerate();
+        let mut mixed = blocks.filter(|(_, codes)| codes.iter().any(|&c| c != ZEROS));
+        mixed.find_map(|(i, codes)| Some((row, 128 * i + first_zero(codes)?)))
+    };
+    whole_blocks(matrix, "Q1_0", 128)?;
+    if let Some((row, col)) = (0..matrix.rows()).find_map(zero) {
+        return Err(EncodeError::Zero { format: "Q1_0", row, col });
+    }
+    blocks(matrix, "Q1_0", 128, |codes, scale, bytes| {
+        bytes.extend(scale);
+        let bit = |e: usize| codes[e / 4] >> (2 * (e % 4) + 1) & 1;
+        bytes.extend((0..16).map(|m| (0..8).fold(0, |byte, n| byte | bit(8 * m + n) << n)));
+    })
+}
+
+/// Where the first code of trit 0 is.
+fn first_zero(codes: &[u8]) -> Option<usize> {
+    (0..4 * codes.len()).find(|e| codes[e / 4] >> (2 * (e % 4)) & 3 == 1)
 }
 
 /// Q2_0: codes in plain order with an f16 scale per `group` of 64 (ggml) or 128 (an earlier variant).

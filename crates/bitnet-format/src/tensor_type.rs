@@ -5,7 +5,7 @@ use std::fmt;
 /// How the elements of a tensor are stored.
 ///
 /// The block layouts are those of ggml; "group" and "block" run along a row. Sources: llama.cpp `ggml-common.h`,
-/// the fork in microsoft/BitNet (I2_S), ik_llama.cpp (IQ*_BN).
+/// the fork in microsoft/BitNet (I2_S), ik_llama.cpp (IQ*_BN), PrismML's fork (PTQ1_0, Q1_0), OxiBonsai (TQ2_0_G128).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TensorType {
@@ -79,6 +79,13 @@ pub enum TensorType {
         /// Weights that share a scale: 64 or 128.
         group: usize,
     },
+    /// 128 trits in 34 bytes: the codes of [`TensorType::Q2_0`], the f16 scale behind them; a code of 3 is another 0. Told
+    /// from Q2_0 only by its bytes.
+    Tq2_0G128,
+    /// 128 trits in 28 bytes: five to a byte in base 3, the f16 scale behind them.
+    Ptq1_0,
+    /// 128 weights in 18 bytes: f16 scale, a bit for each sign; none is 0.
+    Q1_0,
     /// 64 trits in 13 bytes, an f16 scale per row.
     Iq1Bn,
     /// 64 trits in 16 bytes, an f32 scale per row.
@@ -117,6 +124,9 @@ impl TensorType {
             T::Tq1_0 => (256, 54),
             T::Tq2_0 => (256, 66),
             T::Q2_0 { group } => (group, 2 + group / 4),
+            T::Tq2_0G128 => (128, 34),
+            T::Ptq1_0 => (128, 28),
+            T::Q1_0 => (128, 18),
             _ => return None,
         })
     }
@@ -147,10 +157,9 @@ impl TensorType {
     /// Whether [`to_ternary`](crate::TensorView::to_ternary) decodes this type.
     pub fn is_ternary(self) -> bool {
         use TensorType as T;
-        matches!(
-            self,
-            T::Tq1_0 | T::Tq2_0 | T::I2S | T::I2S64 | T::Q2_0 { .. } | T::Iq1Bn | T::Iq2Bn | T::Iq2BnR4
-        )
+        let of_blocks =
+            matches!(self, T::Tq1_0 | T::Tq2_0 | T::Q2_0 { .. } | T::Tq2_0G128 | T::Ptq1_0 | T::Q1_0);
+        of_blocks || matches!(self, T::I2S | T::I2S64 | T::Iq1Bn | T::Iq2Bn | T::Iq2BnR4)
     }
 
     /// Whether this is F32, F16 or BF16.
@@ -215,6 +224,9 @@ impl fmt::Display for TensorType {
             T::I2S => "I2_S",
             T::I2S64 => "I2_S (64/16)",
             T::Q2_0 { group } => return write!(f, "Q2_0 (groups of {group})"),
+            T::Tq2_0G128 => "TQ2_0_G128",
+            T::Ptq1_0 => "PTQ1_0",
+            T::Q1_0 => "Q1_0",
             T::Iq1Bn => "IQ1_BN",
             T::Iq2Bn => "IQ2_BN",
             T::Iq2BnR4 => "IQ2_BN_R4",

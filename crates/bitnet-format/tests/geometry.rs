@@ -145,6 +145,39 @@ fn number_142_is_pq2_0_by_its_size() {
 }
 
 #[test]
+fn number_143_is_ptq1_0_and_41_is_q1_0_by_their_sizes() {
+    let file = |id, bytes: usize| RawGguf::new(vec![tensor("t", &[256, 16], id, 0)], vec![0x15; bytes]);
+    assert_eq!(types(&file(143, 16 * 56), OpenOptions::default()), [TensorType::Ptq1_0]);
+    // IQ1_TN, which had the number before.
+    assert_eq!(types(&file(143, 16 * 54), OpenOptions::default()), [TensorType::Unknown(143)]);
+    assert_eq!(types(&file(41, 16 * 36), OpenOptions::default()), [TensorType::Q1_0]);
+    assert_eq!(types(&file(41, 16 * 40), OpenOptions::default()), [TensorType::Unknown(41)]);
+}
+
+#[test]
+fn the_order_of_blocks_of_128_is_that_of_all_tensors_of_the_file() {
+    // Codes and scale of the first tensor can be read both ways; those of the second only in one.
+    let (open, told) = ((0x2a04u16, 0x05u8), (0x3800, 0xa5));
+    let block = |(scale, codes): (u16, u8), last: bool| {
+        let (scale, codes) = (scale.to_le_bytes(), [codes; 32]);
+        if last { [&codes[..], &scale].concat() } else { [&scale[..], &codes].concat() }
+    };
+    for (last, ty) in [(false, G128), (true, TensorType::Tq2_0G128)] {
+        let raw = |tensors: &[(u16, u8)]| {
+            let mut raw = q2_0(&vec![(32, 32 * 34); tensors.len()]);
+            raw.data = tensors.iter().flat_map(|&t| block(t, last).repeat(32)).collect();
+            raw
+        };
+        assert_eq!(types(&raw(&[open]), OpenOptions::default()), [TensorType::Unknown(42)]);
+        assert_eq!(types(&raw(&[open, told]), OpenOptions::default()), [ty, ty]);
+        let file = Checkpoint::from_bytes(raw(&[told]).bytes().into(), &OpenOptions::default()).unwrap();
+        let read = file.tensor("t0").unwrap().to_ternary().unwrap();
+        assert_eq!(read.scales(), &bitnet_quant::Scales::Tensor(0.5));
+        assert!(read.codes().iter().all(|&codes| codes == 0xa5));
+    }
+}
+
+#[test]
 fn number_39_is_mxfp4_or_tl2_by_its_size() {
     let file = |bytes: usize| RawGguf::new(vec![tensor("t", &[512, 16], 39, 0)], vec![0x15; bytes]);
     assert_eq!(types(&file(16 * 16 * 17), OpenOptions::default()), [TensorType::Mxfp4]);

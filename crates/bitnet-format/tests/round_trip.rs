@@ -87,6 +87,10 @@ proptest! {
         check(TensorType::Q2_0 { group: 64 }, &groups, encode::encode_q2_0(&groups, 64).unwrap());
         let wide = ternary(rows + 16, cols, Granularity::Group(128), seed);
         check(TensorType::Q2_0 { group: 128 }, &wide, encode::encode_q2_0(&wide, 128).unwrap());
+        check(TensorType::Ptq1_0, &wide, encode::encode_ptq1_0(&wide).unwrap());
+        let signs: Vec<i8> = wide.codes().iter().flat_map(|c| [0, 2, 4, 6].map(|s| (c >> s & 2) as i8 - 1)).collect();
+        let signs = TernaryMatrix::from_trits(rows + 16, cols, &signs, wide.scales().clone()).unwrap();
+        check(TensorType::Q1_0, &signs, encode::encode_q1_0(&signs).unwrap());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{FormatError, FormatErrorKind as Kind, TensorType, TensorView};
 
 use super::{
     dense,
-    gather::{ZEROS, has_three},
+    gather::{ZEROS, first_three},
     ternary::Rows,
 };
 
@@ -37,8 +37,8 @@ impl TensorView<'_> {
         let lenient = matches!(info.ty(), TensorType::Q2_0 { .. } | TensorType::Tq2_0);
         let (mut at, mut three) = (0, None);
         self.ternary_rows().runs(row, |codes, weights, scale| {
-            if !lenient && has_three(codes) {
-                three.get_or_insert(at);
+            if !lenient && let Some(first) = first_three(codes) {
+                three.get_or_insert(at + first);
             }
             for (j, out) in out[at..at + weights].iter_mut().enumerate() {
                 *out = f32::from((codes[j / 4] >> (2 * (j % 4)) & 3) as i8 - 1) * scale;
@@ -46,7 +46,7 @@ impl TensorView<'_> {
             at += weights;
         });
         match three {
-            Some(col) => Err(self.quant(QuantError::NotATrit { row, col })),
+            Some(at) => Err(self.no_trit(row, at)),
             None => Ok(()),
         }
     }
@@ -123,7 +123,7 @@ impl TensorView<'_> {
     /// row's scale, equal rows the tensor's.
     ///
     /// # Errors
-    /// When the type is not ternary, a weight is no trit (code 3), or a scale is not finite.
+    /// When the type is not ternary, a weight is no trit (code 3), or a scale is not finite. Weights of +2 are counted.
     pub fn to_ternary(&self) -> Result<TernaryMatrix, FormatError> {
         self.collect_ternary(|codes, stride| {
             codes.chunks_exact_mut(stride).enumerate().for_each(|(row, codes)| self.copy_codes(row, codes));
@@ -147,7 +147,35 @@ impl TensorView<'_> {
         let mut codes = vec![0; rows * stride];
         decode(&mut codes, stride);
         let scales = self.ternary_scales()?.coarsest(cols);
-        TernaryMatrix::new(rows, cols, codes, scales).map_err(|e| self.quant(e))
+        TernaryMatrix::new(rows, cols, codes, scales).map_err(|e| match e {
+            QuantError::NotATrit { row, col } => self.no_trit(row, col),
+            other => self.quant(other),
+        })
+    }
+
+    /// Why the first code of 3, which is at `row` and `col`, is no trit.
+    fn no_trit(&self, row: usize, col: usize) -> FormatError {
+        let (tensor, ty) = (self.info().name().to_owned(), self.info().ty());
+        match ty {
+            TensorType::Q2_0 { .. } | TensorType::Tq2_0 => {
+                self.error(Kind::PlusTwo { tensor, count: self.threes(), row, col })
+            }
+            TensorType::Ptq1_0 => self.error(Kind::Base3 { tensor, row, col }),
+            _ => self.quant(QuantError::NotATrit { row, col }),
+        }
+    }
+
+    /// The codes of 3 in groups whose scale is not 0.
+    fn threes(&self) -> u64 {
+        let rows = self.ternary_rows();
+        let mut count = 0;
+        for row in 0..rows.rows {
+            rows.runs(row, |codes, _, scale| {
+                let of = |codes: &u8| u64::from((codes & (codes >> 1) & 0x55).count_ones());
+                count += if scale == 0.0 { 0 } else { codes.iter().map(of).sum() };
+            });
+        }
+        count
     }
 
     fn ternary_rows(&self) -> Rows<'_> {
@@ -198,8 +226,8 @@ fn advice(ty: TensorType) -> &'static str {
         }
         TensorType::Unknown(id) if crate::gguf::type_name(id).is_some() => {
             "this type is not read; a GGUF file of the same model in F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to \
-             Q6_K, IQ4_NL, IQ4_XS or MXFP4 is, or in I2_S, TQ1_0, TQ2_0 or Q2_0 where it is ternary, and so is the \
-             original Hugging Face model"
+             Q6_K, IQ4_NL, IQ4_XS or MXFP4 is, or in I2_S, TQ1_0, TQ2_0, Q2_0, PTQ1_0 or Q1_0 where it is ternary, and so is \
+             the original Hugging Face model"
         }
         TensorType::Unknown(_) => {
             "no such type is known to this program; the original Hugging Face model can be read, or a GGUF file of the \

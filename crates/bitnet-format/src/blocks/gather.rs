@@ -50,6 +50,13 @@ pub(crate) fn has_three(codes: &[u8]) -> bool {
     codes.iter().fold(0, |any, b| any | b & (b >> 1) & 0x55) != 0
 }
 
+/// Where the first of the two-bit codes is that is 3.
+pub(crate) fn first_three(codes: &[u8]) -> Option<usize> {
+    let threes = |b: u8| b & (b >> 1) & 0x55;
+    let at = codes.iter().position(|&b| threes(b) != 0)?;
+    Some(4 * at + threes(codes[at]).trailing_zeros() as usize / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

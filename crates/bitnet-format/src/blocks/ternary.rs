@@ -1,6 +1,7 @@
 //! Ternary rows: every layout to plain 2-bit codes (trit + 1, four to a byte, first lowest) and scales.
 //!
-//! Sources: ggml `dequantize_row_tq1_0`, `_tq2_0`, `_q2_0`; bitnet.cpp `quantize_i2_s`; ik_llama.cpp `iqk_quantize.cpp`.
+//! Sources: ggml `dequantize_row_tq1_0`, `_tq2_0`, `_q2_0`; bitnet.cpp `quantize_i2_s`; ik_llama.cpp `iqk_quantize.cpp`;
+//! PrismML's `ggml-common.h` for blocks of 128.
 
 use crate::TensorType;
 
@@ -43,6 +44,18 @@ impl Rows<'_> {
             T::Q2_0 { group } => {
                 bytes.chunks_exact(2 + group / 4).for_each(|b| visit(&b[2..], group, half_at(b, 0)));
             }
+            T::Tq2_0G128 => bytes.as_chunks::<34>().0.iter().for_each(|b| {
+                codes.iter_mut().zip(&b[..32]).for_each(|(code, &b)| *code = threes_to_zeros(b));
+                visit(&codes[..32], 128, half_at(b, 32));
+            }),
+            T::Ptq1_0 => bytes.as_chunks::<28>().0.iter().for_each(|b| {
+                ptq1_0(b, &mut codes);
+                visit(&codes[..32], 128, half_at(b, 26));
+            }),
+            T::Q1_0 => bytes.as_chunks::<18>().0.iter().for_each(|b| {
+                signs(&b[2..], &mut codes);
+                visit(&codes[..32], 128, half_at(b, 0));
+            }),
             T::Iq1Bn => bytes[2..].as_chunks::<13>().0.iter().for_each(|b| {
                 iq1_bn(b, &mut codes);
                 visit(&codes[..16], 64, half_at(bytes, 0));
@@ -61,6 +74,7 @@ impl Rows<'_> {
         match self.ty {
             TensorType::Tq1_0 | TensorType::Tq2_0 => Some(256),
             TensorType::Q2_0 { group } => Some(group),
+            TensorType::Tq2_0G128 | TensorType::Ptq1_0 | TensorType::Q1_0 => Some(128),
             TensorType::Iq1Bn | TensorType::Iq2Bn | TensorType::Iq2BnR4 => Some(self.cols),
             _ => None,
         }
@@ -135,11 +149,25 @@ const DIGITS: [u16; 256] = {
     table
 };
 
+/// [`DIGITS`], with five codes of 3 for each of the 13 bytes that no number below 3^5 is written as.
+const CHECKED_DIGITS: [u16; 256] = {
+    let mut table = DIGITS;
+    let mut byte = 0;
+    while byte < 256 {
+        let number = byte as u32 * 243 / 256;
+        if (number * 256).div_ceil(243) != byte as u32 {
+            table[byte] = 0x3ff;
+        }
+        byte += 1;
+    }
+    table
+};
+
 /// Weights `len * n..len * (n + 1)` are digit `n` of the `len` bytes, for `n` in `0..digits`.
-fn digit_planes(bytes: &[u8], digits: usize, out: &mut [u8]) {
+fn digit_planes(table: &[u16; 256], bytes: &[u8], digits: usize, out: &mut [u8]) {
     let width = bytes.len() / 4;
     for (k, four) in bytes.as_chunks::<4>().0.iter().enumerate() {
-        let lane = |i: usize| u64::from(DIGITS[usize::from(four[i])]) << (16 * i);
+        let lane = |i: usize| u64::from(table[usize::from(four[i])]) << (16 * i);
         let lanes = lane(0) | lane(1) | lane(2) | lane(3);
         for n in 0..digits {
             let picked = lanes >> (2 * n) & 0x0003_0003_0003_0003;
@@ -150,9 +178,37 @@ fn digit_planes(bytes: &[u8], digits: usize, out: &mut [u8]) {
 }
 
 fn tq1_0(block: &[u8; 54], codes: &mut [u8]) {
-    digit_planes(&block[..32], 5, &mut codes[..40]);
-    digit_planes(&block[32..48], 5, &mut codes[40..60]);
-    digit_planes(&block[48..52], 4, &mut codes[60..64]);
+    digit_planes(&DIGITS, &block[..32], 5, &mut codes[..40]);
+    digit_planes(&DIGITS, &block[32..48], 5, &mut codes[40..60]);
+    digit_planes(&DIGITS, &block[48..52], 4, &mut codes[60..64]);
+}
+
+/// As [`tq1_0`] with half as many bytes of each kind; the codes of a byte that is no number of trits are 3.
+fn ptq1_0(block: &[u8; 28], codes: &mut [u8]) {
+    digit_planes(&CHECKED_DIGITS, &block[..16], 5, &mut codes[..20]);
+    digit_planes(&CHECKED_DIGITS, &block[16..24], 5, &mut codes[20..30]);
+    let [a, b] = [block[24], block[25]].map(|byte| CHECKED_DIGITS[usize::from(byte)]);
+    for (n, out) in (0..4).step_by(2).zip(&mut codes[30..32]) {
+        let pair = |n: u16| (a >> (2 * n) & 3) | (b >> (2 * n) & 3) << 2;
+        *out = (pair(n) | pair(n + 1) << 4) as u8;
+    }
+}
+
+/// Every code of 3 made a code of 1.
+fn threes_to_zeros(codes: u8) -> u8 {
+    codes ^ (codes & (codes >> 1) & 0x55) << 1
+}
+
+/// Code 2 for each bit that is set, code 0 for the others, the lowest bit first.
+fn signs(bytes: &[u8], codes: &mut [u8]) {
+    for (byte, out) in bytes.iter().zip(codes.as_chunks_mut::<2>().0) {
+        // Bits to every other place.
+        let spread = |nibble: u8| {
+            let wide = (nibble | nibble << 2) & 0x33;
+            (wide | wide << 1) & 0x55
+        };
+        *out = [spread(byte & 15) << 1, spread(byte >> 4) << 1];
+    }
 }
 
 fn tq2_0(block: &[u8; 66], codes: &mut [u8]) {

@@ -382,6 +382,34 @@ pub enum FormatErrorKind {
         /// What is wrong with its weights or scales.
         error: QuantError,
     },
+    /// Two-bit codes that stand for twice the scale.
+    #[error(
+        "tensor {tensor:?}: {count} of its weights are +2 (code 3; the first at row {row}, column {col}), so it is no ternary matrix: \
+         the same model in F16 or BF16 can be read"
+    )]
+    PlusTwo {
+        /// The tensor that is not ternary.
+        tensor: String,
+        /// Weights of twice their scale, where that is not 0.
+        count: u64,
+        /// Row of the first.
+        row: usize,
+        /// Column of the first.
+        col: usize,
+    },
+    /// A byte of trits in base 3 that no five trits are written as.
+    #[error(
+        "tensor {tensor:?}: the byte with the weight at row {row}, column {col} is no number of five trits: the file is damaged, or \
+         of another type than its number says"
+    )]
+    Base3 {
+        /// The tensor whose byte it is.
+        tensor: String,
+        /// Row of the byte's first weight.
+        row: usize,
+        /// Column of the byte's first weight.
+        col: usize,
+    },
     /// A writer was given other bytes than it was promised.
     #[error("tensor {tensor:?}: {got} bytes were written, its type and shape take {expected}")]
     Written {

@@ -1,8 +1,9 @@
 //! Which type a GGUF tensor has: its number is a hint, its bytes decide.
 //!
 //! Numbers 36 to 42 and those above 100 mean different things in different forks and are reused; no header field
-//! tells which fork wrote a file. The bytes up to the next tensor do.
+//! tells which fork wrote a file. The number of bytes up to the next tensor does, and where it does not, the bytes.
 
+use super::order::{self, Order};
 use crate::{FormatErrorKind as Kind, TensorType};
 
 /// What the header says of a tensor, and the room its bytes have.
@@ -54,11 +55,14 @@ fn candidates(id: u32, i2s_64: bool) -> &'static [TensorType] {
         36 => &[T::I2S],
         38 => &[T::Tl1],
         39 => &[T::Tl2, T::Mxfp4],
+        41 => &[T::Q1_0],
+        // Of the two orders of fields in blocks of 128, see `tell_orders`.
         42 => &[T::Q2_0 { group: 64 }, T::Q2_0 { group: 128 }],
         134 => &[T::Iq1Bn],
         135 => &[T::Iq2Bn],
         // PQ2_0, as PrismML calls what it wrote under 42 before.
         142 => &[T::Q2_0 { group: 128 }],
+        143 => &[T::Ptq1_0],
         335 => &[T::Iq2BnR4],
         _ => &[],
     }
@@ -69,8 +73,8 @@ fn rival_block(id: u32) -> Option<(usize, u64)> {
     match id {
         36 => Some((32, 18)),   // IQ4_NL_4_4
         40 => Some((64, 36)),   // NVFP4
-        41 => Some((128, 18)),  // Q1_0
         142 => Some((256, 66)), // IQ2_TN
+        143 => Some((256, 54)), // IQ1_TN
         _ => None,
     }
 }
@@ -87,8 +91,13 @@ pub(crate) fn matrix(shape: &[usize]) -> Option<(usize, usize)> {
     rows.checked_mul(cols).map(|_| (rows, cols))
 }
 
-/// Types and sizes of all entries of one file, which are sorted by offset.
-pub(super) fn decide(entries: &[Entry], alignment: u64, i2s_64: bool) -> Result<Vec<Decision>, Kind> {
+/// Types and sizes of all entries of one file, which are sorted by offset; `data` is its data section, in which all of them lie.
+pub(super) fn decide(
+    entries: &[Entry],
+    data: &[u8],
+    alignment: u64,
+    i2s_64: bool,
+) -> Result<Vec<Decision>, Kind> {
     let mut decisions = Vec::with_capacity(entries.len());
     for (i, entry) in entries.iter().enumerate() {
         decisions.push(decide_alone(entry, entries.get(i + 1), alignment, i2s_64)?);
@@ -111,7 +120,30 @@ pub(super) fn decide(entries: &[Entry], alignment: u64, i2s_64: bool) -> Result<
             *decision = Decision { ty: *ty, bytes };
         }
     }
+    tell_orders(entries, data, &mut decisions);
     Ok(decisions)
+}
+
+/// Blocks of 128 under number 42 have their scale in front or behind, which makes no difference to their size.
+fn tell_orders(entries: &[Entry], data: &[u8], decisions: &mut [Decision]) {
+    let is_open = |(entry, d): &(&Entry, &mut Decision)| {
+        entry.id == 42 && matches!(d.ty, TensorType::Q2_0 { group: 128 })
+    };
+    let bytes_of = |(entry, decision): (&Entry, &mut Decision)| {
+        data.get(entry.offset as usize..)?.get(..decision.bytes as usize)
+    };
+    let open = entries.iter().zip(&mut *decisions).filter(is_open);
+    let ty = match order::of(open.filter_map(bytes_of)) {
+        Order::ScaleFirst => return,
+        Order::ScaleLast => Some(TensorType::Tq2_0G128),
+        Order::Unknown => None,
+    };
+    for (entry, decision) in entries.iter().zip(&mut *decisions).filter(is_open) {
+        match ty {
+            Some(ty) => decision.ty = ty,
+            None => *decision = Decision { ty: TensorType::Unknown(entry.id), bytes: entry.room },
+        }
+    }
 }
 
 fn unknown(decision: &Decision) -> bool {

@@ -43,7 +43,8 @@ pub(crate) fn parse(bytes: &SharedBytes, options: &OpenOptions, shard: usize) ->
     let start = (cursor.position() as u64).checked_next_multiple_of(alignment);
     let start = start.filter(|_| !entries.is_empty()).unwrap_or(cursor.position() as u64);
     set_rooms(&mut entries, (bytes.len() as u64).saturating_sub(start))?;
-    let decisions = geometry::decide(&entries, alignment, options.i2s_64)?;
+    let data = bytes.get(start as usize..).unwrap_or_default();
+    let decisions = geometry::decide(&entries, data, alignment, options.i2s_64)?;
     let info = |(entry, decision): (Entry, geometry::Decision)| {
         let from = (start + entry.offset) as usize;
         TensorInfo::new(entry.name, decision.ty, entry.shape, shard, from..from + decision.bytes as usize)

@@ -7,6 +7,7 @@ mod cursor;
 mod geometry;
 mod header;
 mod metadata;
+mod order;
 mod split;
 mod type_name;
 mod value;

@@ -239,9 +239,11 @@ fn type_id(ty: TensorType) -> Option<u32> {
         T::Tq2_0 => 35,
         T::I2S | T::I2S64 => 36,
         T::Mxfp4 => 39,
-        T::Q2_0 { .. } => 42,
+        T::Q1_0 => 41,
+        T::Q2_0 { .. } | T::Tq2_0G128 => 42,
         T::Iq1Bn => 134,
         T::Iq2Bn => 135,
+        T::Ptq1_0 => 143,
         T::Iq2BnR4 => 335,
         _ => return None,
     })

@@ -271,7 +271,11 @@ fn types() -> Vec<Case> {
             ("Unreadable", "is of the unknown GGUF type 777: no such type is known to this program"),
         ),
         gguf("type-iq3_s.gguf", two(&[256, 4], 21, 448), ("Unreadable", "GGUF type 21 (IQ3_S)")),
-        gguf("type-143.gguf", two(&[128, 4], 143, 128), ("Unreadable", "type 143 (PTQ1_0 or IQ1_TN)")),
+        gguf(
+            "type-143-iq1_tn.gguf",
+            two(&[256, 16], 143, 864),
+            ("Unreadable", "type 143 (PTQ1_0 or IQ1_TN, but"),
+        ),
         gguf(
             "type-142-iq2_tn.gguf",
             two(&[256, 16], 142, 1056),
@@ -287,11 +291,11 @@ fn types() -> Vec<Case> {
             two(&[512, 4], 39, 1056),
             ("Unreadable", "GGUF type 39 (MXFP4 or TL2, which its size does not tell"),
         ),
-        gguf("type-41-q1_0.gguf", two(&[128, 4], 41, 96), ("Unreadable", "GGUF type 41 (Q1_0)")),
+        gguf("type-41-other.gguf", two(&[128, 4], 41, 128), ("Unreadable", "GGUF type 41 (Q1_0, but")),
         gguf(
             "type-42-other.gguf",
             two(&[128, 4], 42, 256),
-            ("Unreadable", "GGUF type 42 (Q2_0 in groups of 64 or 128, which its size does not tell"),
+            ("Unreadable", "GGUF type 42 (Q2_0 in groups of 64 or 128, or TQ2_0_G128, which neither"),
         ),
         gguf(
             "tl1.gguf",
@@ -317,7 +321,26 @@ fn contents() -> Vec<Case> {
     };
     let mut tq2_0 = vec![0x55; 66];
     tq2_0[64..].copy_from_slice(&[0, 0x7c]);
+    // One block of the type, with two bytes that are not 0x15.
+    let changed = |ty, len, at: [usize; 2], to: [u8; 2]| {
+        let mut data = vec![0x15; len];
+        (data[at[0]], data[at[1]]) = (to[0], to[1]);
+        with(&[128], ty, data)
+    };
     vec![
+        gguf(
+            "q2_0-plus-two.gguf",
+            changed(42, 34, [2, 9], [0x1f, 0x35]),
+            ("PlusTwo", "3 of its weights are +2 (code 3; the first at row 0, column 0)"),
+        ),
+        gguf(
+            "ptq1_0-no-trits.gguf",
+            changed(143, 28, [25, 24], [0x14, 0x15]),
+            ("Base3", "the byte with the weight at row 0, column 121 is no number of five trits"),
+        ),
+        gguf("ptq1_0-scale.gguf", changed(143, 28, [26, 27], [0, 0x7c]), ("Quant", "scale 0 is inf")),
+        gguf("q1_0-scale.gguf", changed(41, 18, [0, 1], [1, 0xfc]), ("Quant", "scale 0 is NaN")),
+        gguf("pq2_0-scale.gguf", changed(142, 34, [0, 1], [0, 0xfc]), ("Quant", "scale 0 is -inf")),
         gguf("i2_s-code-3.gguf", i2_s(0x5f, 1.0), ("Quant", "the code at row 0, column 64 is 3")),
         gguf("i2_s-scale-nan.gguf", i2_s(0x55, f32::NAN), ("Quant", "scale 0 is NaN")),
         gguf("tq2_0-scale-infinite.gguf", with(&[256], 35, tq2_0), ("Quant", "scale 0 is inf")),

@@ -14,7 +14,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Valid files, from which the fuzzers start: a tensor of every type that is read, and a key of every type.
 fn gguf() -> Vec<(&'static str, Vec<u8>)> {
-    let types: [(u32, &[u64], usize); 24] = [
+    let types: [(u32, &[u64], usize); 26] = [
         (0, &[8], 32),
         (1, &[4, 4], 32),
         (30, &[4, 4], 32),
@@ -39,6 +39,8 @@ fn gguf() -> Vec<(&'static str, Vec<u8>)> {
         (23, &[256], 136),
         (39, &[32, 6], 102),
         (142, &[128, 1], 34),
+        (143, &[128, 2], 56),
+        (41, &[128, 2], 36),
     ];
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for (i, (ty, dims, len)) in types.into_iter().enumerate() {
@@ -69,9 +71,13 @@ fn gguf() -> Vec<(&'static str, Vec<u8>)> {
     keys.push(key("nested", 9, array(9, 1, array(5, 2, [7; 8]))));
     let all = RawGguf { keys, ..RawGguf::new(entries, data) };
     let group_128 = two(&[128, 32], 42, 1088);
+    // Negative where the other order has its scales.
+    let mut scale_last = two(&[128, 32], 42, 1088);
+    scale_last.data[..1088].chunks_exact_mut(34).for_each(|block| block[..2].fill(0xa5));
     vec![
         ("all-types.gguf", all.bytes()),
         ("q2_0-128.gguf", group_128.bytes()),
+        ("tq2_0_g128.gguf", scale_last.bytes()),
         ("i2_s.gguf", one(&[64, 4], 36, 96).bytes()),
     ]
 }
