@@ -153,7 +153,11 @@ pub(crate) fn config(
         head_dim,
         rotary_dim,
         gated_attention: hybrid,
-        recurrent: if hybrid { Some(hybrid::recurrent(metadata, architecture, layers)?) } else { None },
+        recurrent: if hybrid {
+            Some(hybrid::recurrent(metadata, architecture, layers, drafting)?)
+        } else {
+            None
+        },
         fold: None,
         vocab,
         context,

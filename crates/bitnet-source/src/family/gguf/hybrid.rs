@@ -17,16 +17,20 @@ pub(super) const NEXTN_KEY: &str = "nextn_predict_layers";
 /// One block in so many has full attention, where nothing else is said.
 const INTERVAL: usize = 4;
 
-/// The recurrent blocks of a model of so many.
+/// The recurrent blocks of a model of so many, behind which so many blocks draft tokens.
 pub(super) fn recurrent(
     metadata: &GgufMetadata,
     architecture: &str,
     layers: usize,
+    drafting: usize,
 ) -> Result<Recurrent, SourceError> {
     let key = |tail: &str| format!("{architecture}.{tail}");
     let size = |tail: &str| -> Result<usize, SourceError> { to_size(&key(tail), metadata.u64(&key(tail))?) };
     let (value_heads, value_width) = (size("ssm.time_step_rank")?, size("ssm.inner_size")?);
-    if value_heads == 0 || !value_width.is_multiple_of(value_heads) {
+    if value_heads == 0 {
+        return Err(SourceError::config(key("ssm.time_step_rank"), "1 value head or more", value_heads));
+    }
+    if !value_width.is_multiple_of(value_heads) {
         let want = format!("a multiple of {value_heads} value heads ({})", key("ssm.time_step_rank"));
         return Err(SourceError::config(key("ssm.inner_size"), want, value_width));
     }
@@ -43,7 +47,13 @@ pub(super) fn recurrent(
             let items = value.as_array();
             let all = items
                 .and_then(|items| items.iter().map(|item| item.as_bool()).collect::<Option<Vec<bool>>>());
-            all.ok_or_else(|| SourceError::config(listed, "a list of true and false", "something else"))?
+            let mut all =
+                all.ok_or_else(|| SourceError::config(listed, "a list of true and false", "something else"))?;
+            // llama.cpp's list goes on with the blocks that draft tokens.
+            if all.len() == layers + drafting {
+                all.truncate(layers);
+            }
+            all
         }
         None => {
             let interval = metadata.opt_u64(&key("full_attention_interval"))?;
