@@ -1,6 +1,6 @@
 """Ternary block packers and a small GGUF writer in numpy, from the formats' descriptions; no engine's code.
 
-I2_S, TQ1_0, TQ2_0 and Q2_0 (64) pack trits and scales; the writer does GGUF v2 and v3. make_gguf.py reads every file
+I2_S, TQ1_0, TQ2_0, Q2_0 (64 or 128) and PTQ1_0 pack trits and scales; the writer does GGUF v2 and v3. make_gguf.py reads every file
 back with the `gguf` package where that knows the types.
 """
 
@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-F32, F16, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, Q2_0, PQ2_0 = 0, 1, 8, 30, 34, 35, 36, 42, 142
+F32, F16, Q8_0, BF16, TQ1_0, TQ2_0, I2_S, Q2_0, PQ2_0, PTQ1_0 = 0, 1, 8, 30, 34, 35, 36, 42, 142, 143
 
 
 def i2_s(trits, scale):
@@ -36,20 +36,22 @@ def tq2_0(trits, scale):
     return np.concatenate([data.reshape(-1, 64), d.view(np.uint8).reshape(-1, 2)], axis=1).tobytes()
 
 
+def _digits(part, stride, count):
+    """Digits in base 3, the most significant first: byte m has the elements n * stride + m, as 256 / 243 of their number, rounded up."""
+    part = part.reshape(len(part), count, stride)
+    value = np.zeros((len(part), stride), np.uint16)
+    for n in range(count):
+        value += part[:, n] * np.uint16(3 ** (4 - n))
+    return ((value.astype(np.uint32) * 256 + 242) // 243).astype(np.uint8)
+
+
 def tq1_0(trits, scale):
     """54 bytes a block: base-3 digits, five a byte (0..159 by 32, 160..239 by 16), the last 16 four a byte; f16 scale."""
     blocks, d = _half_scales(trits, scale)
     codes = (blocks + 1).astype(np.uint16)
     codes[d == 0] = 1
 
-    def digits(part, stride, count):
-        part = part.reshape(len(part), count, stride)
-        value = np.zeros((len(part), stride), np.uint16)
-        for n in range(count):
-            value += part[:, n] * np.uint16(3 ** (4 - n))
-        return ((value.astype(np.uint32) * 256 + 242) // 243).astype(np.uint8)
-
-    data = [digits(codes[:, :160], 32, 5), digits(codes[:, 160:240], 16, 5), digits(codes[:, 240:], 4, 4)]
+    data = [_digits(codes[:, :160], 32, 5), _digits(codes[:, 160:240], 16, 5), _digits(codes[:, 240:], 4, 4)]
     return np.concatenate([*data, d.view(np.uint8).reshape(-1, 2)], axis=1).tobytes()
 
 
@@ -59,6 +61,13 @@ def q2_0(trits, scales):
     data = codes[..., 0] | codes[..., 1] << 2 | codes[..., 2] << 4 | codes[..., 3] << 6
     d = scales.astype(np.float16).reshape(-1, 1).view(np.uint8)
     return np.concatenate([d, data], axis=1).tobytes()
+
+
+def ptq1_0(trits, scales):
+    """Groups of 128 in 28 bytes: five digits a byte (0..79 by 16, 80..119 by 8), the last 8 four a byte, then f16 d."""
+    codes = (trits + 1).astype(np.uint16)
+    data = [_digits(codes[:, :80], 16, 5), _digits(codes[:, 80:120], 8, 5), _digits(codes[:, 120:], 2, 4)]
+    return np.concatenate([*data, scales.astype(np.float16).reshape(-1, 1).view(np.uint8)], axis=1).tobytes()
 
 
 def bf16(values):

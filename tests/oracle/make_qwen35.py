@@ -194,12 +194,13 @@ def write_seeing(name, seed, shape):
     expect(loaded, prompts_of(t, bos) + [long_prompt(t, bos)], MADE / name / "expected" / "f32", acts=False, keep={3: 4})
 
 
-def write_file(name, seed, shape, group, matrix_type, fold=None, v_grouped=True, factor=0.5, **how):
-    """A GGUF file of a model made for it; the embedding and the head are ternary too."""
+def write_files(files, seed, shape, group, fold=None, factor=0.5):
+    """GGUF files of one model made for them, each with its type of blocks; the embedding and the head are ternary too."""
     t, bos, shape = tokenizer_and(shape)
     model, held = ternary_model(seed, t, shape, group, fold=fold, everything=True, rope_parameters=rope(factor))
-    write_gguf(name, SimpleNamespace(model=model, held=held, tokenizer=t, bos=bos, fold=fold, v_grouped=v_grouped), matrix_type, **how)
-    expect_file(name, model, t, bos)
+    for name, matrix_type in files.items():
+        write_gguf(name, SimpleNamespace(model=model, held=held, tokenizer=t, bos=bos, fold=fold, v_grouped=True), matrix_type)
+        expect_file(name, model, t, bos)
 
 
 def expect_file(name, model, t, bos):
@@ -260,25 +261,25 @@ def f(name):
 def h(name):
     """Groups of 64 in every matrix: tiled columns of value heads of 64 keep their groups. A tied head."""
     shape = shape_of((128, 128, 3, 2, 1, 64), (2, 8, 32, 64, 4), full_attention_interval=2, tie_word_embeddings=True)
-    write_file(name, 806, shape, 64, gb.Q2_0, factor=0.25)
+    write_files({name: gb.Q2_0}, 806, shape, 64, factor=0.25)
 
 
 def i(name):
     """Groups of 128, id 142; as many value heads as key heads, so that no column moves; three taps."""
     shape = shape_of((128, 128, 4, 2, 2, 64), (2, 2, 32, 64, 3), full_attention_interval=3)
-    write_file(name, 807, shape, 128, gb.PQ2_0)
+    write_files({name: gb.PQ2_0}, 807, shape, 128)
 
 
 def j(name):
-    """Folded in blocks of 32 without signs, the head too."""
+    """Folded in blocks of 32 without signs, the head too; under both identifiers."""
     shape = shape_of((128, 128, 3, 2, 1, 64), (2, 6, 32, 64, 4), full_attention_interval=3)
-    write_file(name, 808, shape, 128, gb.PQ2_0, fold=Fold(32))
+    write_files({name: gb.PQ2_0, "qwen35-j-folded32-PTQ1_0": gb.PTQ1_0}, 808, shape, 128, fold=Fold(32))
 
 
 def k(name):
     """Folded in blocks of 64 with signs, four value heads to a key head, a tied head."""
     shape = shape_of((128, 256, 4, 2, 2, 64), (2, 8, 64, 32, 4), full_attention_interval=3, tie_word_embeddings=True)
-    write_file(name, 809, shape, 128, gb.PQ2_0, fold=Fold(64, signs(809, 128, 256)), factor=0.25)
+    write_files({name: gb.PQ2_0}, 809, shape, 128, fold=Fold(64, signs(809, 128, 256)), factor=0.25)
 
 
 MAKERS = {

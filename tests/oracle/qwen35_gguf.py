@@ -14,7 +14,8 @@ MATRICES = {
 NORMS = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
 }  # fmt: skip
-FILE_TYPES = {gb.F16: 1, gb.Q2_0: 41, gb.PQ2_0: 41}
+FILE_TYPES = {gb.F16: 1, gb.Q2_0: 41, gb.PQ2_0: 41, gb.PTQ1_0: 41}
+PACKERS = {gb.Q2_0: gb.q2_0, gb.PQ2_0: gb.q2_0, gb.PTQ1_0: gb.ptq1_0}
 
 
 def write_gguf(name, made, matrix_type, listed=False):
@@ -66,7 +67,7 @@ def tensors(writer, made, matrix_type):
         weight = model.get_submodule(module).weight
         trits, scales = made.held.get(module, (None, None))
         pick = lambda v: v if rows is None else v[rows]  # noqa: E731
-        if trits is None or columns is not None and matrix_type == gb.PQ2_0:
+        if trits is None or columns is not None and matrix_type != gb.Q2_0:
             # Moved columns would tear groups of 128.
             value = pick(weight.detach())
             writer.tensor(name, *f16(value if columns is None else value[:, columns]))
@@ -77,7 +78,7 @@ def tensors(writer, made, matrix_type):
             assert all(columns[at] % group == 0 for at in range(0, len(columns), group))
             trits, scales = trits[:, columns], scales[:, [at // group for at in columns[::group]]]
         assert group == (64 if matrix_type == gb.Q2_0 else 128)
-        writer.tensor(name, trits.shape, matrix_type, gb.q2_0(trits.reshape(-1, group), scales.reshape(-1)))
+        writer.tensor(name, trits.shape, matrix_type, PACKERS[matrix_type](trits.reshape(-1, group), scales.reshape(-1)))
 
     heads, width = config.linear_num_value_heads, config.linear_value_head_dim
     of_key = heads // config.linear_num_key_heads
