@@ -81,14 +81,19 @@ fn runner(device: &Recording<Cpu>, source: &Made) -> Runner<Recording<Cpu>> {
 /// Each operation of a step fails once: the step ends with that error, and the next one gives what it would have given.
 #[test]
 fn a_failure_in_any_operation_leaves_every_sequence_as_it_was() {
-    for shape in [Shape::ALL[0], Shape::ALL[1]] {
+    for shape in [Shape::ALL[0], Shape::ALL[1], Shape::ALL[5], Shape::ALL[6]] {
         let device = Recording::new(cpu(best(), 1, KvType::F16));
         let mut runner = runner(&device, &Made::new(shape));
         let trunk = runner.sequences().open();
         let ids: Vec<u32> = (0..PAGE as u32 + 9).map(|i| i * 7 % 40).collect();
         let fill = Span { sequence: trunk, tokens: PAGE - 1, output: Output::None };
         runner.step(&ids[..PAGE - 1], &[fill], &mut |_: usize, _: &[f32]| {}, None).unwrap();
-        let fork = runner.sequences().fork(trunk, PAGE - 4).unwrap();
+        // Recurrent blocks can be forked where they stand, and go back to what was kept.
+        let at = if shape.hybrid { PAGE - 1 } else { PAGE - 4 };
+        let fork = runner.sequences().fork(trunk, at).unwrap();
+        for sequence in [trunk, fork] {
+            runner.sequences().keep(sequence).unwrap();
+        }
         // The trunk enters a new page, the fork copies a shared one.
         let spans =
             [(trunk, 3), (fork, 2)].map(|(sequence, tokens)| Span { sequence, tokens, output: Output::All });
@@ -130,8 +135,8 @@ fn a_failure_in_any_operation_leaves_every_sequence_as_it_was() {
                 rows,
                 "after the failure of operation {failures}"
             );
-            runner.sequences().truncate(trunk, PAGE - 1).unwrap();
-            runner.sequences().truncate(fork, PAGE - 4).unwrap();
+            assert_eq!(runner.sequences().truncate(trunk, PAGE - 1).unwrap(), PAGE - 1);
+            assert_eq!(runner.sequences().truncate(fork, at).unwrap(), at);
             failures += 1;
         }
         assert!(failures > 30, "{failures} operations");

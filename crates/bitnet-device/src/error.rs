@@ -55,4 +55,17 @@ pub enum SequenceError {
         /// Pages there may be.
         budget: usize,
     },
+    /// More recurrent states than the budget has room for beside the pages.
+    #[error(
+        "sequences have used up their memory: the step needs {states} recurrent states of {state_bytes} bytes beside the \
+         pages, of {budget} bytes in all; close sequences, or raise the budget"
+    )]
+    NoStates {
+        /// States that sequences would hold.
+        states: usize,
+        /// Bytes of each.
+        state_bytes: usize,
+        /// Bytes there may be.
+        budget: usize,
+    },
 }

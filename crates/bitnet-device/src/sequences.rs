@@ -38,7 +38,7 @@ pub struct SequenceSizes {
     pub page_bytes: usize,
     /// Bytes of a recurrent state; 0 for a model that has none.
     pub state_bytes: usize,
-    /// Bytes that pages and states of all sequences may take; as many as memory has room for when `None`.
+    /// Bytes that the pages and states that sequences hold may take; as many as memory has room for when `None`.
     pub budget: Option<usize>,
 }
 
@@ -189,7 +189,7 @@ impl Sequences {
             in_use: self.pages.made() - self.pages.free(),
             shared: self.pages.shared(),
             free: self.pages.free(),
-            budget: self.page_budget(self.states.made()),
+            budget: self.page_budget(self.states.made() - self.states.free()),
             page_bytes: self.sizes.page_bytes,
             states: self.states.made() - self.states.free(),
             free_states: self.states.free(),
@@ -306,13 +306,17 @@ impl Sequences {
             needed += whole - sequence.pages.len() + usize::from(self.copies(spans, i));
             states += usize::from(self.takes_state(span));
         }
-        let states = self.states.made().max(self.states.made() - self.states.free() + states);
+        let states = self.states.made() - self.states.free() + states;
         let Some(budget) = self.page_budget(states) else { return Ok(()) };
-        let free = (budget + self.pages.free()).saturating_sub(self.pages.made());
-        // Where states alone are more than the budget, no page may be held either.
-        let SequenceSizes { state_bytes, budget: bytes, .. } = self.sizes;
-        let over = bytes.is_some_and(|bytes| states.saturating_mul(state_bytes) > bytes);
-        if needed > free || over { Err(SequenceError::NoPages { needed, free, budget }) } else { Ok(()) }
+        let in_use = self.pages.made() - self.pages.free();
+        let SequenceSizes { state_bytes, budget: Some(bytes), .. } = self.sizes else { return Ok(()) };
+        if in_use + needed <= budget && states.saturating_mul(state_bytes) <= bytes {
+            return Ok(());
+        }
+        Err(match needed {
+            0 => SequenceError::NoStates { states, state_bytes, budget: bytes },
+            _ => SequenceError::NoPages { needed, free: budget.saturating_sub(in_use), budget },
+        })
     }
 
     /// Whether a span needs a state to write.
