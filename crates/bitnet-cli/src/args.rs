@@ -205,8 +205,18 @@ pub struct ConvertArgs {
 }
 
 /// The names that `convert --to` takes; the convert library parses them.
-pub const TARGETS: [&str; 7] =
-    ["hf-packed", "hf-master", "gguf-i2_s", "gguf-tq1_0", "gguf-tq2_0", "gguf-q2_0", "bitnet"];
+pub const TARGETS: [&str; 10] = [
+    "hf-packed",
+    "hf-master",
+    "gguf-i2_s",
+    "gguf-tq1_0",
+    "gguf-tq2_0",
+    "gguf-q2_0",
+    "gguf-pq2_0",
+    "gguf-ptq1_0",
+    "gguf-q1_0",
+    "bitnet",
+];
 
 #[derive(Debug, Args)]
 pub struct TokenizeArgs {

@@ -7,8 +7,17 @@ use std::fs;
 
 use common::{User, oracle};
 
-const TARGETS: [&str; 7] =
-    ["hf-packed", "hf-master", "gguf-i2_s", "gguf-tq1_0", "gguf-tq2_0", "gguf-q2_0", "bitnet"];
+const TARGETS: [&str; 9] = [
+    "hf-packed",
+    "hf-master",
+    "gguf-i2_s",
+    "gguf-tq1_0",
+    "gguf-tq2_0",
+    "gguf-q2_0",
+    "gguf-pq2_0",
+    "gguf-ptq1_0",
+    "bitnet",
+];
 
 fn greedy(user: &User, model: &str) -> String {
     user.run(&["run", model, "First Citizen:", "--greedy", "-n", "12", "--ignore-eos", "--print", "ids"])
@@ -46,6 +55,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     let name = out.to_str().unwrap();
     let groups = oracle("qwen3-a-ternary-g64");
     user.run(&["convert", &groups, name, "--to", "gguf-i2_s"]).fails(1, &["--to bitnet"]);
+    user.run(&["convert", "box", name, "--to", "gguf-q1_0"]).fails(1, &["Q1_0 has no zeros", "--to bitnet"]);
     user.run(&["convert", "box", name, "--to", "gguf-q4_0"]).fails(2, &["gguf-q4_0", "gguf-q2_0"]);
     user.run(&["convert", "box", name]).fails(2, &["--to"]);
     user.run(&["convert", "nowhere", name, "--to", "bitnet"]).fails(1, &["no model 'nowhere'"]);

@@ -3,7 +3,10 @@
 use bitnet_core::{HybridMemoryPool, ThreadPool};
 use bitnet_format::{
     TensorType,
-    encode::{EncodeError, Encoded, encode_hf_packed, encode_i2_s, encode_q2_0, encode_tq1_0, encode_tq2_0},
+    encode::{
+        EncodeError, Encoded, encode_hf_packed, encode_i2_s, encode_ptq1_0, encode_q1_0, encode_q2_0,
+        encode_tq1_0, encode_tq2_0,
+    },
 };
 use bitnet_quant::{PackedTernary, QuantError, Scales, TernaryMatrix};
 use half::{bf16, f16};
@@ -28,6 +31,8 @@ pub(crate) fn blocks(matrix: &TernaryMatrix, ty: TensorType) -> Result<Encoded, 
         TensorType::Tq1_0 => encode_tq1_0(matrix),
         TensorType::Tq2_0 => encode_tq2_0(matrix),
         TensorType::Q2_0 { group } => encode_q2_0(matrix, group),
+        TensorType::Ptq1_0 => encode_ptq1_0(matrix),
+        TensorType::Q1_0 => encode_q1_0(matrix),
         _ => encode_i2_s(matrix),
     }
 }

@@ -12,6 +12,8 @@
 //! | `gguf-i2_s` | one f32 per matrix | inputs divisible by 128 | no dense projections |
 //! | `gguf-tq1_0`, `gguf-tq2_0` | f16 per 256 inputs | inputs divisible by 256 | the same |
 //! | `gguf-q2_0` | f16 per 64 inputs | inputs divisible by 64 | the same |
+//! | `gguf-pq2_0`, `gguf-ptq1_0` | f16 per 128 inputs | inputs divisible by 128 | the same |
+//! | `gguf-q1_0` | f16 per 128 inputs | inputs divisible by 128 | the same, and no weight that is 0 beside others |
 //!
 //! What a target cannot hold is refused with what can; scales that are rounded to f16 are reported. In architecture `bitnet`,
 //! whose readers multiply with a `.scale` tensor, f16 scales stay exact: the tensor holds the factor that is missing.

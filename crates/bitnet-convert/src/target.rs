@@ -19,19 +19,28 @@ pub enum Target {
     GgufTq2_0,
     /// GGUF: 2.25 bits a weight, an f16 scale per 64.
     GgufQ2_0,
+    /// GGUF for PrismML's llama.cpp: 2.13 bits a weight, an f16 scale per 128.
+    GgufPq2_0,
+    /// GGUF for PrismML's llama.cpp: 1.75 bits a weight, an f16 scale per 128.
+    GgufPtq1_0,
+    /// GGUF: 1.13 bits a weight, an f16 scale per 128, no zeros.
+    GgufQ1_0,
     /// Our own file: strips that run from the map.
     Bitnet,
 }
 
 impl Target {
     /// Every target, in the order of the help text.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::HfPacked,
         Self::HfMaster,
         Self::GgufI2S,
         Self::GgufTq1_0,
         Self::GgufTq2_0,
         Self::GgufQ2_0,
+        Self::GgufPq2_0,
+        Self::GgufPtq1_0,
+        Self::GgufQ1_0,
         Self::Bitnet,
     ];
 
@@ -44,6 +53,9 @@ impl Target {
             Self::GgufTq1_0 => "gguf-tq1_0",
             Self::GgufTq2_0 => "gguf-tq2_0",
             Self::GgufQ2_0 => "gguf-q2_0",
+            Self::GgufPq2_0 => "gguf-pq2_0",
+            Self::GgufPtq1_0 => "gguf-ptq1_0",
+            Self::GgufQ1_0 => "gguf-q1_0",
             Self::Bitnet => "bitnet",
         }
     }
@@ -60,6 +72,10 @@ impl Target {
             Self::GgufTq1_0 => Some((TensorType::Tq1_0, 36)),
             Self::GgufTq2_0 => Some((TensorType::Tq2_0, 37)),
             Self::GgufQ2_0 => Some((TensorType::Q2_0 { group: 64 }, 41)),
+            // As in PrismML's own files.
+            Self::GgufPq2_0 => Some((TensorType::Q2_0 { group: 128 }, 141)),
+            Self::GgufPtq1_0 => Some((TensorType::Ptq1_0, 143)),
+            Self::GgufQ1_0 => Some((TensorType::Q1_0, 40)),
             Self::HfPacked | Self::HfMaster | Self::Bitnet => None,
         }
     }

@@ -12,12 +12,18 @@ use common::{MODELS, logits, oracle, place, to};
 
 /// Models without int8 activations have group scales, which only these hold.
 fn holds(model: &str, target: Target) -> bool {
-    !model.contains("qwen3") || matches!(target, Target::Bitnet | Target::HfMaster | Target::GgufQ2_0)
+    match target {
+        // Trained weights have zeros.
+        Target::GgufQ1_0 => false,
+        Target::Bitnet | Target::HfMaster | Target::GgufQ2_0 => true,
+        Target::GgufPq2_0 | Target::GgufPtq1_0 => !model.contains("qwen3-a"),
+        _ => !model.contains("qwen3"),
+    }
 }
 
 /// Whether the scales are f16 numbers, or the target keeps others exact (by a factor, in architecture `bitnet`).
 fn exact(model: &str, target: Target) -> bool {
-    let f16 = matches!(target, Target::GgufTq1_0 | Target::GgufTq2_0 | Target::GgufQ2_0);
+    let f16 = target.name().starts_with("gguf") && target != Target::GgufI2S;
     // These were bf16 numbers once, of a size that f16 holds.
     let from_bf16 = model.contains("a-offline") || model.contains("a-I2_S") || model.contains("a-TQ1_0");
     !f16 || model.contains("bitnet-c") || model.contains("qwen3") || from_bf16

@@ -70,6 +70,12 @@ fn check(ty: TensorType, source: &TernaryMatrix, encoded: Encoded) {
     assert_eq!(view.to_ternary_on(&ThreadPool::new(3)).unwrap(), read);
 }
 
+#[test]
+fn a_block_of_128_alone_is_told_from_two_of_64() {
+    let source = ternary(1, 128, Granularity::Tensor, 3);
+    check(TensorType::Q2_0 { group: 128 }, &source, encode::encode_q2_0(&source, 128).unwrap());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

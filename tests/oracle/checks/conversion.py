@@ -20,9 +20,11 @@ TARGETS = {
     "gguf-tq1_0": ".gguf",
     "gguf-tq2_0": ".gguf",
     "gguf-q2_0": ".gguf",
+    "gguf-pq2_0": ".gguf",
+    "gguf-ptq1_0": ".gguf",
     "bitnet": ".bitnet",
 }
-COLUMNS = {"gguf-i2_s": 128, "gguf-tq1_0": 256, "gguf-tq2_0": 256, "gguf-q2_0": 64}
+COLUMNS = {"gguf-i2_s": 128, "gguf-tq1_0": 256, "gguf-tq2_0": 256, "gguf-q2_0": 64, "gguf-pq2_0": 128, "gguf-ptq1_0": 128}
 # An f16 scale (2^-11 relative) or an f16 embedding moves logits by about 1e-3, an int8 flip by up to 0.1.
 LOSSY = {"max": 0.15, "rms": 0.03}
 LOSS_WORDS = ("loss", "rounded", "relative", "differ", "not exact", "inexact")

@@ -240,6 +240,8 @@ fn type_id(ty: TensorType) -> Option<u32> {
         T::I2S | T::I2S64 => 36,
         T::Mxfp4 => 39,
         T::Q1_0 => 41,
+        // PQ2_0: under 42 llama.cpp would read groups of 64.
+        T::Q2_0 { group: 128 } => 142,
         T::Q2_0 { .. } | T::Tq2_0G128 => 42,
         T::Iq1Bn => 134,
         T::Iq2Bn => 135,
