@@ -42,6 +42,21 @@ fn hadamard(x: &[f32]) -> Vec<f32> {
     out.iter().map(|x| x * factor).collect()
 }
 
+/// The next state and what comes out, value by value.
+fn delta_rule(state: &[f32], step: DeltaStep<'_>) -> (Vec<f32>, Vec<f32>) {
+    let DeltaStep { q, k, v, decay, beta } = step;
+    let (keys, values) = (k.len(), v.len());
+    let (mut next, mut out) = (vec![0.0; keys * values], vec![0.0; values]);
+    for j in 0..values {
+        let old = |i: usize| state[i * values + j] * decay;
+        let seen = (0..keys).fold(0.0f32, |sum, i| sum + old(i) * k[i]);
+        let taken = (v[j] - seen) * beta;
+        (0..keys).for_each(|i| next[i * values + j] = old(i) + taken * k[i]);
+        out[j] = (0..keys).fold(0.0f32, |sum, i| sum + next[i * values + j] * q[i]);
+    }
+    (next, out)
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -127,14 +142,7 @@ proptest! {
             kernel.delta_rule(&mut state, DeltaStep { q, k, v, decay, beta }, &mut out);
             [state, out].concat()
         });
-        let (mut next, mut out) = (vec![0.0; keys * values], vec![0.0; values]);
-        for j in 0..values {
-            let old = |i: usize| state[i * values + j] * decay;
-            let seen = (0..keys).fold(0.0f32, |sum, i| sum + old(i) * k[i]);
-            let taken = (v[j] - seen) * beta;
-            (0..keys).for_each(|i| next[i * values + j] = old(i) + taken * k[i]);
-            out[j] = (0..keys).fold(0.0f32, |sum, i| sum + next[i * values + j] * q[i]);
-        }
+        let (next, out) = delta_rule(state, DeltaStep { q, k, v, decay, beta });
         prop_assert_eq!(bits(&got), bits(&[next, out].concat()));
     }
 }
@@ -154,5 +162,29 @@ fn a_transform_is_near_its_matrix_and_undoes_itself() {
         }
         kernel.hadamard(&mut y, len);
         assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-5), "twice, {len}");
+    }
+}
+
+/// What a rounding does to a state, all later tokens see.
+#[test]
+fn states_stay_equal_token_after_token() {
+    for (keys, values) in [(128, 128), (100, 128), (128, 100), (64, 16), (3, 1)] {
+        let number = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0;
+        let tokens: Vec<Vec<f32>> =
+            (0..24).map(|t| (0..2 * keys + values).map(|i| 0.2 * number(i + 71 * t)).collect()).collect();
+        let step = |t: usize| {
+            let (q, rest) = tokens[t].split_at(keys);
+            let (k, v) = rest.split_at(keys);
+            DeltaStep { q, k, v, decay: 0.9 + 0.004 * t as f32, beta: 0.1 + 0.03 * t as f32 }
+        };
+        let got = on_all("delta_rule", |kernel| {
+            let (mut state, mut out) = (vec![0.0; keys * values], vec![0.0; values]);
+            (0..tokens.len()).for_each(|t| kernel.delta_rule(&mut state, step(t), &mut out));
+            [state, out].concat()
+        });
+        let first = (vec![0.0; keys * values], vec![]);
+        let (state, out) = (0..tokens.len()).fold(first, |(state, _), t| delta_rule(&state, step(t)));
+        assert!(out.iter().any(|&y| y != 0.0), "{keys} keys");
+        assert_eq!(bits(&got), bits(&[state, out].concat()), "{keys} keys, {values} values");
     }
 }

@@ -5,7 +5,7 @@ use bitnet_kernels::{ATTENTION_CHUNK, Kernel, KvChunk, Queries};
 use bitnet_quant::{Activations, PackedTernary, QuantizedRows, Scales};
 use half::{bf16, f16};
 
-use super::cpu;
+use super::{cpu, recurrent};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -24,6 +24,7 @@ pub(super) fn run(kernel: &'static Kernel, attention_alone: bool) -> Outcome {
         return attention(kernel, &pool);
     }
     vectors(kernel);
+    recurrent::run(kernel);
     dense(kernel, &pool)?;
     attention(kernel, &pool)?;
     blocks(kernel, &pool)

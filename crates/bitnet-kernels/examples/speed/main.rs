@@ -22,6 +22,7 @@ mod floats;
 mod head;
 mod lines;
 mod pieces;
+mod recurrent;
 
 /// Output rows and input columns of a layer's projections: q, k and v together, o, gate and up together, down.
 const LAYER: [(usize, usize); 4] = [(3840, 2560), (2560, 2560), (13_824, 2560), (2560, 6912)];
