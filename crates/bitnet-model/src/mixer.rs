@@ -92,27 +92,4 @@ impl HadamardFold {
     pub fn signs(&self, width: usize) -> Option<&[f32]> {
         self.signs.iter().find(|(w, _)| *w == width).map(|(_, signs)| signs.as_slice())
     }
-
-    /// Refuses what cannot be applied to inputs of `width`.
-    ///
-    /// # Errors
-    /// [`ModelError::Config`].
-    pub fn check(&self, width: usize) -> Result<(), ModelError> {
-        let Self { block, signs } = self;
-        if !block.is_power_of_two() || !width.is_multiple_of(*block) {
-            let want = format!("a power of two that divides the input width {width}");
-            return Err(ModelError::config("block of the Hadamard transform", want, block));
-        }
-        let sane = |(width, signs): &(usize, Vec<f32>)| {
-            *width == signs.len() && signs.iter().all(|s| s.abs() == 1.0)
-        };
-        match signs.iter().find(|of| !sane(of)) {
-            Some((width, _)) => Err(ModelError::config(
-                "signs of the Hadamard transform",
-                format!("{width} numbers, each +1 or -1"),
-                "others",
-            )),
-            None => Ok(()),
-        }
-    }
 }

@@ -1,8 +1,6 @@
 //! A model's parts, read from a checkpoint through its family's table of names.
 
-use std::collections::HashSet;
-
-use bitnet_format::{Checkpoint, Metadata, TensorType, recognize_ternary};
+use bitnet_format::{Checkpoint, Metadata, TensorInfo, TensorType, recognize_ternary};
 use bitnet_model::{Config, ModelError, Part, PartSource, Projection, Weight};
 use bitnet_quant::{Scales, ScreenTable};
 
@@ -12,6 +10,7 @@ use crate::{
         LLAMA,
         bitnet_file::{self, Entry, Form},
         gguf,
+        hadamard::Contract,
         huggingface::{self, Quantization, ScaleMeaning},
     },
     table::table,
@@ -36,10 +35,8 @@ pub struct Source {
     /// Whether the class has biases of attention's inputs, of its output, of the feed-forward layer. GGUF has no word for them
     /// but the tensors themselves.
     biases: [bool; 3],
-    /// Names of matrices in the basis of the configuration's fold.
-    folded: HashSet<String>,
-    /// Whether the inputs of recurrent blocks' output projections stand in the model's order, whatever that of their value heads.
-    grouped_output: bool,
+    /// Which matrices are in the basis of the configuration's fold, where it has one.
+    contract: Option<Contract>,
     /// Blocks behind those of the decoder, which draft tokens.
     drafting: usize,
 }
@@ -75,7 +72,8 @@ impl Source {
     /// # Errors
     /// As [`Source::new`], what is left over excepted.
     pub fn to_look_at(checkpoint: Checkpoint) -> Result<Self, SourceError> {
-        let (config, convention) = match checkpoint.metadata() {
+        let mut contract = None;
+        let (mut config, convention) = match checkpoint.metadata() {
             Metadata::HuggingFace(m) => {
                 let (config, quantization) = huggingface::config(&m.config, m.generation_config.as_ref())?;
                 (config, Convention::HuggingFace(quantization))
@@ -86,6 +84,8 @@ impl Source {
                 (config, Convention::Bitnet)
             }
             Metadata::Gguf(m) => {
+                gguf::known(m)?;
+                contract = Contract::of_gguf(m, |name| checkpoint.info(name).map(TensorInfo::cols))?;
                 let config = Self::gguf_config(&checkpoint, m)?;
                 let interleaved = config.family == LLAMA;
                 (config, Convention::Gguf { interleaved })
@@ -107,14 +107,12 @@ impl Source {
             Metadata::Bitnet(m) => huggingface::biases(&m.hf.config)?,
             _ => [true; 3],
         };
-        let grouped_output = !matches!(convention, Convention::Gguf { .. });
-        let folded = HashSet::new();
         let drafting = match checkpoint.metadata() {
             Metadata::Gguf(m) => gguf::drafting_blocks(m)?,
             _ => 0,
         };
-        let mut source =
-            Self { checkpoint, config, convention, prefix, biases, folded, grouped_output, drafting };
+        config.fold = contract.as_ref().map(|contract| contract.fold().clone());
+        let mut source = Self { checkpoint, config, convention, prefix, biases, contract, drafting };
         source.check_parts_are_here()?;
         source.tie()?;
         source.check_shapes()?;
@@ -404,7 +402,10 @@ impl PartSource for Source {
     }
 
     fn is_folded(&self, part: Part) -> bool {
-        self.folded.contains(&self.name(part))
+        let Some(contract) = &self.contract else { return false };
+        let name = self.name(part);
+        // A head that is the embedding takes transformed inputs where the embedding's rows are transformed back.
+        if part == Part::Embedding { contract.inverts(&name) } else { contract.folds(&name) }
     }
 
     fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {

@@ -57,14 +57,14 @@ fn a_missing_size_is_named() {
 }
 
 #[test]
-fn weights_folded_with_a_rotation_are_refused_by_name() {
+fn a_contract_of_folded_weights_that_is_not_whole_is_refused_by_key() {
     let error = open("folded", |keys| {
         keys.str("general.architecture", "qwen3");
         keys.u32("prism.hadamard.version", 1);
     });
     assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
-    assert!(error.to_string().contains("folded with a Hadamard transform"), "{error}");
-    assert!(error.to_string().contains("'prism.hadamard.version'"), "{error}");
+    assert!(error.to_string().contains("prism.hadamard.block_size"), "{error}");
+    assert!(error.to_string().contains("the key is missing"), "{error}");
 }
 
 #[test]

@@ -25,8 +25,6 @@ pub const FLOAT: &str = "float";
 pub const STOP_TOKENS_KEY: &str = "bitnet.eos_token_ids";
 /// Our converter's key with the epsilon of norms in front of projections; those of the other norms where it is missing.
 pub const INPUT_NORM_KEY: &str = "bitnet.input_norm_epsilon";
-/// How PrismML's keys begin that describe a transform of the inputs, which Bonsai 2 needs.
-const FOLDED: &str = "prism.hadamard.";
 
 /// What a GGUF architecture string stands for.
 pub(crate) fn family(architecture: &str) -> Option<&'static str> {
@@ -50,7 +48,6 @@ pub(crate) fn known(metadata: &GgufMetadata) -> Result<&str, SourceError> {
     let architecture = metadata.opt_str("general.architecture")?.unwrap_or("");
     refusals::kinds(metadata, architecture)?;
     let architecture = metadata.architecture()?;
-    refuse_folded(metadata)?;
     match family(architecture) {
         Some(_) => Ok(architecture),
         None => Err(SourceError::Unsupported {
@@ -186,17 +183,6 @@ pub(crate) fn drafting_blocks(metadata: &GgufMetadata) -> Result<usize, SourceEr
     match family(architecture) {
         Some(QWEN35) => metadata.opt_u64(&key)?.map_or(Ok(0), |n| to_size(&key, n)),
         _ => Ok(0),
-    }
-}
-
-/// Refuses weights that a rotation of their inputs was multiplied into: computed as they stand, they give noise.
-fn refuse_folded(metadata: &GgufMetadata) -> Result<(), SourceError> {
-    match metadata.iter().find(|(key, _)| key.starts_with(FOLDED)) {
-        Some((key, _)) => Err(SourceError::Unsupported {
-            what: format!("a model whose weights are folded with a Hadamard transform (its GGUF has the key '{key}')"),
-            cure: "it runs models whose weights multiply their inputs as they are, the first Ternary-Bonsai among them".into(),
-        }),
-        None => Ok(()),
     }
 }
 

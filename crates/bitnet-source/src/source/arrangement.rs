@@ -10,7 +10,7 @@ use bitnet_model::{DeltaNet, Norm, Part, Projection, Weight};
 use super::{Convention, Source};
 use crate::{
     error::SourceError,
-    family::{QWEN35, gguf},
+    family::{QWEN35, gguf, hadamard::Contract},
 };
 
 /// An order of runs of `unit` rows or columns.
@@ -119,7 +119,10 @@ impl Source {
     /// The runs of columns of the file's tensor, in the order of the model's.
     fn column_order(&self, projection: Projection) -> Option<Order> {
         match projection {
-            Projection::DeltaOutput if !self.grouped_output => self.tiled_heads(|sizes| sizes.value_dim),
+            // Under a contract the columns may stand in the model's order, whatever that of the heads that make them.
+            Projection::DeltaOutput if !self.contract.as_ref().is_some_and(Contract::gdn_v_grouped) => {
+                self.tiled_heads(|sizes| sizes.value_dim)
+            }
             _ => None,
         }
     }
