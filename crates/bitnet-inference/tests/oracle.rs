@@ -145,6 +145,9 @@ models! {
     gguf_hybrid_f16: "../oracle-made/gguf/qwen35-d-F16.gguf" against "../oracle-made/gguf/expected/qwen35-d-F16", Float;
     gguf_hybrid_g64: "../oracle-made/gguf/qwen35-h-Q2_0.gguf" against "../oracle-made/gguf/expected/qwen35-h-Q2_0", Float;
     gguf_hybrid_g128: "../oracle-made/gguf/qwen35-i-PQ2_0.gguf" against "../oracle-made/gguf/expected/qwen35-i-PQ2_0", Float;
+    gguf_hybrid_folded_without_signs: "../oracle-made/gguf/qwen35-j-folded32-PQ2_0.gguf" against "../oracle-made/gguf/expected/qwen35-j-folded32-PQ2_0", Float;
+    gguf_hybrid_folded_in_base_3: "../oracle-made/gguf/qwen35-j-folded32-PTQ1_0.gguf" against "../oracle-made/gguf/expected/qwen35-j-folded32-PTQ1_0", Float;
+    gguf_hybrid_folded_with_signs: "../oracle-made/gguf/qwen35-k-folded64-PQ2_0.gguf" against "../oracle-made/gguf/expected/qwen35-k-folded64-PQ2_0", Float;
     gguf_qwen3_g128: "gguf/qwen3-b-ternary-g128-Q2_0g128.gguf" against "qwen3-b-ternary-g128", Float;
 }
 
