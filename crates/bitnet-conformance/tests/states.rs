@@ -11,7 +11,7 @@ use bitnet_cpu::{Cpu, KvType};
 use bitnet_decoder::{DecoderError, Model, Runner, RunnerOptions};
 use bitnet_device::{Output, PAGE, SequenceError, SequenceId, Span};
 use bitnet_kernels::Kernel;
-use bitnet_model::{ActivationChoice, Wishes};
+use bitnet_model::{ActivationChoice, PartSource, Wishes};
 
 const CONTEXT: usize = 2 * PAGE;
 
@@ -133,7 +133,9 @@ fn states_count_against_the_budget() {
     for shape in hybrids() {
         let kernel = bitnet_kernels::select(None).unwrap();
         let use_of = runner(shape, kernel, 1, None).pages();
-        assert!(use_of.state_bytes > 0 && use_of.states == 0);
+        let told = Made::new(shape).config().recurrent_state() * size_of::<f32>();
+        assert!(told > 0);
+        assert_eq!((use_of.state_bytes, use_of.states), (told, 0));
         // One sequence needs a page, a state that it has, and one that it writes.
         let enough = use_of.page_bytes + 2 * use_of.state_bytes;
         let mut narrow = runner(shape, kernel, 1, Some(enough));

@@ -43,6 +43,6 @@ impl KvType {
 
     /// Bytes of all blocks' keys and values for one position.
     pub fn bytes_per_position(self, config: &Config) -> usize {
-        config.layers * config.kv_heads * self.chunk_bytes(config.head_dim) / ATTENTION_CHUNK
+        config.attention_blocks() * config.kv_heads * self.chunk_bytes(config.head_dim) / ATTENTION_CHUNK
     }
 }

@@ -133,6 +133,14 @@ impl Config {
         (0..self.layers).filter(|&layer| self.mixer(layer) == Mixer::Attention).count()
     }
 
+    /// Floats that the recurrent blocks keep of a sequence, whatever its length: a matrix for each value head, and the inputs that
+    /// the convolution still sees.
+    pub fn recurrent_state(&self) -> usize {
+        let Some(Recurrent { sizes, .. }) = &self.recurrent else { return 0 };
+        let heads = sizes.value_heads * sizes.key_dim * sizes.value_dim;
+        (self.layers - self.attention_blocks()) * (heads + (sizes.taps - 1) * sizes.channels())
+    }
+
     /// The form of activations that ternary projections take under `choice`.
     pub fn activations(&self, choice: ActivationChoice) -> Activations {
         match (choice, self.trained_int8) {

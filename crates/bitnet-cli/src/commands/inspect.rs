@@ -89,6 +89,8 @@ struct MemoryReport {
     kv_bytes_per_token: u64,
     context: usize,
     kv_bytes: u64,
+    /// What recurrent blocks keep of a sequence, whatever its length.
+    recurrent_state_bytes: u64,
     free_bytes: Option<u64>,
 }
 
@@ -191,8 +193,10 @@ fn report(
     }
     let kv_bytes_per_token = kv.bytes_per_position(&config) as u64;
     let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
+    let recurrent_state_bytes = (config.recurrent_state() * size_of::<f32>()) as u64;
     let free_bytes = MachineMemory::detect().free();
-    if let Some(free) = free_bytes.filter(|&free| free < weight_bytes.saturating_add(kv_bytes)) {
+    let needed = weight_bytes.saturating_add(kv_bytes).saturating_add(recurrent_state_bytes);
+    if let Some(free) = free_bytes.filter(|&free| free < needed) {
         warnings
             .push(format!("{} of memory is free, which is less than running it takes", human::bytes(free)));
     }
@@ -210,6 +214,7 @@ fn report(
             kv_bytes_per_token,
             context,
             kv_bytes,
+            recurrent_state_bytes,
             free_bytes,
         },
         kernel,
@@ -371,6 +376,10 @@ fn memory_words(report: &Report) -> String {
         "keys and values",
         format_args!("{kv} for {} tokens, {each} each", human::count(m.context as u64)),
     );
+    if m.recurrent_state_bytes > 0 {
+        let state = human::bytes(m.recurrent_state_bytes);
+        pairs.row("recurrent state", format_args!("{state} for each text, whatever its length"));
+    }
     pairs.row("free here", m.free_bytes.map_or("unknown".into(), human::bytes));
     pairs.row("kernel", report.kernel);
     pairs.text()
