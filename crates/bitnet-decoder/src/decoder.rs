@@ -119,7 +119,8 @@ impl<D: Device> Model<D> {
     pub(crate) fn sequence_shape(&self) -> SequenceShape {
         let c = &self.config;
         let layers = c.attention_blocks();
-        let recurrent = c.recurrent.as_ref();
+        // A configuration may know sizes of blocks that it has none of.
+        let recurrent = c.recurrent.as_ref().filter(|_| layers < c.layers);
         SequenceShape {
             kv: KvShape { layers, heads: c.kv_heads, head_dim: c.head_dim },
             recurrent: recurrent.map(|r| RecurrentShape { layers: c.layers - layers, sizes: r.sizes }),

@@ -169,7 +169,9 @@ impl<D: Device> BitLinear<D> {
         out: &mut D::Rows,
     ) {
         let (Some(side), Some(SideRooms { low, wide })) = (&self.side, rooms) else { return };
-        let Some((_, wide)) = wide.iter_mut().find(|(width, _)| *width == side.outputs) else { return };
+        let Some((_, wide)) = wide.iter_mut().find(|(width, _)| *width == side.outputs) else {
+            unreachable!("there is room for the outputs of every projection")
+        };
         // Products of floats read no codes.
         let mut product = |weight, x: &D::Rows, codes: &D::Codes, out: &mut D::Rows| {
             pass.project(x, codes, Activations::Float, tokens, &mut [Job { weight, bias: None, out }]);

@@ -89,7 +89,7 @@ impl<D: Device> Runner<D> {
         &mut self.sequences
     }
 
-    /// What the pages of keys and values are used for.
+    /// What pages and states are used for.
     pub fn pages(&self) -> PageUse {
         self.sequences.pages()
     }

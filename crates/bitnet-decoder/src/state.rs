@@ -23,7 +23,7 @@ pub(crate) struct State<D: Device> {
     pub(crate) h: D::Rows,
     /// Normed input of the projections, `[tokens, hidden]`.
     pub(crate) x: Activated<D>,
-    /// Cosines and sines of the positions, `[tokens, head_dim]`.
+    /// Cosines and sines of the positions, `[tokens, rotary_dim]`.
     pub(crate) angles: D::Rows,
     pub(crate) attention: AttentionRooms<D>,
     pub(crate) recurrent: Option<RecurrentRooms<D>>,
@@ -133,7 +133,10 @@ impl<D: Device> State<D> {
             sides: match side_rank {
                 0 => None,
                 rank => {
-                    let widths = vec![c.q_width(), c.kv_width(), c.hidden, c.ffn];
+                    let mut widths = vec![c.q_width(), c.kv_width(), c.hidden, c.ffn];
+                    if let Some(RecurrentShape { sizes, .. }) = shape.recurrent {
+                        widths.extend([sizes.channels(), sizes.value_width(), sizes.value_heads]);
+                    }
                     Some(SideRooms::new(d, capacity, rank, widths)?)
                 }
             },

@@ -38,7 +38,7 @@ pub struct SequenceSizes {
     pub page_bytes: usize,
     /// Bytes of a recurrent state; 0 for a model that has none.
     pub state_bytes: usize,
-    /// Bytes that the pages and states that sequences hold may take; as many as memory has room for when `None`.
+    /// Bytes that the pages and states that sequences hold may take, free ones that keep their memory not counted; as many as memory has room for when `None`.
     pub budget: Option<usize>,
 }
 
@@ -313,9 +313,10 @@ impl Sequences {
         if in_use + needed <= budget && states.saturating_mul(state_bytes) <= bytes {
             return Ok(());
         }
-        Err(match needed {
-            0 => SequenceError::NoStates { states, state_bytes, budget: bytes },
-            _ => SequenceError::NoPages { needed, free: budget.saturating_sub(in_use), budget },
+        let of_states = needed == 0 || states.saturating_mul(state_bytes) > bytes;
+        Err(match of_states {
+            true => SequenceError::NoStates { states, state_bytes, budget: bytes },
+            false => SequenceError::NoPages { needed, free: budget.saturating_sub(in_use), budget },
         })
     }
 

@@ -186,6 +186,10 @@ impl PartSource for Adapted<'_> {
         self.base.vector(part)
     }
 
+    fn is_folded(&self, part: Part) -> bool {
+        self.base.is_folded(part)
+    }
+
     fn screen(&self) -> Result<Option<ScreenTable>, ModelError> {
         self.base.screen()
     }
@@ -197,5 +201,27 @@ impl PartSource for Adapted<'_> {
     fn side_path(&self, layer: usize, projection: Projection) -> Option<[Weight; 2]> {
         let pair = self.adapter.sides.get(&(layer, projection))?;
         Some(pair.clone().map(|matrix| Weight::Table(Table::Dense(matrix))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use super::*;
+    use crate::Source;
+
+    /// What an adapter stands beside stays in the basis that it is in.
+    #[test]
+    fn a_folded_model_stays_folded_beside_an_adapter() {
+        let made = "../../testdata/oracle-made/gguf/qwen35-j-folded32-PQ2_0.gguf";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(made);
+        let checkpoint = Checkpoint::open(path, &Default::default()).expect("the made file opens");
+        let source = Source::new(checkpoint).expect("the made model is read");
+        let adapter = Adapter { rank: 1, sides: BTreeMap::new() };
+        let adapted = Adapted::new(&source, &adapter);
+        let parts = || Part::matrices(source.config());
+        assert!(parts().any(|part| PartSource::is_folded(&source, part)));
+        assert!(parts().all(|part| adapted.is_folded(part) == PartSource::is_folded(&source, part)));
     }
 }

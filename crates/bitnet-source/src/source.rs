@@ -10,7 +10,7 @@ use crate::{
         LLAMA,
         bitnet_file::{self, Entry, Form},
         gguf,
-        hadamard::Contract,
+        hadamard::{self, Contract},
         huggingface::{self, Quantization, ScaleMeaning},
     },
     table::table,
@@ -75,6 +75,7 @@ impl Source {
         let mut contract = None;
         let (mut config, convention) = match checkpoint.metadata() {
             Metadata::HuggingFace(m) => {
+                hadamard::refuse_beside(checkpoint.files())?;
                 let (config, quantization) = huggingface::config(&m.config, m.generation_config.as_ref())?;
                 (config, Convention::HuggingFace(quantization))
             }
@@ -118,7 +119,23 @@ impl Source {
         source.check_shapes()?;
         source.check_biases()?;
         source.check_scales_are_here()?;
+        source.check_fold()?;
         Ok(source)
+    }
+
+    /// A transform mixes the inputs that a converter has put in another order, so they must stand in the model's before it.
+    fn check_fold(&self) -> Result<(), SourceError> {
+        let Some(contract) = &self.contract else { return Ok(()) };
+        let outputs = self.projections().into_iter().filter(|(_, p)| *p == Projection::DeltaOutput);
+        let mut parts = outputs.map(|(layer, p)| Part::Weight(layer, p));
+        match parts.find(|&part| self.reorders_heads() && self.is_folded(part) != contract.gdn_v_grouped()) {
+            None => Ok(()),
+            Some(part) => Err(SourceError::config(
+                "prism.hadamard.gdn_v_grouped",
+                format!("true where '{}' is folded, and false where it is not", self.name(part)),
+                contract.gdn_v_grouped(),
+            )),
+        }
     }
 
     /// A file without a head means the embedding, unless its configuration says that it does not.
@@ -126,8 +143,11 @@ impl Source {
         if self.has(Part::Head) {
             return Ok(());
         }
-        let said = self.config_json().and_then(|json| json.get("tie_word_embeddings"));
-        if said == Some(&serde_json::Value::Bool(false)) {
+        let key = "tie_word_embeddings";
+        let said =
+            |json: &serde_json::Value| huggingface::hybrid::text(json).get(key).or(json.get(key)).cloned();
+        let said = self.config_json().and_then(said);
+        if said == Some(serde_json::Value::Bool(false)) {
             return Err(SourceError::config(
                 "head",
                 format!(
@@ -298,7 +318,9 @@ impl Source {
         let mut values = self.arranged_vector(part, values)?;
         if let Part::Bias(layer, projection) = part {
             if let Some(order) = self.row_order(projection) {
-                values = order.iter().map(|&row| values[row]).collect();
+                let rows = order.iter().map(|&row| values.get(row).copied()).collect::<Option<_>>();
+                values =
+                    rows.ok_or_else(|| SourceError::shape(name, &self.stored_shape(part), &[values.len()]))?;
             }
             // `autobitlinear` adds the bias before it multiplies with the weight's scale (transformers, AutoBitLinear).
             if self.meaning() == Some(ScaleMeaning::Multiply)

@@ -195,7 +195,9 @@ fn report(
     let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
     let recurrent_state_bytes = (config.recurrent_state() * size_of::<f32>()) as u64;
     let free_bytes = MachineMemory::detect().free();
-    let needed = weight_bytes.saturating_add(kv_bytes).saturating_add(recurrent_state_bytes);
+    // A step reads one state and writes another.
+    let states = recurrent_state_bytes.saturating_mul(2);
+    let needed = weight_bytes.saturating_add(kv_bytes).saturating_add(states);
     if let Some(free) = free_bytes.filter(|&free| free < needed) {
         warnings
             .push(format!("{} of memory is free, which is less than running it takes", human::bytes(free)));

@@ -5,7 +5,7 @@
 //! looked up gives `s * (H z)` for a stored row `z`. A step left out gives fluent text of another model, so a contract is whole and
 //! known in every word, or the model is refused. Source: PrismML's llama.cpp, which writes and reads it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use bitnet_format::{GgufMetadata, GgufValue};
 use bitnet_model::HadamardFold;
@@ -99,7 +99,7 @@ impl Contract {
         let keys: Map<String, Value> = metadata
             .iter()
             .filter(|(key, _)| key.starts_with(PREFIX))
-            .map(|(key, value)| (key.to_owned(), json(&value)))
+            .map(|(key, value)| (key.to_owned(), if known(key) { json(&value) } else { Value::Null }))
             .collect();
         if keys.is_empty() { Ok(None) } else { Self::check(&keys, &GGUF, inputs).map(Some) }
     }
@@ -212,6 +212,21 @@ impl Contract {
     }
 }
 
+/// Refuses a directory of weights whose contract stands in a file of its own: such weights are known in GGUF alone.
+pub(crate) fn refuse_beside<'a>(mut files: impl Iterator<Item = &'a Path>) -> Result<(), SourceError> {
+    let contract = |file: &Path| Some(file.parent()?.join("hadamard.json")).filter(|path| path.exists());
+    match files.find_map(contract) {
+        None => Ok(()),
+        Some(path) => Err(SourceError::Unsupported {
+            what: format!(
+                "a directory whose weights are folded with a Hadamard transform ({})",
+                path.display()
+            ),
+            cure: "take the model's GGUF form, or its floats without that transform".into(),
+        }),
+    }
+}
+
 /// The keys of a contract, whole ones.
 struct Keys<'a>(&'a Map<String, Value>);
 
@@ -221,7 +236,6 @@ impl Keys<'_> {
     }
 
     fn refuse_unknown(&self) -> Result<(), SourceError> {
-        let known = |key: &str| key.strip_prefix(PREFIX).is_some_and(|tail| KEYS.contains(&tail));
         match self.0.keys().find(|key| !known(key)) {
             Some(key) => Err(SourceError::config(
                 shown(key),
@@ -329,6 +343,11 @@ fn json(value: &GgufValue<'_>) -> Value {
     let flag = || value.as_bool().map(Value::from);
     let float = || value.as_f32().map(|x| Value::from(f64::from(x)));
     whole.or_else(text).or_else(flag).or_else(float).unwrap_or(Value::Null)
+}
+
+/// Whether version 1 has this key.
+fn known(key: &str) -> bool {
+    key.strip_prefix(PREFIX).is_some_and(|tail| KEYS.contains(&tail))
 }
 
 /// What a file says, cut to what a person reads.

@@ -8,7 +8,7 @@ use super::{BITNET, BITNET_B158, LLAMA, QWEN2, QWEN3, QWEN35};
 use crate::{error::SourceError, json::Fields};
 
 mod class;
-pub(in crate::family) mod hybrid;
+pub(crate) mod hybrid;
 mod refusals;
 mod rope;
 
@@ -72,7 +72,9 @@ pub fn config(
     let family = family(&architecture)?;
     refusals::forms(&whole)?;
     let fields = Fields::new(if family == QWEN35 { hybrid::text(json) } else { json }, "config.json")?;
-    let quantization = quantization(&fields, &architecture)?;
+    // What is said of the whole model holds for its text.
+    let outer = if whole.get("quantization_config").is_some() { &whole } else { &fields };
+    let quantization = quantization(outer, &architecture)?;
     let hidden = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
     let head_dim = match fields.optional_size("head_dim")? {
@@ -115,7 +117,7 @@ pub fn config(
         activation: gate(&fields, family)?,
         sub_norms,
         qk_norms: matches!(family, QWEN3 | QWEN35),
-        input_norm_eps: input_norm_eps(&fields)?,
+        input_norm_eps: input_norm_eps(outer)?,
         tied_head: tied(&fields)?.or(tied(&whole)?).unwrap_or(family == BITNET),
         trained_int8: quantization.as_ref().is_some_and(|q| !q.keeps_every_projection()),
         bos: fields.ids("bos_token_id")?.first().copied(),

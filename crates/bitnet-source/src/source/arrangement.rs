@@ -127,6 +127,11 @@ impl Source {
         }
     }
 
+    /// Whether the file has the value heads in another order than the model.
+    pub(super) fn reorders_heads(&self) -> bool {
+        self.tiled_heads(|_| 1).is_some_and(|order| !order.runs.is_sorted())
+    }
+
     /// Where each value head stands in a file that tiles them, as runs of as many numbers as `unit` says.
     fn tiled_heads(&self, unit: impl Fn(&DeltaNet) -> usize) -> Option<Order> {
         let sizes = self.delta_net().filter(|_| matches!(self.convention, Convention::Gguf { .. }))?;

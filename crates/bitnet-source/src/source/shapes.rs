@@ -10,7 +10,8 @@ impl Source {
     /// The shape of `part` in the file: another than the model's where two matrices are one there.
     pub(super) fn stored_shape(&self, part: Part) -> Vec<usize> {
         let mut shape = self.expected(part);
-        if let Part::Weight(_, Projection::Query | Projection::AttentionGate) = part
+        if let Part::Weight(_, of) | Part::Bias(_, of) = part
+            && matches!(of, Projection::Query | Projection::AttentionGate)
             && self.config.gated_attention
         {
             shape[0] *= 2;

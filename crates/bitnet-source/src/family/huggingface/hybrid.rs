@@ -15,7 +15,7 @@ pub(super) const OWN_KEYS: [&str; 3] =
     ["attn_output_gate", "full_attention_interval", "partial_rotary_factor"];
 
 /// The part of a configuration that is about text: of a model that sees, the object `text_config`.
-pub(super) fn text(json: &Value) -> &Value {
+pub(crate) fn text(json: &Value) -> &Value {
     json.get("text_config").filter(|text| text.is_object()).unwrap_or(json)
 }
 
@@ -47,7 +47,7 @@ fn is_recurrent(fields: &Fields<'_>, kind: &Value) -> Result<bool, SourceError> 
 }
 
 /// For each layer whether it is recurrent, where one in `interval` is not. An interval of 0 leaves no attention.
-pub(in crate::family) fn every(interval: usize, layers: usize) -> Vec<bool> {
+pub(crate) fn every(interval: usize, layers: usize) -> Vec<bool> {
     (1..=layers.min(MOST_LAYERS)).map(|layer| interval == 0 || !layer.is_multiple_of(interval)).collect()
 }
 
