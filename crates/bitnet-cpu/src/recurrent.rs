@@ -19,7 +19,7 @@ const SOFTPLUS_LINEAR: f32 = 20.0;
 /// The recurrent states of all sequences.
 ///
 /// A state is, for each recurrent block, `[value_heads, key_dim, value_dim]`, then the last inputs of the convolution: groups of
-/// [`CHANNELS`] channels, each `[taps - 1, channels]`.
+/// `CHANNELS` channels, each `[taps - 1, channels]`.
 pub struct RecurrentStates {
     shape: RecurrentShape,
     states: Vec<Buffer<f32>>,
