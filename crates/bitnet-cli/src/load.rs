@@ -239,7 +239,12 @@ fn suggested(options: &SamplingOptions, otherwise: &SamplingOptions) -> Vec<Stri
         ("penalty window", penalizes, options.penalty_window as f32, otherwise.penalty_window as f32),
     ];
     let differs = all.into_iter().filter(|(_, counts, is, was)| *counts && is != was);
-    differs.map(|(name, _, value, _)| format!("{name} {value}")).collect()
+    let told = |name: &str, value: f32| match value {
+        // What a file's -1 means: as many tokens as there are.
+        value if value == usize::MAX as f32 => format!("{name} of all tokens"),
+        value => format!("{name} {value}"),
+    };
+    differs.map(|(name, _, value, _)| told(name, value)).collect()
 }
 
 /// Six digits that differ from run to run, short enough to be typed again.
@@ -313,6 +318,11 @@ mod tests {
         assert_eq!(
             suggested(&greedy, &asked("--seed 3 --greedy")),
             ["repetition penalty 1.25", "penalty window 7"]
+        );
+        let endless = SamplingDefaults { penalty_window: Some(usize::MAX), ..model };
+        assert!(
+            suggested(&beside("--seed 3", endless), &asked("--seed 3"))
+                .contains(&"penalty window of all tokens".to_owned())
         );
         let some = SamplingDefaults { top_k: Some(40), penalty_window: Some(7), ..Default::default() };
         assert!(suggested(&beside("--seed 3", some), &asked("--seed 3")).is_empty());

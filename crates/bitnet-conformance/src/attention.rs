@@ -3,8 +3,8 @@
 use bitnet_cpu::KvType;
 use bitnet_decoder::DecoderError;
 use bitnet_device::{
-    Batch, Device, DeviceError, KvShape, Output, PAGE, PageId, PageStore, Pass, Pending, SequenceShape,
-    SequenceSizes, Sequences, Span,
+    Batch, Device, DeviceError, KvShape, Output, PAGE, PageId, PageStore, Pass, Pending, SequenceId,
+    SequenceShape, SequenceSizes, Sequences, Span,
 };
 
 use crate::{
@@ -75,6 +75,13 @@ impl<D: Device> PageStore for Store<'_, D> {
     }
 }
 
+/// The spans of a step in which the sequences take so many tokens each. The first one stands last: rows and sequences are not in
+/// one order.
+pub(crate) fn spans([first, second, third]: [SequenceId; 3], tokens: [usize; 3]) -> [Span; 3] {
+    let of = |(sequence, tokens)| Span { sequence, tokens, output: Output::None };
+    [(second, tokens[1]), (third, tokens[2]), (first, tokens[0])].map(of)
+}
+
 /// All steps, the third sequence forked from the first in the middle of a page.
 fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32>, DecoderError> {
     let mut pages = device.pages(SequenceShape { kv: shape, recurrent: None }, 4 * PAGE)?;
@@ -88,11 +95,7 @@ fn attend<D: Device>(device: &D, shape: KvShape, heads: usize) -> Result<Vec<f32
             sequences.close(third);
             third = sequences.fork(first, PAGE - 3)?;
         }
-        let spans: Vec<Span> = [second, third, first]
-            .into_iter()
-            .zip([tokens[1], tokens[2], tokens[0]])
-            .map(|(sequence, tokens)| Span { sequence, tokens, output: Output::None })
-            .collect();
+        let spans = spans([first, second, third], tokens);
         let ids = vec![0; tokens.iter().sum()];
         sequences.plan::<DecoderError>(&ids, &spans, &mut Store(device, &mut pages))?;
         let batch = sequences.batch(&ids);

@@ -2,14 +2,13 @@
 
 use bitnet_decoder::DecoderError;
 use bitnet_device::{
-    Batch, Device, KvShape, Output, Pass, Pending, Recur, RecurrentShape, SequenceShape, SequenceSizes,
-    Sequences, Span,
+    Batch, Device, KvShape, Pass, Pending, Recur, RecurrentShape, SequenceShape, SequenceSizes, Sequences,
 };
 use bitnet_model::DeltaNet;
 
 use crate::{
     Exactness,
-    attention::Store,
+    attention::{Store, spans},
     bench::{download, numbers, upload},
     suite::{Suite, both},
 };
@@ -87,11 +86,7 @@ fn run<D: Device>(device: &D, sizes: DeltaNet) -> Result<Vec<f32>, DecoderError>
             sequences.close(third);
             third = sequences.fork(first, usize::MAX)?;
         }
-        let spans: Vec<Span> = [second, third, first]
-            .into_iter()
-            .zip([tokens[1], tokens[2], tokens[0]])
-            .map(|(sequence, tokens)| Span { sequence, tokens, output: Output::None })
-            .collect();
+        let spans = spans([first, second, third], tokens);
         let ids = vec![0; tokens.iter().sum()];
         sequences.plan::<DecoderError>(&ids, &spans, &mut Store(device, &mut pages))?;
         for layer in 0..LAYERS {

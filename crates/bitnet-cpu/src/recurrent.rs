@@ -9,8 +9,6 @@ use crate::{Cpu, Rows};
 
 /// Channels that a thread convolves at a time. Windows are kept in such groups.
 const CHANNELS: usize = 256;
-/// The most positions that a convolution sees, as models are checked.
-const MAX_TAPS: usize = 16;
 /// Added under the root where queries and keys get length 1 (`transformers`, `modeling_qwen3_5.py`, `l2norm`).
 const L2_EPS: f32 = 1e-6;
 /// From here on softplus is its argument (PyTorch, `softplus`).
@@ -33,20 +31,10 @@ impl RecurrentStates {
         Self { shape, states: Vec::with_capacity(FEW_STATES) }
     }
 
-    /// Floats of all heads of a block.
-    fn heads_len(&self) -> usize {
-        let DeltaNet { value_heads, key_dim, value_dim, .. } = self.shape.sizes;
-        value_heads * key_dim * value_dim
-    }
-
-    /// Floats of a block's window.
-    fn window_len(&self) -> usize {
-        (self.shape.sizes.taps - 1) * self.shape.sizes.channels()
-    }
-
     /// Floats of a state.
     fn len(&self) -> usize {
-        self.shape.layers * (self.heads_len() + self.window_len())
+        let RecurrentShape { layers, sizes } = self.shape;
+        layers * (sizes.state_len() + sizes.window_len())
     }
 
     pub(crate) fn state_bytes(&self) -> usize {
@@ -65,8 +53,8 @@ impl RecurrentStates {
         recurrence: Recurrence,
         layer: usize,
         part: StatePart,
-    ) -> Option<(Option<&[f32]>, &mut [f32])> {
-        let (heads, window) = (self.heads_len(), self.window_len());
+    ) -> (Option<&[f32]>, &mut [f32]) {
+        let (heads, window) = (self.shape.sizes.state_len(), self.shape.sizes.window_len());
         let start = layer * (heads + window);
         let range = match part {
             StatePart::Heads => start..start + heads,
@@ -74,11 +62,12 @@ impl RecurrentStates {
         };
         let at = |StateId(id)| id as usize;
         match recurrence.from {
-            None => Some((None, &mut self.states.get_mut(at(recurrence.to))?[range])),
+            None => (None, &mut self.states[at(recurrence.to)][range]),
             Some(from) => {
-                let places = [at(from), at(recurrence.to)];
-                let [from, to] = self.states.get_disjoint_mut(places).ok()?;
-                Some((Some(&from[range.clone()]), &mut to[range]))
+                let Ok([from, to]) = self.states.get_disjoint_mut([at(from), at(recurrence.to)]) else {
+                    unreachable!("a step reads one state and writes another")
+                };
+                (Some(&from[range.clone()]), &mut to[range])
             }
         }
     }
@@ -106,13 +95,13 @@ pub(crate) fn convolve(
     let (taps, channels) = (states.shape.sizes.taps, states.shape.sizes.channels());
     let kept = taps - 1;
     for (place, recurrence) in spans(batch) {
-        let Some((from, to)) = states.lead(recurrence, layer, StatePart::Window) else { continue };
+        let (from, to) = states.lead(recurrence, layer, StatePart::Window);
         let rows = &mut x.data[place.row * channels..(place.row + place.tokens) * channels];
         let piece = kept * CHANNELS;
         let work = |group: usize, mut columns: bitnet_core::threads::ColumnsMut<'_, f32>, to: &mut [f32]| {
             let (first, width) = (columns.start(), columns.width());
             // The inputs that the present position sees, in turns: position `t` is in row `t % taps`.
-            let mut seen = [[0.0; CHANNELS]; MAX_TAPS];
+            let mut seen = [[0.0; CHANNELS]; DeltaNet::MAX_TAPS];
             if let Some(from) = from {
                 let window = &from[group * piece..][..kept * width];
                 window
@@ -120,14 +109,14 @@ pub(crate) fn convolve(
                     .zip(&mut seen)
                     .for_each(|(from, to)| to[..width].copy_from_slice(from));
             }
-            let mut parts = [&[][..]; MAX_TAPS];
+            let mut parts = [&[][..]; DeltaNet::MAX_TAPS];
             for (tap, part) in parts[..taps].iter_mut().enumerate() {
                 *part = &weights[tap * channels + first..][..width];
             }
             for token in 0..place.tokens {
                 let row = columns.row(token);
                 seen[(kept + token) % taps][..width].copy_from_slice(row);
-                let mut window = [&[][..]; MAX_TAPS];
+                let mut window = [&[][..]; DeltaNet::MAX_TAPS];
                 for (tap, input) in window[..taps].iter_mut().enumerate() {
                     *input = &seen[(token + tap) % taps][..width];
                 }
@@ -166,7 +155,7 @@ pub(crate) fn recur(
     });
     let mixed = &*mixed;
     for (place, recurrence) in spans(batch) {
-        let Some((from, to)) = states.lead(recurrence, layer, StatePart::Heads) else { continue };
+        let (from, to) = states.lead(recurrence, layer, StatePart::Heads);
         let rows = &mut out.data[place.row * out.width..(place.row + place.tokens) * out.width];
         let len = key_dim * value_dim;
         cpu.threads.for_each_tile_mut(

@@ -31,7 +31,7 @@ pub(crate) struct Attention<D: Device> {
 }
 
 impl<D: Device> Attention<D> {
-    /// All projections.
+    /// Its projections, in no promised order.
     pub(crate) fn projections(&self) -> impl Iterator<Item = &BitLinear<D>> {
         [&self.query, &self.key, &self.value, &self.output].into_iter().chain(&self.gate)
     }

@@ -26,7 +26,7 @@ pub struct Block<D: Device> {
 }
 
 impl<D: Device> Block<D> {
-    /// All projections.
+    /// The projections of mixer and feed-forward layer, in no promised order.
     pub(crate) fn projections(&self) -> impl Iterator<Item = &BitLinear<D>> {
         let (attention, delta_net) = match &self.mixer {
             Mixer::Attention(attention) => (Some(attention), None),
@@ -115,7 +115,7 @@ impl<D: Device> Model<D> {
         )
     }
 
-    /// What its sequences hold.
+    /// Sizes of what each sequence keeps: keys and values of the blocks with attention, states of the others.
     pub(crate) fn sequence_shape(&self) -> SequenceShape {
         let c = &self.config;
         let layers = c.attention_blocks();

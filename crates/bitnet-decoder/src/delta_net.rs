@@ -36,7 +36,7 @@ pub(crate) struct DeltaNet<D: Device> {
 }
 
 impl<D: Device> DeltaNet<D> {
-    /// All projections.
+    /// Its projections, in no promised order.
     pub(crate) fn projections(&self) -> impl Iterator<Item = &BitLinear<D>> {
         [&self.input, &self.gate, &self.beta, &self.decay, &self.output].into_iter()
     }

@@ -17,7 +17,7 @@ pub(crate) struct FeedForward<D: Device> {
 }
 
 impl<D: Device> FeedForward<D> {
-    /// All projections.
+    /// Its projections, in no promised order.
     pub(crate) fn projections(&self) -> impl Iterator<Item = &BitLinear<D>> {
         [&self.gate, &self.up, &self.down].into_iter()
     }

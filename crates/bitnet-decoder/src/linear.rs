@@ -90,9 +90,10 @@ impl<D: Device> Activated<D> {
 
     /// The rows, which are in the basis of folded weights, out of it.
     pub(crate) fn unfold(&self, pass: &mut D::Pass<'_>, tokens: usize, out: &mut D::Rows) {
-        if let Some(Folded { block, signs, .. }) = &self.folded {
-            pass.transform(&self.rows, tokens, Transform::Unfold, *block, signs.as_ref(), out);
-        }
+        let Some(Folded { block, signs, .. }) = &self.folded else {
+            unreachable!("folded matrices of a model without a fold are refused when it is loaded")
+        };
+        pass.transform(&self.rows, tokens, Transform::Unfold, *block, signs.as_ref(), out);
     }
 }
 

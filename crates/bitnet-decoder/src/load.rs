@@ -45,6 +45,15 @@ impl<D: Device> Model<D> {
         let form = config.activations(choice);
         let plan = LayoutPlan::new(&config, form, wishes);
         let parts: Vec<Part> = Part::matrices(&config).collect();
+        if let Some(&part) = parts.iter().find(|&&part| config.fold.is_none() && source.is_folded(part)) {
+            let name = source.name(part);
+            return Err(ModelError::config(
+                name,
+                "the model's own basis, since it has no fold",
+                "a folded matrix",
+            )
+            .into());
+        }
         let loaded: Vec<Slot<D::Matrix>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let size = |part: Part| source.byte_len(part);
         let total = parts.iter().map(|&part| size(part)).sum();

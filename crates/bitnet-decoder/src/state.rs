@@ -44,7 +44,7 @@ pub(crate) struct AttentionRooms<D: Device> {
     /// The gate of the result, `[tokens, heads * head_dim]`, where there is one.
     pub(crate) gate: Option<D::Rows>,
     pub(crate) scratch: D::Scratch,
-    /// `[tokens, heads * head_dim]`.
+    /// Attention's result, the input of the output projection, `[tokens, heads * head_dim]`.
     pub(crate) result: Activated<D>,
 }
 
@@ -52,13 +52,13 @@ pub(crate) struct AttentionRooms<D: Device> {
 pub(crate) struct RecurrentRooms<D: Device> {
     /// Queries, keys and values side by side, `[tokens, channels]`.
     pub(crate) mixed: D::Rows,
-    /// `[tokens, value_width]`.
+    /// The gate of the result, `[tokens, value_width]`.
     pub(crate) gate: D::Rows,
-    /// `[tokens, value_heads]`.
+    /// How much each head takes in, before its sigmoid, `[tokens, value_heads]`.
     pub(crate) beta: D::Rows,
-    /// `[tokens, value_heads]`.
+    /// How much each head forgets, before its nonlinearity, `[tokens, value_heads]`.
     pub(crate) decay: D::Rows,
-    /// `[tokens, value_width]`.
+    /// The recurrence's result, the input of the output projection, `[tokens, value_width]`.
     pub(crate) result: Activated<D>,
 }
 

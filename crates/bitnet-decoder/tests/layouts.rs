@@ -54,6 +54,8 @@ struct Made {
     side: &'static [Projection],
     /// What every trit is times.
     scale: f32,
+    /// A matrix that is said to be in another basis.
+    folded: Option<Part>,
 }
 
 fn floats(rows: usize, cols: usize, seed: usize) -> Vec<f32> {
@@ -101,6 +103,10 @@ impl PartSource for Made {
         })
     }
 
+    fn is_folded(&self, part: Part) -> bool {
+        self.folded == Some(part)
+    }
+
     fn side_rank(&self) -> usize {
         if self.side.is_empty() { 0 } else { RANK }
     }
@@ -140,7 +146,8 @@ fn no_form_changes_a_result() {
         (&Projection::PLAIN, &[Projection::Down, Projection::Gate]),
     ];
     for (bias, side) in cases {
-        let source = Made { config: config(GateActivation::SquaredRelu), bias, side, scale: 0.05 };
+        let source =
+            Made { config: config(GateActivation::SquaredRelu), bias, side, scale: 0.05, folded: None };
         let expected = logits(&source, "scalar", 1, &Wishes::default(), 11);
         assert!(expected.iter().all(|logit| logit.is_finite()));
         for wishes in [&everywhere, &base3, &both] {
@@ -160,7 +167,8 @@ fn no_form_changes_a_result() {
 /// Finite weights may make numbers that no f32 holds. The sub-norm makes NaN of them, and rounding to int8 once made 0 of that.
 #[test]
 fn what_overflows_shows_in_the_logits() {
-    let source = Made { config: config(GateActivation::SquaredRelu), bias: &[], side: &[], scale: 1e30 };
+    let source =
+        Made { config: config(GateActivation::SquaredRelu), bias: &[], side: &[], scale: 1e30, folded: None };
     let base3 = Wishes { layout: Layout::Base3, ..Wishes::default() };
     for wishes in [Wishes::default(), Wishes { sparsity: Sparsity::On, ..Wishes::default() }, base3] {
         for kernel in bitnet_kernels::available() {
@@ -220,5 +228,20 @@ fn each_form_follows_from_configuration_facts_and_wishes() {
             let plan = LayoutPlan::new(&config, form, wishes);
             assert_eq!(places.map(|(layer, projection)| plan.form(layer, projection, facts)), [Strips; 4]);
         }
+    }
+}
+
+/// What is in another basis cannot be taken for what it is when nobody says which basis that is.
+#[test]
+fn folded_matrices_of_a_model_without_a_fold_are_refused() {
+    for part in [Part::Embedding, Part::Weight(1, Projection::Gate)] {
+        let config = config(GateActivation::Silu);
+        let source = Made { config, bias: &[], side: &[], scale: 0.3, folded: Some(part) };
+        let threads = Arc::new(ThreadPool::new(1));
+        let cpu = Cpu::new(bitnet_kernels::select(None).unwrap(), threads.clone(), HybridMemoryPool::new());
+        let wishes = Wishes::default();
+        let model = Model::load(&source, cpu, &threads, ActivationChoice::Auto, &wishes, &|_, _| {});
+        let text = model.err().unwrap().to_string();
+        assert!(text.contains(&source.name(part)) && text.contains("no fold"), "{text}");
     }
 }

@@ -137,8 +137,7 @@ impl Config {
     /// the convolution still sees.
     pub fn recurrent_state(&self) -> usize {
         let Some(Recurrent { sizes, .. }) = &self.recurrent else { return 0 };
-        let heads = sizes.value_heads * sizes.key_dim * sizes.value_dim;
-        (self.layers - self.attention_blocks()) * (heads + (sizes.taps - 1) * sizes.channels())
+        (self.layers - self.attention_blocks()) * (sizes.state_len() + sizes.window_len())
     }
 
     /// The form of activations that ternary projections take under `choice`.

@@ -28,10 +28,11 @@ pub struct DeltaNet {
 
 /// More than any model's heads have dimensions.
 const MAX_HEAD: usize = 1 << 10;
-/// More positions than any model's convolution sees.
-const MAX_TAPS: usize = 16;
 
 impl DeltaNet {
+    /// The most positions that a convolution may see; models of today see 4.
+    pub const MAX_TAPS: usize = 16;
+
     /// Width of all key heads together, which is that of the queries.
     pub fn key_width(&self) -> usize {
         self.key_heads * self.key_dim
@@ -47,6 +48,16 @@ impl DeltaNet {
         2 * self.key_width() + self.value_width()
     }
 
+    /// Numbers that the heads of a block keep of a sequence: `[value_heads, key_dim, value_dim]`.
+    pub fn state_len(&self) -> usize {
+        self.value_heads * self.key_dim * self.value_dim
+    }
+
+    /// Numbers that the convolution of a block keeps of a sequence: what its next position sees of the earlier ones.
+    pub fn window_len(&self) -> usize {
+        (self.taps - 1) * self.channels()
+    }
+
     /// Refuses what no model can be. `most` is the widest that anything may be.
     pub(crate) fn check(&self, most: usize) -> Result<(), ModelError> {
         let Self { key_heads, value_heads, key_dim, value_dim, taps } = *self;
@@ -55,7 +66,7 @@ impl DeltaNet {
             ("number of recurrent value heads", value_heads, most),
             ("recurrent key head dimension", key_dim, MAX_HEAD),
             ("recurrent value head dimension", value_dim, MAX_HEAD),
-            ("taps of the convolution", taps, MAX_TAPS),
+            ("taps of the convolution", taps, Self::MAX_TAPS),
         ];
         for (what, value, most) in sizes {
             if value == 0 || value > most {

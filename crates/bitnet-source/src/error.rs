@@ -27,9 +27,9 @@ pub enum SourceError {
     /// A model that runs, and that something else than running it knows nothing of.
     #[error("this model has {what}: it runs as it is, and {task} does not know such models yet")]
     OnlyRuns {
-        /// What it has.
+        /// What its blocks have beside plain attention, in words.
         what: &'static str,
-        /// What was to be done with it.
+        /// What refuses it: conversion, quantization or training.
         task: &'static str,
     },
     /// What training leaves behind beside a model.

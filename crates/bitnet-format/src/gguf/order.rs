@@ -8,7 +8,7 @@ use half::f16;
 
 use crate::blocks::gather::has_three;
 
-/// Where the scales stand.
+/// Where the f16 scale of each block of 34 bytes stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// In front of the codes.
@@ -23,7 +23,7 @@ const BLOCK: usize = 34;
 /// Blocks of each tensor that are looked at: three pages of a file that is not read otherwise.
 const SAMPLE: usize = 256;
 
-/// What speaks against an order.
+/// Signs that a sample of blocks is not in an order: in the right one both are rare.
 #[derive(Clone, Copy, Default)]
 struct Against {
     /// Scales that are negative, infinite or no number.

@@ -11,11 +11,11 @@ use crate::{EngineError, LARGEST_SHIFT};
 pub struct SamplingDefaults {
     /// See [`SamplingOptions`](crate::SamplingOptions), as for all fields.
     pub temperature: Option<f32>,
-    /// 0 is all.
+    /// How many of the likeliest tokens are chosen among; 0 is all.
     pub top_k: Option<usize>,
-    /// 1 is all.
+    /// The probability that the tokens chosen among have together; 1 is all.
     pub top_p: Option<f32>,
-    /// 0 is all.
+    /// The least share of the likeliest token's probability; 0 is all.
     pub min_p: Option<f32>,
     /// 1 is off.
     pub repetition_penalty: Option<f32>,

@@ -28,7 +28,7 @@ impl Sample {
     /// As many blocks of `config` as exceed the caches, at most its own.
     pub(super) fn of(config: &Config) -> Result<Self, ModelError> {
         let layers = BYTES.div_ceil(block(config).max(1)).clamp(1, config.layers);
-        // Blocks of plain attention: the forms of matrices are compared, and those of other blocks have no other widths.
+        // Blocks of plain attention also for hybrids: what is compared is how fast trits stream in one form or another.
         let config = Config {
             layers,
             vocab: VOCABULARY,

@@ -28,7 +28,7 @@ impl Op for L2Norm<'_> {
 pub(crate) struct ConvolveSilu<'a> {
     /// The inputs that the position sees, `[taps][channels]`, oldest first.
     pub(crate) window: &'a [&'a [f32]],
-    /// `[taps][channels]`.
+    /// A factor for each position and channel, `[taps][channels]`, oldest first.
     pub(crate) weights: &'a [&'a [f32]],
     pub(crate) out: &'a mut [f32],
 }
@@ -72,7 +72,7 @@ const WIDE: usize = 4;
 /// `S = decay S; u = S^T k; d = beta (v - u); S = S + k d^T; out = S^T q`, the sums over keys one after another. Every value is a
 /// lane of its own, so nothing depends on the width of vectors.
 pub(crate) struct DeltaRule<'a> {
-    /// `[key_dim, value_dim]`.
+    /// What the head keeps, updated in place, `[key_dim, value_dim]`.
     pub(crate) state: &'a mut [f32],
     pub(crate) step: DeltaStep<'a>,
     pub(crate) out: &'a mut [f32],

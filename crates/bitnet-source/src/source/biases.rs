@@ -8,7 +8,7 @@ pub(super) fn group(projection: Projection) -> usize {
         Projection::Query | Projection::Key | Projection::Value | Projection::AttentionGate => 0,
         Projection::Output => 1,
         Projection::Gate | Projection::Up | Projection::Down => 2,
-        // Recurrent blocks have none whatever their attention has; as those of the feed-forward layer, they would be named.
+        // No class has biases here; where a GGUF file has one, it is added like any other.
         Projection::DeltaInput
         | Projection::DeltaGate
         | Projection::DeltaBeta
